@@ -1,0 +1,1 @@
+//! Services on Kafka records that lose none and apply none twice.

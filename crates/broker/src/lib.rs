@@ -1,0 +1,1 @@
+//! An embedded Kafka broker: one node, durable, any Kafka client can connect.

@@ -1,0 +1,1 @@
+//! Decisions without I/O: what is safe to commit, what to retry, what to do next.

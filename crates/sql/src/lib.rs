@@ -1,0 +1,1 @@
+//! One database transaction for work, inbox and outbox.

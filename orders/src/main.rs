@@ -1,0 +1,3 @@
+//! The order system: Ackwell's proof.
+
+fn main() {}
