@@ -41,5 +41,3 @@ mod store;
 pub use broker::Broker;
 pub use config::{Config, Flush, Limits};
 pub use error::Error;
-
-mod group;
