@@ -26,8 +26,18 @@ pub(crate) struct Shared {
 }
 
 impl Context {
-    pub(crate) fn new(record: Record, attempt: u32, extensions: Extensions, shared: Arc<Shared>) -> Self {
-        Self { record, attempt, extensions, shared }
+    pub(crate) fn new(
+        record: Record,
+        attempt: u32,
+        extensions: Extensions,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            record,
+            attempt,
+            extensions,
+            shared,
+        }
     }
 
     /// The record.
@@ -67,7 +77,13 @@ pub struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     pub(crate) fn new(listener: &'a str, group: &'a str, states: &'a States) -> Self {
-        Self { listener, group, states, unit: None, problem: None }
+        Self {
+            listener,
+            group,
+            states,
+            unit: None,
+            problem: None,
+        }
     }
 
     /// The listener's name.
@@ -92,8 +108,10 @@ impl<'a> Setup<'a> {
             None => self.unit = Some((TypeId::of::<U>(), unit)),
             Some((installed, _)) if *installed == TypeId::of::<U>() => {}
             Some(_) => {
-                self.problem = Some(SetupError::new("two of its extractors bring different units of work")
-                    .mend("use the extractors of one database in a handler"));
+                self.problem = Some(
+                    SetupError::new("two of its extractors bring different units of work")
+                        .mend("use the extractors of one database in a handler"),
+                );
             }
         }
     }
@@ -108,7 +126,10 @@ impl<'a> Setup<'a> {
 
 impl fmt::Debug for Setup<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Setup").field("listener", &self.listener).field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("Setup")
+            .field("listener", &self.listener)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +144,10 @@ pub struct SetupError {
 impl SetupError {
     /// `what` is missing or wrong.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), mend: None }
+        Self {
+            what: what.into(),
+            mend: None,
+        }
     }
 
     /// How to mend it, as an instruction: ``"add `.state(db)` to the App"``.
@@ -136,8 +160,10 @@ impl SetupError {
     /// The state `T` is missing.
     pub fn missing_state<T>() -> Self {
         let name = std::any::type_name::<T>();
-        Self::new(format!("it needs the state `{name}`, which the app does not have"))
-            .mend("add it with `App::state(..)`")
+        Self::new(format!(
+            "it needs the state `{name}`, which the app does not have"
+        ))
+        .mend("add it with `App::state(..)`")
     }
 }
 
@@ -149,7 +175,9 @@ pub(crate) struct States {
 
 impl States {
     pub(crate) fn from_values(values: HashMap<TypeId, Box<dyn Any + Send + Sync>>) -> Self {
-        Self { values: Arc::new(values) }
+        Self {
+            values: Arc::new(values),
+        }
     }
 
     pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
@@ -159,6 +187,8 @@ impl States {
 
 impl fmt::Debug for States {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("States").field("len", &self.values.len()).finish()
+        f.debug_struct("States")
+            .field("len", &self.values.len())
+            .finish()
     }
 }

@@ -121,7 +121,10 @@ pub(crate) struct Typed<H, A> {
 
 impl<H, A> Typed<H, A> {
     pub(crate) fn new(handler: H) -> Self {
-        Self { handler, arguments: PhantomData }
+        Self {
+            handler,
+            arguments: PhantomData,
+        }
     }
 }
 
@@ -132,7 +135,11 @@ impl<H: Handler<A>, A: 'static> Erased for Typed<H, A> {
 
     fn bind(&self, shared: Arc<Shared>) -> Arc<dyn RecordHandler> {
         let handler = self.handler.clone();
-        Arc::new(Bound { handler, shared, arguments: PhantomData })
+        Arc::new(Bound {
+            handler,
+            shared,
+            arguments: PhantomData,
+        })
     }
 }
 
@@ -143,7 +150,12 @@ struct Bound<H, A> {
 }
 
 impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
-    fn call(&self, record: Record, attempt: u32, extensions: Extensions) -> BoxFuture<'static, Result<(), Failure>> {
+    fn call(
+        &self,
+        record: Record,
+        attempt: u32,
+        extensions: Extensions,
+    ) -> BoxFuture<'static, Result<(), Failure>> {
         let mut cx = Context::new(record, attempt, extensions, Arc::clone(&self.shared));
         match self.handler.call(&mut cx) {
             Ok(handling) => handling,

@@ -1,8 +1,8 @@
 use super::{FromRecord, FromValue, undecodable, value_of};
 use crate::context::Context;
+use crate::encode::EVENT_TYPE;
 use crate::failure::Failure;
 use crate::topic;
-use ackwell_core::envelope::EVENT_TYPE;
 
 /// The record's event, decoded from JSON by its header `eventType`.
 ///
@@ -18,13 +18,18 @@ impl<E: topic::Event> FromRecord for Event<E> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let event_type = event_type(cx)?;
         if !E::knows(event_type) {
-            return Err(undecodable(format_args!("unknown event type `{}`", Shown(event_type))));
+            return Err(undecodable(format_args!(
+                "unknown event type `{}`",
+                Shown(event_type)
+            )));
         }
         let event: E = serde_json::from_slice(value_of(cx)?)
             .map_err(|error| undecodable(format_args!("`{event_type}`: {error}")))?;
         if event.event_type() != event_type {
             let decoded = event.event_type();
-            return Err(undecodable(format_args!("the header says `{event_type}`, the value is a `{decoded}`")));
+            return Err(undecodable(format_args!(
+                "the header says `{event_type}`, the value is a `{decoded}`"
+            )));
         }
         Ok(Self(event))
     }
@@ -35,9 +40,13 @@ impl<E: topic::Event> FromValue for Event<E> {}
 fn event_type(cx: &Context) -> Result<&str, Failure> {
     let headers = cx.record().headers();
     if headers.get(EVENT_TYPE).is_none() {
-        return Err(undecodable(format_args!("the header `{EVENT_TYPE}` is missing")));
+        return Err(undecodable(format_args!(
+            "the header `{EVENT_TYPE}` is missing"
+        )));
     }
-    headers.get_str(EVENT_TYPE).ok_or_else(|| undecodable(format_args!("the header `{EVENT_TYPE}` is not UTF-8")))
+    headers
+        .get_str(EVENT_TYPE)
+        .ok_or_else(|| undecodable(format_args!("the header `{EVENT_TYPE}` is not UTF-8")))
 }
 
 /// A text from outside, cut to what belongs in a message.
@@ -50,6 +59,10 @@ impl std::fmt::Display for Shown<'_> {
         for c in chars.by_ref().take(LIMIT) {
             write!(f, "{}", c.escape_debug())?;
         }
-        if chars.next().is_some() { f.write_str("..") } else { Ok(()) }
+        if chars.next().is_some() {
+            f.write_str("..")
+        } else {
+            Ok(())
+        }
     }
 }

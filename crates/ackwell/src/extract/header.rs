@@ -62,7 +62,8 @@ pub struct Header<H: FromHeader>(
 
 impl<H: FromHeader> FromRecord for Header<H> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        read::<H>(cx)?.ok_or_else(|| undecodable(format_args!("the header `{}` is missing", H::NAME)))
+        read::<H>(cx)?
+            .ok_or_else(|| undecodable(format_args!("the header `{}` is missing", H::NAME)))
     }
 }
 
@@ -73,11 +74,16 @@ impl<H: FromHeader> FromRecord for Option<Header<H>> {
 }
 
 fn read<H: FromHeader>(cx: &Context) -> Result<Option<Header<H>>, Failure> {
-    let Some(bytes) = cx.record().headers().get(H::NAME) else { return Ok(None) };
+    let Some(bytes) = cx.record().headers().get(H::NAME) else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string());
     match text.and_then(H::Value::read) {
         Ok(value) => Ok(Some(Header(value, PhantomData))),
-        Err(error) => Err(undecodable(format_args!("the header `{}`: {error}", H::NAME))),
+        Err(error) => Err(undecodable(format_args!(
+            "the header `{}`: {error}",
+            H::NAME
+        ))),
     }
 }
 
@@ -91,7 +97,8 @@ pub struct Key(
 impl FromRecord for Key {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let key = cx.record().key().map(std::str::from_utf8).transpose();
-        let key = key.map_err(|error| undecodable(format_args!("the key is not UTF-8: {error}")))?;
+        let key =
+            key.map_err(|error| undecodable(format_args!("the key is not UTF-8: {error}")))?;
         Ok(Self(key.map(str::to_owned)))
     }
 }

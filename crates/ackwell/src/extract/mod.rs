@@ -69,7 +69,11 @@ impl FromRecord for Headers {
 /// `None` for a tombstone.
 impl<T: FromValue> FromRecord for Option<T> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        if cx.record().value().is_none() { Ok(None) } else { T::from_record(cx).map(Some) }
+        if cx.record().value().is_none() {
+            Ok(None)
+        } else {
+            T::from_record(cx).map(Some)
+        }
     }
 
     fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {

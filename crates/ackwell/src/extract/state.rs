@@ -17,6 +17,9 @@ impl<T: Clone + Send + Sync + 'static> FromRecord for State<T> {
     }
 
     fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
-        setup.state::<T>().map(|_| ()).ok_or_else(SetupError::missing_state::<T>)
+        setup
+            .state::<T>()
+            .map(|_| ())
+            .ok_or_else(SetupError::missing_state::<T>)
     }
 }

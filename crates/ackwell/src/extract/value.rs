@@ -14,7 +14,9 @@ pub struct Json<T>(
 
 impl<T: DeserializeOwned + Send + 'static> FromRecord for Json<T> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        serde_json::from_slice(value_of(cx)?).map(Self).map_err(undecodable)
+        serde_json::from_slice(value_of(cx)?)
+            .map(Self)
+            .map_err(undecodable)
     }
 }
 
