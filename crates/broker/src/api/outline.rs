@@ -465,15 +465,17 @@ mod tests {
 
     #[test]
     fn a_claim_of_more_elements_than_bytes_is_refused() {
+        const NUMBERS: &[Part] = &[structs(&[fixed(4)])];
         let claim = [0x7f, 0xff, 0xff, 0xff, 0, 0];
-        let refused = check(&[structs(&[fixed(4)])], &claim, 0, false, usize::MAX);
+        let refused = check(NUMBERS, &claim, 0, false, usize::MAX);
         assert_eq!(refused, Err(Malformed::CutShort));
     }
 
     #[test]
     fn more_elements_than_the_limit_are_refused() {
+        const FLAGS: &[Part] = &[plain(&fixed(1))];
         let body = [0, 0, 0, 3, 0, 0, 0];
-        let refused = check(&[plain(&fixed(1))], &body, 0, false, 2);
+        let refused = check(FLAGS, &body, 0, false, 2);
         assert_eq!(refused, Err(Malformed::TooManyElements));
     }
 }
