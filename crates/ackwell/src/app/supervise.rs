@@ -15,13 +15,21 @@ use super::plan::{Plan, PlannedListener};
 use super::running::RunningApp;
 use super::topics::{self, Unready};
 use super::StartError;
+use crate::config::Config;
 use crate::container::{self, Container, End};
 use crate::observe::{Reporter, Status};
 use crate::retry::RetryPolicy;
 use crate::service::{Service, ServiceContext};
+use crate::topic::TopicDeclaration;
 
 /// How long services may take to end after the listeners have; then they are aborted.
 const SERVICE_WAIT: Duration = Duration::from_secs(10);
+
+/// The first wait before starting is tried again; doubled up to [`START_WAIT_MAX`].
+const START_WAIT: Duration = Duration::from_millis(250);
+
+/// The longest wait, short enough that a service is up soon after its broker.
+const START_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Starts `plan` and returns when it is started, when it can't be, or when no broker answers.
 pub(super) async fn start(plan: Plan) -> Result<RunningApp, StartError> {
@@ -51,8 +59,9 @@ async fn supervise(
     let Plan { config, topics, listeners, services, broker: broker_health, metrics, .. } = plan;
     let mut starting = Starting { health: &broker_health, stop: &stop, first: Some(first) };
 
-    let ensured = starting.retry(async || topics::ensure(&broker, &config, &topics).await).await;
-    let Some(()) = ensured? else { return Ok(()) };
+    if starting.topics(&broker, &config, &topics).await?.is_none() {
+        return Ok(());
+    }
     broker_health.report(Status::Running);
 
     let mut containers = Vec::new();
@@ -101,38 +110,49 @@ struct Starting<'a> {
 }
 
 impl Starting<'_> {
-    /// Repeats `step` while the broker is away; `None` when stopped meanwhile.
-    async fn retry<T>(&mut self, mut step: impl AsyncFnMut() -> Result<T, Unready>) -> Result<Option<T>, StartError> {
-        let waits = RetryPolicy::exponential(Duration::from_millis(250), 2.0).max(Duration::from_secs(5));
+    /// Puts the declared topics in place; `None` when stopped meanwhile.
+    async fn topics(
+        &mut self,
+        broker: &Broker,
+        config: &Config,
+        declared: &[TopicDeclaration],
+    ) -> Result<Option<()>, StartError> {
         for attempt in 1.. {
-            let result = tokio::select! {
-                () = self.stop.cancelled() => return Ok(None),
-                result = step() => result,
-            };
-            match result {
-                Ok(value) => return Ok(Some(value)),
-                Err(Unready::Wrong(error)) => {
-                    self.health.report(Status::Failed(error.to_string()));
-                    return Err(error);
-                }
-                Err(Unready::Away(Away(reason))) => self.health.report(Status::Degraded(reason)),
-            }
-            self.done();
-            tokio::select! {
-                () = self.stop.cancelled() => return Ok(None),
-                () = tokio::time::sleep(waits.wait(attempt, 0.5)) => {}
+            let Some(result) = self.stop.run_until_cancelled(topics::ensure(broker, config, declared)).await else { break };
+            if let Some(done) = self.judge(attempt, result).await? {
+                return Ok(Some(done));
             }
         }
         Ok(None)
     }
 
+    /// Starts a listener's container; `None` when stopped meanwhile.
     async fn container(&mut self, listener: PlannedListener) -> Result<Option<Started>, StartError> {
         let PlannedListener { spec, health } = listener;
         health.report(Status::Starting("joining its group".to_owned()));
-        let spec = &spec;
-        let step = async || container::start(spec.clone()).await.map_err(unready);
-        let container = self.retry(step).await?;
-        Ok(container.map(|container| (Arc::new(container), health)))
+        for attempt in 1.. {
+            let Some(result) = self.stop.run_until_cancelled(container::start(spec.clone())).await else { break };
+            if let Some(container) = self.judge(attempt, result.map_err(unready)).await? {
+                return Ok(Some((Arc::new(container), health)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A step's value, or `None` after the wait before it is tried again.
+    async fn judge<T>(&mut self, attempt: u32, result: Result<T, Unready>) -> Result<Option<T>, StartError> {
+        match result {
+            Ok(value) => return Ok(Some(value)),
+            Err(Unready::Wrong(error)) => {
+                self.health.report(Status::Failed(error.to_string()));
+                return Err(error);
+            }
+            Err(Unready::Away(Away(reason))) => self.health.report(Status::Degraded(reason)),
+        }
+        self.done();
+        let waits = RetryPolicy::exponential(START_WAIT, 2.0).max(START_WAIT_MAX);
+        self.stop.run_until_cancelled(tokio::time::sleep(waits.wait(attempt, 0.5))).await;
+        Ok(None)
     }
 
     /// Tells `App::start` that it may return.
