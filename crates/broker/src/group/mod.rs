@@ -1,7 +1,10 @@
 //! The group coordinator: who is in a consumer group, who reads what, and how far each group got.
 
 mod config;
+mod machine;
+mod record;
 mod service;
 
 pub(crate) use config::Config;
-pub(crate) use service::{Client, Coordinator};
+pub(crate) use machine::Client;
+pub(crate) use service::Coordinator;

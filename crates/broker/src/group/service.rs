@@ -7,18 +7,8 @@ use kafka_protocol::messages::{
     OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
     OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
-use kafka_protocol::protocol::StrBytes;
 
-use super::Config;
-
-/// Who sent a request, as `DescribeGroups` shows it.
-#[derive(Debug, Clone)]
-pub(crate) struct Client {
-    /// The client id of the request header; empty when it sent none.
-    pub(crate) id: StrBytes,
-    /// The peer's address as Kafka writes it, for instance `/127.0.0.1`.
-    pub(crate) host: StrBytes,
-}
+use super::{Client, Config};
 
 /// The group coordinator. Cheap to clone; all methods may be called at once from many connections.
 ///
