@@ -41,3 +41,4 @@ mod store;
 pub use broker::Broker;
 pub use config::{Config, Flush, Limits};
 pub use error::Error;
+pub use store::{Loss, RecoveryReport};
