@@ -35,7 +35,7 @@ impl Machine {
             self.with_group(now, &id, |group, cx| group.join(cx, &join)).unwrap_or(Err(ResponseError::CoordinatorNotAvailable))
         });
         if let Err(error) = decided {
-            info!(group = %join.request.group_id, client = %join.client.id, %error, "join refused");
+            info!(group = %join.request.group_id.0, client = %join.client.id, %error, "join refused");
             self.reply(join.token, join_refused(join.request.member_id, error));
         }
     }

@@ -53,6 +53,7 @@ use uuid::Uuid;
 use super::Config;
 use super::record::Change;
 use group::Group;
+pub(crate) use offsets::commit_refused;
 
 /// Bytes of a group id, instance id or protocol name at most. Kafka's only bound is the 32 KiB of
 /// its length field; a longer name than this is a mistake.
