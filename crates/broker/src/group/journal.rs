@@ -53,28 +53,53 @@ struct Written {
 
 impl Journal {
     /// Feeds the machine with the whole log, some batches at a time. Blocking.
-    pub(super) fn replay(partition: Arc<Partition>, machine: &mut Machine, now: Now) -> Result<Self, Error> {
-        let mut journal = Self { partition, grown: 0, live: 0 };
+    pub(super) fn replay(
+        partition: Arc<Partition>,
+        machine: &mut Machine,
+        now: Now,
+    ) -> Result<Self, Error> {
+        let mut journal = Self {
+            partition,
+            grown: 0,
+            live: 0,
+        };
         let mut records = 0_u64;
         let mut next = journal.partition.log_start_offset();
         while next < journal.partition.high_watermark() {
-            let read = journal.partition.read(next, READ_BYTES, true).map_err(|error| journal.unreadable(next, error))?;
+            let read = journal
+                .partition
+                .read(next, READ_BYTES, true)
+                .map_err(|error| journal.unreadable(next, error))?;
             let mut batches = read.records;
             if batches.is_empty() {
                 break;
             }
             journal.grown += batches.len() as u64;
             while !batches.is_empty() {
-                let set = RecordBatchDecoder::decode(&mut batches).map_err(|error| journal.unreadable(next, error))?;
-                for record in set.records.iter().filter(|record| record.offset >= next && !record.control) {
+                let set = RecordBatchDecoder::decode(&mut batches)
+                    .map_err(|error| journal.unreadable(next, error))?;
+                for record in set
+                    .records
+                    .iter()
+                    .filter(|record| record.offset >= next && !record.control)
+                {
                     journal.take_up(machine, record);
                     records += 1;
                 }
-                next = set.records.last().map_or(next, |record| record.offset + 1).max(next);
+                next = set
+                    .records
+                    .last()
+                    .map_or(next, |record| record.offset + 1)
+                    .max(next);
             }
         }
         machine.replay_done(now);
-        info!(partition = journal.partition.index(), records, bytes = journal.grown, "groups read back");
+        info!(
+            partition = journal.partition.index(),
+            records,
+            bytes = journal.grown,
+            "groups read back"
+        );
         Ok(journal)
     }
 
@@ -84,13 +109,27 @@ impl Journal {
         let key = record.key.clone().unwrap_or_default();
         match Change::decode(&key, record.value.as_ref()) {
             Ok(Some(change)) => machine.replay(change),
-            Ok(None) => warn!(partition = self.partition.index(), offset = record.offset, "record of an unknown kind"),
-            Err(error) => warn!(partition = self.partition.index(), offset = record.offset, %error, "unreadable record"),
+            Ok(None) => warn!(
+                partition = self.partition.index(),
+                offset = record.offset,
+                "record of an unknown kind"
+            ),
+            Err(error) => {
+                warn!(partition = self.partition.index(), offset = record.offset, %error, "unreadable record")
+            }
         }
     }
 
-    fn unreadable(&self, offset: i64, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        let what = format!("reading {}-{} at {offset}", self.partition.topic(), self.partition.index());
+    fn unreadable(
+        &self,
+        offset: i64,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        let what = format!(
+            "reading {}-{} at {offset}",
+            self.partition.topic(),
+            self.partition.index()
+        );
         Error::new(Kind::Corrupt, what).caused_by(cause)
     }
 
@@ -107,16 +146,31 @@ impl Journal {
     }
 
     /// Writes the live state behind the log; `None` when there is nothing alive and nothing to drop.
-    pub(super) fn snapshot(&mut self, machine: &Machine, unix_ms: i64) -> Result<Option<Snapshot>, Error> {
+    pub(super) fn snapshot(
+        &mut self,
+        machine: &Machine,
+        unix_ms: i64,
+    ) -> Result<Option<Snapshot>, Error> {
         let end = self.partition.log_end_offset();
         let written = self.write(machine.live(), unix_ms)?;
-        info!(partition = self.partition.index(), was = self.grown, is = written.bytes, "group log written anew");
+        info!(
+            partition = self.partition.index(),
+            was = self.grown,
+            is = written.bytes,
+            "group log written anew"
+        );
         self.grown = 0;
         self.live = written.bytes;
         if written.bytes == 0 {
-            return Ok((end > 0).then_some(Snapshot { first_offset: end, last_offset: end - 1 }));
+            return Ok((end > 0).then_some(Snapshot {
+                first_offset: end,
+                last_offset: end - 1,
+            }));
         }
-        Ok(Some(Snapshot { first_offset: written.first_offset, last_offset: written.last_offset }))
+        Ok(Some(Snapshot {
+            first_offset: written.first_offset,
+            last_offset: written.last_offset,
+        }))
     }
 
     /// Deletes what is before a snapshot that has become durable. Blocking.
@@ -132,7 +186,11 @@ impl Journal {
 
     fn write(&self, changes: impl Iterator<Item = Change>, unix_ms: i64) -> Result<Written, Error> {
         let end = self.partition.log_end_offset();
-        let mut written = Written { first_offset: end, last_offset: end - 1, bytes: 0 };
+        let mut written = Written {
+            first_offset: end,
+            last_offset: end - 1,
+            bytes: 0,
+        };
         let mut batch = Batch::default();
         for change in changes {
             batch.push(&change, unix_ms);
@@ -148,11 +206,21 @@ impl Journal {
         if batch.records.is_empty() {
             return Ok(());
         }
-        let doing = || format!("appending to {}-{}", self.partition.topic(), self.partition.index());
-        let bytes = batch.encode().map_err(|error| Error::new(Kind::Corrupt, doing()).caused_by(error))?;
+        let doing = || {
+            format!(
+                "appending to {}-{}",
+                self.partition.topic(),
+                self.partition.index()
+            )
+        };
+        let bytes = batch
+            .encode()
+            .map_err(|error| Error::new(Kind::Corrupt, doing()).caused_by(error))?;
         let size = bytes.len() as u64;
-        let appended =
-            self.partition.append(bytes, unix_ms).map_err(|error| Error::new(Kind::Io, doing()).caused_by(error))?;
+        let appended = self
+            .partition
+            .append(bytes, unix_ms)
+            .map_err(|error| Error::new(Kind::Io, doing()).caused_by(error))?;
         if written.bytes == 0 {
             written.first_offset = appended.base_offset;
         }
@@ -193,7 +261,10 @@ impl Batch {
     }
 
     fn encode(&self) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        let options = RecordEncodeOptions {
+            version: 2,
+            compression: Compression::None,
+        };
         let mut buffer = BytesMut::with_capacity(self.bytes + self.records.len() * 16 + 64);
         RecordBatchEncoder::encode(&mut buffer, &self.records, &options)?;
         Ok(buffer.freeze())

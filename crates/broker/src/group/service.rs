@@ -11,10 +11,11 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest,
-    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
-    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{mpsc, oneshot};
@@ -79,13 +80,30 @@ impl Coordinator {
             shards.push(sender);
             tasks.spawn(shard.run(queue, stop.clone()));
         }
-        Ok(Self { inner: Arc::new(Inner { store, shards, tasks, stop }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                shards,
+                tasks,
+                stop,
+            }),
+        })
     }
 
     /// Waits for the rebalance: up to the rebalance timeout of the group's slowest member.
-    pub(crate) async fn join(&self, request: JoinGroupRequest, version: i16, client: Client) -> JoinGroupResponse {
+    pub(crate) async fn join(
+        &self,
+        request: JoinGroupRequest,
+        version: i16,
+        client: Client,
+    ) -> JoinGroupResponse {
         let (group, member_id) = (request.group_id.0.clone(), request.member_id.clone());
-        let join = Request::Join { request, version, client, fresh_id: Uuid::new_v4() };
+        let join = Request::Join {
+            request,
+            version,
+            client,
+            fresh_id: Uuid::new_v4(),
+        };
         match self.call(&group, join).await {
             Some(Response::Join(response)) => response,
             _ => JoinGroupResponse::default()
@@ -98,7 +116,10 @@ impl Coordinator {
 
     /// Waits for the leader's assignment.
     pub(crate) async fn sync(&self, request: SyncGroupRequest) -> SyncGroupResponse {
-        match self.call(&request.group_id.0.clone(), Request::Sync(request)).await {
+        match self
+            .call(&request.group_id.0.clone(), Request::Sync(request))
+            .await
+        {
             Some(Response::Sync(response)) => response,
             _ => SyncGroupResponse::default().with_error_code(UNAVAILABLE.code()),
         }
@@ -106,19 +127,31 @@ impl Coordinator {
 
     /// Says that a member is alive, and learns whether it must rejoin.
     pub(crate) async fn heartbeat(&self, request: HeartbeatRequest) -> HeartbeatResponse {
-        match self.call(&request.group_id.0.clone(), Request::Heartbeat(request)).await {
+        match self
+            .call(&request.group_id.0.clone(), Request::Heartbeat(request))
+            .await
+        {
             Some(Response::Heartbeat(response)) => response,
             _ => HeartbeatResponse::default().with_error_code(UNAVAILABLE.code()),
         }
     }
 
     /// Takes members out: one up to version 2, several from version 3 on.
-    pub(crate) async fn leave(&self, mut request: LeaveGroupRequest, version: i16) -> LeaveGroupResponse {
+    pub(crate) async fn leave(
+        &self,
+        mut request: LeaveGroupRequest,
+        version: i16,
+    ) -> LeaveGroupResponse {
         let single = version < 3;
         if single {
-            request.members = vec![MemberIdentity::default().with_member_id(std::mem::take(&mut request.member_id))];
+            request.members = vec![
+                MemberIdentity::default().with_member_id(std::mem::take(&mut request.member_id)),
+            ];
         }
-        match self.call(&request.group_id.0.clone(), Request::Leave(request)).await {
+        match self
+            .call(&request.group_id.0.clone(), Request::Leave(request))
+            .await
+        {
             Some(Response::Leave(mut response)) if single => {
                 let members = std::mem::take(&mut response.members);
                 response.with_error_code(members.first().map_or(0, |member| member.error_code))
@@ -129,10 +162,19 @@ impl Coordinator {
     }
 
     /// Answers when the offsets are durable; unknown topics and partitions are refused one by one.
-    pub(crate) async fn commit_offsets(&self, request: OffsetCommitRequest) -> OffsetCommitResponse {
+    pub(crate) async fn commit_offsets(
+        &self,
+        request: OffsetCommitRequest,
+    ) -> OffsetCommitResponse {
         let known = known::split(request, |topic| self.partition_count(topic));
         let refused = commit_refused(&known.request, UNAVAILABLE);
-        let response = match self.call(&known.request.group_id.0.clone(), Request::CommitOffsets(known.request)).await {
+        let response = match self
+            .call(
+                &known.request.group_id.0.clone(),
+                Request::CommitOffsets(known.request),
+            )
+            .await
+        {
             Some(Response::CommitOffsets(response)) => response,
             _ => OffsetCommitResponse::default().with_topics(refused),
         };
@@ -140,7 +182,11 @@ impl Coordinator {
     }
 
     /// Positions of one group, or from version 8 on of several; -1 where there is none.
-    pub(crate) async fn fetch_offsets(&self, request: OffsetFetchRequest, version: i16) -> OffsetFetchResponse {
+    pub(crate) async fn fetch_offsets(
+        &self,
+        request: OffsetFetchRequest,
+        version: i16,
+    ) -> OffsetFetchResponse {
         let groups = fetch::groups(request, version);
         let answers = join_all(groups.into_iter().map(|group| self.fetch_group(group))).await;
         fetch::response(answers, version)
@@ -148,17 +194,27 @@ impl Coordinator {
 
     async fn fetch_group(&self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
         let group = request.group_id.clone();
-        match self.call(&group.0.clone(), Request::FetchOffsets(request)).await {
+        match self
+            .call(&group.0.clone(), Request::FetchOffsets(request))
+            .await
+        {
             Some(Response::FetchOffsets(response)) => response,
-            _ => OffsetFetchResponseGroup::default().with_group_id(group).with_error_code(UNAVAILABLE.code()),
+            _ => OffsetFetchResponseGroup::default()
+                .with_group_id(group)
+                .with_error_code(UNAVAILABLE.code()),
         }
     }
 
     /// The groups in any of the states and of any of the types asked for; all without a filter.
     pub(crate) async fn list(&self, request: ListGroupsRequest) -> ListGroupsResponse {
-        let asked = |filter: &[StrBytes], is: &str| filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(is));
+        let asked = |filter: &[StrBytes], is: &str| {
+            filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(is))
+        };
         let mut response = ListGroupsResponse::default();
-        let answers = join_all((0..self.inner.shards.len()).map(|shard| self.call_shard(shard, Request::List))).await;
+        let answers = join_all(
+            (0..self.inner.shards.len()).map(|shard| self.call_shard(shard, Request::List)),
+        )
+        .await;
         for answer in answers {
             match answer {
                 Some(Response::List(groups)) => response.groups.extend(groups),
@@ -166,36 +222,62 @@ impl Coordinator {
             }
         }
         response.groups.retain(|group| {
-            asked(&request.states_filter, &group.group_state) && asked(&request.types_filter, &group.group_type)
+            asked(&request.states_filter, &group.group_state)
+                && asked(&request.types_filter, &group.group_type)
         });
         response
     }
 
     /// Members, state and assignments of groups. One that does not exist is `Dead`, which from
     /// version 6 on is an error, and none before (KIP-1043).
-    pub(crate) async fn describe(&self, request: DescribeGroupsRequest, version: i16) -> DescribeGroupsResponse {
-        let describe = async |group: StrBytes| match self.call(&group, Request::Describe(group.clone())).await {
-            Some(Response::Describe(described)) if version < 6 => described.with_error_code(0).with_error_message(None),
-            Some(Response::Describe(described)) => described,
-            _ => DescribedGroup::default().with_group_id(group.into()).with_error_code(UNAVAILABLE.code()),
-        };
+    pub(crate) async fn describe(
+        &self,
+        request: DescribeGroupsRequest,
+        version: i16,
+    ) -> DescribeGroupsResponse {
+        let describe =
+            async |group: StrBytes| match self.call(&group, Request::Describe(group.clone())).await
+            {
+                Some(Response::Describe(described)) if version < 6 => {
+                    described.with_error_code(0).with_error_message(None)
+                }
+                Some(Response::Describe(described)) => described,
+                _ => DescribedGroup::default()
+                    .with_group_id(group.into())
+                    .with_error_code(UNAVAILABLE.code()),
+            };
         let groups = join_all(request.groups.into_iter().map(|group| describe(group.0))).await;
         DescribeGroupsResponse::default().with_groups(groups)
     }
 
     /// Deletes groups that have no members, with their offsets.
     pub(crate) async fn delete(&self, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
-        let delete = async |group: StrBytes| match self.call(&group, Request::Delete(group.clone())).await {
-            Some(Response::Delete(result)) => result,
-            _ => DeletableGroupResult::default().with_group_id(group.into()).with_error_code(UNAVAILABLE.code()),
-        };
-        let results = join_all(request.groups_names.into_iter().map(|group| delete(group.0))).await;
+        let delete =
+            async |group: StrBytes| match self.call(&group, Request::Delete(group.clone())).await {
+                Some(Response::Delete(result)) => result,
+                _ => DeletableGroupResult::default()
+                    .with_group_id(group.into())
+                    .with_error_code(UNAVAILABLE.code()),
+            };
+        let results = join_all(
+            request
+                .groups_names
+                .into_iter()
+                .map(|group| delete(group.0)),
+        )
+        .await;
         DeleteGroupsResponse::default().with_results(results)
     }
 
     /// Deletes offsets of topics that no member of the group reads.
-    pub(crate) async fn delete_offsets(&self, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
-        match self.call(&request.group_id.0.clone(), Request::DeleteOffsets(request)).await {
+    pub(crate) async fn delete_offsets(
+        &self,
+        request: OffsetDeleteRequest,
+    ) -> OffsetDeleteResponse {
+        match self
+            .call(&request.group_id.0.clone(), Request::DeleteOffsets(request))
+            .await
+        {
             Some(Response::DeleteOffsets(response)) => response,
             _ => OffsetDeleteResponse::default().with_error_code(UNAVAILABLE.code()),
         }
@@ -218,16 +300,25 @@ impl Coordinator {
     }
 
     fn partition_count(&self, topic: &str) -> i32 {
-        self.inner.store.topic(topic).map_or(0, |topic| topic.partition_count())
+        self.inner
+            .store
+            .topic(topic)
+            .map_or(0, |topic| topic.partition_count())
     }
 
     async fn call(&self, group: &StrBytes, request: Request) -> Option<Response> {
-        self.call_shard(shard_of(group, self.inner.shards.len()), request).await
+        self.call_shard(shard_of(group, self.inner.shards.len()), request)
+            .await
     }
 
     async fn call_shard(&self, shard: usize, request: Request) -> Option<Response> {
         let (reply, response) = oneshot::channel();
-        self.inner.shards.get(shard)?.send(Call { request, reply }).await.ok()?;
+        self.inner
+            .shards
+            .get(shard)?
+            .send(Call { request, reply })
+            .await
+            .ok()?;
         response.await.ok()
     }
 }
@@ -240,9 +331,18 @@ fn load(config: &Config, store: &Arc<Store>) -> Result<Vec<Shard>, Error> {
     let started = Instant::now();
     let load = |index| {
         let partition = topic.partition(index).ok_or_else(|| {
-            Error::new(Kind::Corrupt, format!("partition {index} of {OFFSETS_TOPIC} is missing"))
+            Error::new(
+                Kind::Corrupt,
+                format!("partition {index} of {OFFSETS_TOPIC} is missing"),
+            )
         })?;
-        Origin { config: config.clone(), store: Arc::clone(store), partition, started }.load()
+        Origin {
+            config: config.clone(),
+            store: Arc::clone(store),
+            partition,
+            started,
+        }
+        .load()
     };
     (0..topic.partition_count()).map(load).collect()
 }
@@ -257,13 +357,18 @@ fn create(config: &Config, store: &Store) -> Result<Arc<Topic>, Error> {
         ("max.message.bytes", "16777216"),
         ("segment.bytes", "16777216"),
     ];
-    let settings: BTreeMap<_, _> = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let settings: BTreeMap<_, _> = settings
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     store.create_topic(OFFSETS_TOPIC, config.offsets_partitions, settings)
 }
 
 /// Kafka's partition for a group: the absolute value of Java's `String.hashCode`, modulo.
 fn shard_of(group: &str, shards: usize) -> usize {
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
     hash.checked_abs().unwrap_or(0) as usize % shards.max(1)
 }
 
@@ -274,14 +379,19 @@ mod tests {
     #[test]
     fn groups_are_spread_as_kafka_spreads_them() {
         // Utils.abs("..".hashCode()) % 50, the partition that Kafka's tools look in.
-        assert_eq!(shard_of("inventory-service", 50), java("inventory-service", 50));
+        assert_eq!(
+            shard_of("inventory-service", 50),
+            java("inventory-service", 50)
+        );
         assert_eq!(shard_of("hello", 50), 99_162_322 % 50);
         assert_eq!(shard_of("", 50), 0);
         assert_eq!(shard_of("polygenelubricants", 50), 0, "hashes to i32::MIN");
     }
 
     fn java(text: &str, modulo: i64) -> usize {
-        let hash = text.bytes().fold(0_i64, |hash, byte| (hash * 31 + i64::from(byte)) & 0xffff_ffff) as u32 as i32;
+        let hash = text.bytes().fold(0_i64, |hash, byte| {
+            (hash * 31 + i64::from(byte)) & 0xffff_ffff
+        }) as u32 as i32;
         (i64::from(hash).abs() % modulo) as usize
     }
 }

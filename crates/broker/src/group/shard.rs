@@ -76,8 +76,11 @@ impl Origin {
         let mut machine = Machine::new(self.config.clone(), now);
         let journal = Journal::replay(Arc::clone(&self.partition), &mut machine, now)?;
         // A crash between the deletion of a topic and that of its offsets.
-        let gone: Vec<_> =
-            machine.committed_topics().into_iter().filter(|topic| self.store.topic(topic).is_none()).collect();
+        let gone: Vec<_> = machine
+            .committed_topics()
+            .into_iter()
+            .filter(|topic| self.store.topic(topic).is_none())
+            .collect();
         if !gone.is_empty() {
             machine.on_request(now, Token(0), Request::ForgetTopics(gone));
         }
@@ -97,7 +100,9 @@ impl Origin {
     }
 
     fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Now {
             tick_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX),
@@ -122,7 +127,11 @@ impl Shard {
         }
     }
 
-    async fn serve(&mut self, queue: &mut mpsc::Receiver<Call>, stop: &CancellationToken) -> Result<(), Error> {
+    async fn serve(
+        &mut self,
+        queue: &mut mpsc::Receiver<Call>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut turn = Vec::with_capacity(TURN_MAX);
         let mut flushing: Option<Flushing> = None;
         let mut alarm = Box::pin(tokio::time::sleep_until(self.alarm_at()));
@@ -158,7 +167,8 @@ impl Shard {
         // A far deadline is as good as a farther one, and does not overflow the clock.
         let far = Duration::from_secs(24 * 60 * 60);
         self.origin.started
-            + Duration::from_millis(self.machine.deadline()).min(self.origin.started.elapsed() + far)
+            + Duration::from_millis(self.machine.deadline())
+                .min(self.origin.started.elapsed() + far)
     }
 
     fn take_turn(&mut self, turn: &mut Vec<Call>) -> Result<(), Error> {
@@ -181,7 +191,9 @@ impl Shard {
         }
         if self.snapshot.is_none() && self.journal.is_long(self.origin.config.snapshot_bytes) {
             self.snapshot = self.journal.snapshot(&self.machine, unix_ms)?;
-            self.appended = self.snapshot.map_or(self.appended, |snapshot| snapshot.last_offset);
+            self.appended = self
+                .snapshot
+                .map_or(self.appended, |snapshot| snapshot.last_offset);
         }
         let clear = self.appended <= self.durable;
         let mut held = Vec::new();
@@ -205,21 +217,37 @@ impl Shard {
         if flushing.is_none() && wanted {
             let partition = Arc::clone(self.journal.partition());
             let offset = self.appended;
-            *flushing = Some(Box::pin(async move { (offset, partition.durable(offset).await) }));
+            *flushing = Some(Box::pin(async move {
+                (offset, partition.durable(offset).await)
+            }));
         }
     }
 
     fn acknowledge(&mut self, offset: i64) {
         self.durable = self.durable.max(offset);
-        while self.unacknowledged.front().is_some_and(|(needs, _)| *needs <= self.durable) {
-            for (token, response) in self.unacknowledged.pop_front().into_iter().flat_map(|(_, replies)| replies) {
+        while self
+            .unacknowledged
+            .front()
+            .is_some_and(|(needs, _)| *needs <= self.durable)
+        {
+            for (token, response) in self
+                .unacknowledged
+                .pop_front()
+                .into_iter()
+                .flat_map(|(_, replies)| replies)
+            {
                 self.send(token, response);
             }
         }
         let idle = self.sweeping.as_ref().is_none_or(JoinHandle::is_finished);
-        if let Some(snapshot) = self.snapshot.take_if(|snapshot| snapshot.last_offset <= offset && idle) {
+        if let Some(snapshot) = self
+            .snapshot
+            .take_if(|snapshot| snapshot.last_offset <= offset && idle)
+        {
             let partition = Arc::clone(self.journal.partition());
-            self.sweeping = Some(tokio::task::spawn_blocking(move || Journal::drop_before(&partition, snapshot)));
+            self.sweeping = Some(tokio::task::spawn_blocking(move || {
+                Journal::drop_before(&partition, snapshot)
+            }));
         }
     }
 
@@ -247,7 +275,11 @@ impl Shard {
     }
 
     /// Drops what memory says and reads the log back, as often as it takes. `None` when stopped.
-    async fn reload(&mut self, queue: &mut mpsc::Receiver<Call>, stop: &CancellationToken) -> Option<Self> {
+    async fn reload(
+        &mut self,
+        queue: &mut mpsc::Receiver<Call>,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
         self.callers.clear();
         self.unacknowledged.clear();
         loop {
@@ -267,7 +299,9 @@ impl Shard {
                     info!(partition, "group coordinator is back");
                     return Some(shard);
                 }
-                Ok(Err(error)) => error!(partition, %error, source = cause(&error), "group log still unreadable"),
+                Ok(Err(error)) => {
+                    error!(partition, %error, source = cause(&error), "group log still unreadable")
+                }
                 Err(panic) => error!(partition, error = %panic, "reading the group log panicked"),
             }
         }

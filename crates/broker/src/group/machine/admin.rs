@@ -33,9 +33,15 @@ impl Machine {
             None => DescribedGroup::default()
                 .with_group_state(StrBytes::from_static_str("Dead"))
                 .with_error_code(ResponseError::GroupIdNotFound.code())
-                .with_error_message(Some(StrBytes::from_string(format!("Group {} not found.", &*id)))),
+                .with_error_message(Some(StrBytes::from_string(format!(
+                    "Group {} not found.",
+                    &*id
+                )))),
         };
-        self.reply(token, Response::Describe(described.with_group_id(GroupId(id))));
+        self.reply(
+            token,
+            Response::Describe(described.with_group_id(GroupId(id))),
+        );
     }
 
     pub(super) fn delete(&mut self, token: Token, id: StrBytes) {
@@ -49,7 +55,9 @@ impl Machine {
             }
         };
         self.settle(&id);
-        let result = DeletableGroupResult::default().with_group_id(GroupId(id)).with_error_code(code(outcome));
+        let result = DeletableGroupResult::default()
+            .with_group_id(GroupId(id))
+            .with_error_code(code(outcome));
         self.reply(token, Response::Delete(result));
     }
 }
@@ -68,7 +76,9 @@ impl Group {
             if !stable {
                 return described;
             }
-            described.with_member_metadata(member.metadata(&protocol)).with_member_assignment(member.assignment.clone())
+            described
+                .with_member_metadata(member.metadata(&protocol))
+                .with_member_assignment(member.assignment.clone())
         };
         DescribedGroup::default()
             .with_group_state(StrBytes::from_static_str(self.state_name()))
@@ -81,7 +91,10 @@ impl Group {
         self.pending.clear();
         self.forget(changes, |_, _| true);
         if self.written.take().is_some() {
-            changes.push(Change::Group { group: self.id.clone(), value: None });
+            changes.push(Change::Group {
+                group: self.id.clone(),
+                value: None,
+            });
         }
     }
 }

@@ -41,7 +41,10 @@ pub(super) enum Phase {
     /// No members.
     Empty,
     /// Joins are gathered until all members have rejoined, at most until `until`.
-    PreparingRebalance { until: u64, initial: Option<InitialDelay> },
+    PreparingRebalance {
+        until: u64,
+        initial: Option<InitialDelay>,
+    },
     /// The generation is complete, the leader computes assignments.
     CompletingRebalance { sync_until: u64 },
     /// Members have assignments; those who still owe a sync have until `sync_until`.
@@ -85,7 +88,10 @@ impl Group {
 
     /// Nothing is left that anybody could ask for.
     pub(super) fn is_blank(&self) -> bool {
-        self.phase == Phase::Empty && self.pending.is_empty() && self.offsets.is_empty() && self.written.is_none()
+        self.phase == Phase::Empty
+            && self.pending.is_empty()
+            && self.offsets.is_empty()
+            && self.written.is_none()
     }
 
     /// When something is due if nothing happens before.
@@ -94,25 +100,47 @@ impl Group {
             Phase::Empty => None,
             Phase::PreparingRebalance { until, .. } => Some(until),
             Phase::CompletingRebalance { sync_until } => Some(sync_until),
-            Phase::Stable { sync_until } => self.members.values().any(|m| m.owes_sync).then_some(sync_until),
+            Phase::Stable { sync_until } => self
+                .members
+                .values()
+                .any(|m| m.owes_sync)
+                .then_some(sync_until),
         };
         let members = self.members.values().filter_map(Member::deadline);
-        members.chain(self.pending.values().copied()).chain(phase).min()
+        members
+            .chain(self.pending.values().copied())
+            .chain(phase)
+            .min()
     }
 
     /// Whether the sender is who it says: a known member, and the latest with its instance id.
-    pub(super) fn check_member(&self, id: &StrBytes, instance_id: Option<&StrBytes>) -> Result<(), ResponseError> {
+    pub(super) fn check_member(
+        &self,
+        id: &StrBytes,
+        instance_id: Option<&StrBytes>,
+    ) -> Result<(), ResponseError> {
         if let Some(instance_id) = instance_id {
-            let current = self.static_ids.get(instance_id).ok_or(ResponseError::UnknownMemberId)?;
+            let current = self
+                .static_ids
+                .get(instance_id)
+                .ok_or(ResponseError::UnknownMemberId)?;
             if current != id {
                 return Err(ResponseError::FencedInstanceId);
             }
         }
-        if self.members.contains_key(id) { Ok(()) } else { Err(ResponseError::UnknownMemberId) }
+        if self.members.contains_key(id) {
+            Ok(())
+        } else {
+            Err(ResponseError::UnknownMemberId)
+        }
     }
 
     pub(super) fn check_generation(&self, generation: i32) -> Result<(), ResponseError> {
-        if generation == self.generation { Ok(()) } else { Err(ResponseError::IllegalGeneration) }
+        if generation == self.generation {
+            Ok(())
+        } else {
+            Err(ResponseError::IllegalGeneration)
+        }
     }
 
     /// Whether somebody with these protocols can be a member besides those there are.
@@ -125,17 +153,35 @@ impl Group {
     }
 
     fn all_offer(&self, protocol: &StrBytes) -> bool {
-        self.members.values().all(|member| member.protocols.iter().any(|p| p.name == *protocol))
+        self.members
+            .values()
+            .all(|member| member.protocols.iter().any(|p| p.name == *protocol))
     }
 
     /// The protocol that all members offer and most of them prefer; the leader's order settles a tie.
     pub(super) fn elect_protocol(&self) -> Option<StrBytes> {
-        let leader = self.leader.as_ref().and_then(|id| self.members.get(id)).or(self.members.values().next())?;
-        let candidates: Vec<_> =
-            leader.protocols.iter().map(|p| p.name.clone()).filter(|name| self.all_offer(name)).collect();
-        let votes: Vec<_> = self.members.values().filter_map(|member| member.vote(&candidates)).collect();
+        let leader = self
+            .leader
+            .as_ref()
+            .and_then(|id| self.members.get(id))
+            .or(self.members.values().next())?;
+        let candidates: Vec<_> = leader
+            .protocols
+            .iter()
+            .map(|p| p.name.clone())
+            .filter(|name| self.all_offer(name))
+            .collect();
+        let votes: Vec<_> = self
+            .members
+            .values()
+            .filter_map(|member| member.vote(&candidates))
+            .collect();
         let count = |name: &StrBytes| votes.iter().filter(|vote| *vote == name).count();
-        candidates.iter().rev().max_by_key(|name| count(name)).cloned()
+        candidates
+            .iter()
+            .rev()
+            .max_by_key(|name| count(name))
+            .cloned()
     }
 
     /// Everybody's metadata, for the leader.
@@ -160,7 +206,8 @@ impl Group {
         }
         self.leader.get_or_insert_with(|| member.id.clone());
         if let Some(instance_id) = &member.instance_id {
-            self.static_ids.insert(instance_id.clone(), member.id.clone());
+            self.static_ids
+                .insert(instance_id.clone(), member.id.clone());
         }
         self.pending.remove(&member.id);
         self.members.insert(member.id.clone(), member);
@@ -168,7 +215,9 @@ impl Group {
 
     /// Takes a member out; what it waits for is refused with `UNKNOWN_MEMBER_ID`.
     pub(super) fn remove(&mut self, cx: &mut Context<'_>, id: &StrBytes) {
-        let Some(mut member) = self.members.remove(id) else { return };
+        let Some(mut member) = self.members.remove(id) else {
+            return;
+        };
         if let Some(instance_id) = &member.instance_id {
             self.static_ids.remove(instance_id);
         }
@@ -187,15 +236,27 @@ impl Group {
             protocol: self.protocol.clone(),
             leader: self.leader.clone(),
             state_ms: cx.now.unix_ms,
-            members: self.members.values().map(|member| member.to_metadata(&protocol)).collect(),
+            members: self
+                .members
+                .values()
+                .map(|member| member.to_metadata(&protocol))
+                .collect(),
         };
         self.written = Some(metadata.clone());
-        cx.write(Change::Group { group: self.id.clone(), value: Some(metadata) });
+        cx.write(Change::Group {
+            group: self.id.clone(),
+            value: Some(metadata),
+        });
     }
 }
 
 /// Answers a request that a member waits for, and that will not be carried out.
-pub(super) fn refuse(cx: &mut Context<'_>, wait: Option<Wait>, id: &StrBytes, error: ResponseError) {
+pub(super) fn refuse(
+    cx: &mut Context<'_>,
+    wait: Option<Wait>,
+    id: &StrBytes,
+    error: ResponseError,
+) {
     match wait {
         Some(Wait::Join(token)) => cx.reply(token, join_refused(id.clone(), error)),
         Some(Wait::Sync(token)) => cx.reply(token, sync_refused(error)),

@@ -73,10 +73,16 @@ impl Member {
         Self {
             id: metadata.member_id.clone(),
             instance_id: metadata.instance_id.clone(),
-            client: Client { id: metadata.client_id.clone(), host: metadata.client_host.clone() },
+            client: Client {
+                id: metadata.client_id.clone(),
+                host: metadata.client_host.clone(),
+            },
             rebalance_timeout_ms: u64::try_from(metadata.rebalance_timeout_ms).unwrap_or(0),
             session_timeout_ms,
-            protocols: vec![Protocol { name: protocol.clone(), metadata: metadata.subscription.clone() }],
+            protocols: vec![Protocol {
+                name: protocol.clone(),
+                metadata: metadata.subscription.clone(),
+            }],
             assignment: metadata.assignment.clone(),
             owes_sync: false,
             waits: None,
@@ -90,12 +96,16 @@ impl Member {
         self.client = short(client);
         self.session_timeout_ms = u64::try_from(request.session_timeout_ms).unwrap_or(0);
         // Version 0 has no rebalance timeout; the session timeout stood for both (KIP-62).
-        self.rebalance_timeout_ms = u64::try_from(request.rebalance_timeout_ms).unwrap_or(self.session_timeout_ms);
+        self.rebalance_timeout_ms =
+            u64::try_from(request.rebalance_timeout_ms).unwrap_or(self.session_timeout_ms);
         if !self.offers(request) {
             self.protocols = request
                 .protocols
                 .iter()
-                .map(|p| Protocol { name: owned(&p.name), metadata: Bytes::copy_from_slice(&p.metadata) })
+                .map(|p| Protocol {
+                    name: owned(&p.name),
+                    metadata: Bytes::copy_from_slice(&p.metadata),
+                })
                 .collect();
         }
     }
@@ -103,20 +113,35 @@ impl Member {
     /// Whether a join says nothing new about protocols: it was repeated, not changed.
     pub(super) fn offers(&self, request: &JoinGroupRequest) -> bool {
         self.protocols.len() == request.protocols.len()
-            && self.protocols.iter().zip(&request.protocols).all(|(a, b)| a.name == b.name && a.metadata == b.metadata)
+            && self
+                .protocols
+                .iter()
+                .zip(&request.protocols)
+                .all(|(a, b)| a.name == b.name && a.metadata == b.metadata)
     }
 
     pub(super) fn metadata(&self, protocol: &StrBytes) -> Bytes {
-        self.protocols.iter().find(|p| p.name == *protocol).map(|p| p.metadata.clone()).unwrap_or_default()
+        self.protocols
+            .iter()
+            .find(|p| p.name == *protocol)
+            .map(|p| p.metadata.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn metadata_bytes(&self) -> usize {
-        self.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum()
+        self.protocols
+            .iter()
+            .map(|p| p.name.len() + p.metadata.len())
+            .sum()
     }
 
     /// Of `candidates`, the one that it prefers.
     pub(super) fn vote(&self, candidates: &[StrBytes]) -> Option<StrBytes> {
-        self.protocols.iter().map(|p| &p.name).find(|name| candidates.contains(name)).cloned()
+        self.protocols
+            .iter()
+            .map(|p| &p.name)
+            .find(|name| candidates.contains(name))
+            .cloned()
     }
 
     pub(super) fn is_static(&self) -> bool {
@@ -138,12 +163,17 @@ impl Member {
         self.is_new = false;
         self.owes_sync = true;
         self.alive(now);
-        self.waits.take_if(|wait| matches!(wait, Wait::Join(_))).map(Wait::token)
+        self.waits
+            .take_if(|wait| matches!(wait, Wait::Join(_)))
+            .map(Wait::token)
     }
 
     /// Its sync is answered: it has been waiting, so its session begins anew.
     pub(super) fn end_sync(&mut self, now: Now) -> Option<Token> {
-        let token = self.waits.take_if(|wait| matches!(wait, Wait::Sync(_))).map(Wait::token);
+        let token = self
+            .waits
+            .take_if(|wait| matches!(wait, Wait::Sync(_)))
+            .map(Wait::token);
         if token.is_some() {
             self.alive(now);
         }
@@ -192,5 +222,8 @@ impl Wait {
 
 fn short(client: &Client) -> Client {
     let id = &client.id[..client.id.floor_char_boundary(CLIENT_ID_MAX)];
-    Client { id: StrBytes::from_string(id.to_owned()), host: owned(&client.host) }
+    Client {
+        id: StrBytes::from_string(id.to_owned()),
+        host: owned(&client.host),
+    }
 }

@@ -43,9 +43,9 @@ use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -165,7 +165,13 @@ impl Machine {
     /// A machine without groups; feed it with [`Machine::replay`] before the first request.
     pub(crate) fn new(config: Config, now: Now) -> Self {
         let expiry_ms = now.tick_ms + config.offsets_retention_check_ms;
-        Self { config, groups: BTreeMap::new(), timers: BTreeSet::new(), expiry_ms, output: Output::default() }
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            expiry_ms,
+            output: Output::default(),
+        }
     }
 
     /// Decides on a request. Its reply is in the output of this step or of a later one.
@@ -174,8 +180,22 @@ impl Machine {
             Request::Heartbeat(request) => self.heartbeat(now, token, &request),
             Request::CommitOffsets(request) => self.commit_offsets(now, token, &request),
             Request::FetchOffsets(request) => self.fetch_offsets(token, request),
-            Request::Join { request, version, client, fresh_id } => {
-                self.join(now, join::Join { token, request, version, client, fresh_id });
+            Request::Join {
+                request,
+                version,
+                client,
+                fresh_id,
+            } => {
+                self.join(
+                    now,
+                    join::Join {
+                        token,
+                        request,
+                        version,
+                        client,
+                        fresh_id,
+                    },
+                );
             }
             Request::Sync(request) => self.sync(now, token, &request),
             Request::Leave(request) => self.leave(now, token, &request),
@@ -189,7 +209,9 @@ impl Machine {
 
     /// When [`Machine::on_tick`] is wanted, on the clock of [`Now::tick_ms`].
     pub(crate) fn deadline(&self) -> u64 {
-        self.timers.first().map_or(self.expiry_ms, |(at, _)| self.expiry_ms.min(*at))
+        self.timers
+            .first()
+            .map_or(self.expiry_ms, |(at, _)| self.expiry_ms.min(*at))
     }
 
     /// Decides on what is due: late joins, silent members, expired offsets.
@@ -227,7 +249,11 @@ impl Machine {
         decide: impl FnOnce(&mut Group, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let group = self.groups.get_mut(id)?;
-        let mut cx = Context { now, config: &self.config, output: &mut self.output };
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            output: &mut self.output,
+        };
         let decided = decide(group, &mut cx);
         self.settle(id);
         Some(decided)
@@ -235,7 +261,9 @@ impl Machine {
 
     /// Brings the group's timer up to date, and forgets it when nothing is left of it.
     fn settle(&mut self, id: &StrBytes) {
-        let Some(group) = self.groups.get_mut(id) else { return };
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
         let blank = group.is_blank();
         let deadline = if blank { None } else { group.deadline() };
         if group.timer != deadline {
@@ -265,7 +293,11 @@ impl Context<'_> {
 
 /// A copy that does not hold on to the request it came in.
 fn owned(text: &StrBytes) -> StrBytes {
-    if text.is_empty() { StrBytes::new() } else { StrBytes::from_string(text.to_string()) }
+    if text.is_empty() {
+        StrBytes::new()
+    } else {
+        StrBytes::from_string(text.to_string())
+    }
 }
 
 fn join_refused(member_id: StrBytes, error: ResponseError) -> Response {
@@ -279,7 +311,11 @@ fn join_refused(member_id: StrBytes, error: ResponseError) -> Response {
 }
 
 fn sync_refused(error: ResponseError) -> Response {
-    Response::Sync(SyncGroupResponse::default().with_error_code(error.code()).with_assignment(Bytes::new()))
+    Response::Sync(
+        SyncGroupResponse::default()
+            .with_error_code(error.code())
+            .with_assignment(Bytes::new()),
+    )
 }
 
 fn code(outcome: Result<(), ResponseError>) -> i16 {

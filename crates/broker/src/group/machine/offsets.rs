@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
-use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
-use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_delete_response::{
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
@@ -30,11 +34,16 @@ impl Offsets {
     }
 
     pub(super) fn set(&mut self, topic: &StrBytes, partition: i32, value: CommittedOffset) {
-        self.0.entry(topic.clone()).or_default().insert(partition, value);
+        self.0
+            .entry(topic.clone())
+            .or_default()
+            .insert(partition, value);
     }
 
     pub(super) fn remove(&mut self, topic: &StrBytes, partition: i32) -> bool {
-        let Some(partitions) = self.0.get_mut(topic) else { return false };
+        let Some(partitions) = self.0.get_mut(topic) else {
+            return false;
+        };
         let removed = partitions.remove(&partition).is_some();
         if partitions.is_empty() {
             self.0.remove(topic);
@@ -43,7 +52,10 @@ impl Offsets {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&StrBytes, i32, &CommittedOffset)> {
-        self.0.iter().flat_map(|(topic, of)| of.iter().map(move |(partition, value)| (topic, *partition, value)))
+        self.0.iter().flat_map(|(topic, of)| {
+            of.iter()
+                .map(move |(partition, value)| (topic, *partition, value))
+        })
     }
 
     pub(super) fn topics(&self) -> impl Iterator<Item = &StrBytes> {
@@ -56,24 +68,43 @@ impl Offsets {
 
     /// The topic's name in memory of its own, shared with what is stored under it.
     fn name(&self, topic: &StrBytes) -> StrBytes {
-        self.0.get_key_value(topic).map_or_else(|| owned(topic), |(name, _)| name.clone())
+        self.0
+            .get_key_value(topic)
+            .map_or_else(|| owned(topic), |(name, _)| name.clone())
     }
 }
 
 impl Machine {
     pub(super) fn commit_offsets(&mut self, now: Now, token: Token, request: &OffsetCommitRequest) {
-        let outcome = self.group_for_commit(request).and_then(|group| group.check_commit(now, request));
-        let mut cx = Context { now, config: &self.config, output: &mut self.output };
+        let outcome = self
+            .group_for_commit(request)
+            .and_then(|group| group.check_commit(now, request));
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            output: &mut self.output,
+        };
         let topics = match (outcome, self.groups.get_mut(&request.group_id.0)) {
             (Ok(()), Some(group)) => group.commit(&mut cx, request),
-            (outcome, _) => commit_refused(request, outcome.err().unwrap_or(ResponseError::CoordinatorNotAvailable)),
+            (outcome, _) => commit_refused(
+                request,
+                outcome
+                    .err()
+                    .unwrap_or(ResponseError::CoordinatorNotAvailable),
+            ),
         };
-        self.reply(token, Response::CommitOffsets(OffsetCommitResponse::default().with_topics(topics)));
+        self.reply(
+            token,
+            Response::CommitOffsets(OffsetCommitResponse::default().with_topics(topics)),
+        );
     }
 
     /// A commit without a generation may create its group: that of a consumer which assigns its
     /// partitions itself, or of a tool that sets a position.
-    fn group_for_commit(&mut self, request: &OffsetCommitRequest) -> Result<&mut Group, ResponseError> {
+    fn group_for_commit(
+        &mut self,
+        request: &OffsetCommitRequest,
+    ) -> Result<&mut Group, ResponseError> {
         let id = &request.group_id.0;
         if !self.groups.contains_key(id) {
             if request.generation_id_or_member_epoch >= 0 {
@@ -87,7 +118,10 @@ impl Machine {
             }
         }
         let id = owned(id);
-        Ok(self.groups.entry(id.clone()).or_insert_with(|| Group::new(id)))
+        Ok(self
+            .groups
+            .entry(id.clone())
+            .or_insert_with(|| Group::new(id)))
     }
 
     pub(super) fn fetch_offsets(&mut self, token: Token, request: OffsetFetchRequestGroup) {
@@ -98,7 +132,10 @@ impl Machine {
                 .iter()
                 .map(|topic| {
                     let position = |partition: &i32| {
-                        position(*partition, group.and_then(|group| group.offsets.get(&topic.name.0, *partition)))
+                        position(
+                            *partition,
+                            group.and_then(|group| group.offsets.get(&topic.name.0, *partition)),
+                        )
                     };
                     OffsetFetchResponseTopics::default()
                         .with_name(topic.name.clone())
@@ -106,7 +143,9 @@ impl Machine {
                 })
                 .collect(),
         };
-        let response = OffsetFetchResponseGroup::default().with_group_id(request.group_id).with_topics(topics);
+        let response = OffsetFetchResponseGroup::default()
+            .with_group_id(request.group_id)
+            .with_topics(topics);
         self.reply(token, Response::FetchOffsets(response));
     }
 
@@ -144,10 +183,18 @@ impl Machine {
         let retention = i64::try_from(self.config.offsets_retention_ms).unwrap_or(i64::MAX);
         let ids: Vec<_> = self.groups.keys().cloned().collect();
         for id in ids {
-            let Some(group) = self.groups.get_mut(&id) else { continue };
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
             group.expire(&mut self.output.changes, now.unix_ms, retention);
-            if group.phase == Phase::Empty && group.offsets.is_empty() && group.written.take().is_some() {
-                self.output.changes.push(Change::Group { group: id.clone(), value: None });
+            if group.phase == Phase::Empty
+                && group.offsets.is_empty()
+                && group.written.take().is_some()
+            {
+                self.output.changes.push(Change::Group {
+                    group: id.clone(),
+                    value: None,
+                });
             }
             self.settle(&id);
         }
@@ -155,12 +202,19 @@ impl Machine {
 
     /// The topics in which any group has a position.
     pub(crate) fn committed_topics(&self) -> BTreeSet<StrBytes> {
-        self.groups.values().flat_map(|group| group.offsets.topics().cloned()).collect()
+        self.groups
+            .values()
+            .flat_map(|group| group.offsets.topics().cloned())
+            .collect()
     }
 }
 
 impl Group {
-    fn check_commit(&mut self, now: Now, request: &OffsetCommitRequest) -> Result<(), ResponseError> {
+    fn check_commit(
+        &mut self,
+        now: Now,
+        request: &OffsetCommitRequest,
+    ) -> Result<(), ResponseError> {
         let generation = request.generation_id_or_member_epoch;
         if generation < 0 && self.phase == Phase::Empty {
             return Ok(());
@@ -179,8 +233,13 @@ impl Group {
         Ok(())
     }
 
-    fn commit(&mut self, cx: &mut Context<'_>, request: &OffsetCommitRequest) -> Vec<OffsetCommitResponseTopic> {
-        let expire_ms = (request.retention_time_ms >= 0).then(|| cx.now.unix_ms.saturating_add(request.retention_time_ms));
+    fn commit(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &OffsetCommitRequest,
+    ) -> Vec<OffsetCommitResponseTopic> {
+        let expire_ms = (request.retention_time_ms >= 0)
+            .then(|| cx.now.unix_ms.saturating_add(request.retention_time_ms));
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let name = self.offsets.name(&topic.name.0);
@@ -189,7 +248,11 @@ impl Group {
                 let outcome = self.commit_one(cx, &name, partition, expire_ms);
                 partitions.push(commit_answer(partition, code(outcome)));
             }
-            topics.push(OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions));
+            topics.push(
+                OffsetCommitResponseTopic::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions),
+            );
         }
         topics
     }
@@ -201,18 +264,27 @@ impl Group {
         partition: &OffsetCommitRequestPartition,
         expire_ms: Option<i64>,
     ) -> Result<(), ResponseError> {
-        let metadata = partition.committed_metadata.as_ref().map(owned).unwrap_or_default();
+        let metadata = partition
+            .committed_metadata
+            .as_ref()
+            .map(owned)
+            .unwrap_or_default();
         if metadata.len() > cx.config.offset_metadata_max {
             return Err(ResponseError::OffsetMetadataTooLarge);
         }
         let value = CommittedOffset {
             offset: partition.committed_offset,
-            leader_epoch: if expire_ms.is_some() { -1 } else { partition.committed_leader_epoch },
+            leader_epoch: if expire_ms.is_some() {
+                -1
+            } else {
+                partition.committed_leader_epoch
+            },
             metadata,
             commit_ms: cx.now.unix_ms,
             expire_ms,
         };
-        self.offsets.set(topic, partition.partition_index, value.clone());
+        self.offsets
+            .set(topic, partition.partition_index, value.clone());
         cx.write(Change::Offset {
             group: self.id.clone(),
             topic: topic.clone(),
@@ -226,12 +298,21 @@ impl Group {
         let topic = |(name, partitions): (&StrBytes, &BTreeMap<i32, CommittedOffset>)| {
             OffsetFetchResponseTopics::default()
                 .with_name(TopicName(name.clone()))
-                .with_partitions(partitions.iter().map(|(index, value)| position(*index, Some(value))).collect())
+                .with_partitions(
+                    partitions
+                        .iter()
+                        .map(|(index, value)| position(*index, Some(value)))
+                        .collect(),
+                )
         };
         self.offsets.0.iter().map(topic).collect()
     }
 
-    fn delete(&mut self, request: &OffsetDeleteRequest, changes: &mut Vec<Change>) -> Vec<OffsetDeleteResponseTopic> {
+    fn delete(
+        &mut self,
+        request: &OffsetDeleteRequest,
+        changes: &mut Vec<Change>,
+    ) -> Vec<OffsetDeleteResponseTopic> {
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let held = self.phase != Phase::Empty && self.reads(&topic.name.0);
@@ -241,11 +322,22 @@ impl Group {
                 if !held {
                     self.forget_one(changes, &topic.name.0, index);
                 }
-                let error = if held { ResponseError::GroupSubscribedToTopic.code() } else { 0 };
-                partitions
-                    .push(OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(error));
+                let error = if held {
+                    ResponseError::GroupSubscribedToTopic.code()
+                } else {
+                    0
+                };
+                partitions.push(
+                    OffsetDeleteResponsePartition::default()
+                        .with_partition_index(index)
+                        .with_error_code(error),
+                );
             }
-            topics.push(OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions));
+            topics.push(
+                OffsetDeleteResponseTopic::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions),
+            );
         }
         topics
     }
@@ -270,7 +362,12 @@ impl Group {
     fn forget_one(&mut self, changes: &mut Vec<Change>, topic: &StrBytes, partition: i32) {
         let name = self.offsets.name(topic);
         if self.offsets.remove(topic, partition) {
-            changes.push(Change::Offset { group: self.id.clone(), topic: name, partition, value: None });
+            changes.push(Change::Offset {
+                group: self.id.clone(),
+                topic: name,
+                partition,
+                value: None,
+            });
         }
     }
 
@@ -284,11 +381,17 @@ impl Group {
             _ => None,
         };
         let Some(subscribed) = subscribed else { return };
-        let empty_since = self.written.as_ref().filter(|_| self.phase == Phase::Empty).map(|written| written.state_ms);
+        let empty_since = self
+            .written
+            .as_ref()
+            .filter(|_| self.phase == Phase::Empty)
+            .map(|written| written.state_ms);
         let before = changes.len();
         self.forget(changes, |topic, value| {
             let age_from = empty_since.unwrap_or(-1).max(value.commit_ms);
-            let expired = value.expire_ms.map_or(now_ms - age_from >= retention_ms, |at| at <= now_ms);
+            let expired = value
+                .expire_ms
+                .map_or(now_ms - age_from >= retention_ms, |at| at <= now_ms);
             expired && !subscribed.contains(topic)
         });
         if changes.len() > before {
@@ -302,7 +405,8 @@ impl Group {
 
     /// Whether a member may read the topic; if its metadata cannot be read, it may.
     fn reads(&self, topic: &StrBytes) -> bool {
-        self.subscribed().is_none_or(|topics| topics.contains(topic))
+        self.subscribed()
+            .is_none_or(|topics| topics.contains(topic))
     }
 
     fn subscribed(&self) -> Option<BTreeSet<StrBytes>> {
@@ -325,20 +429,37 @@ fn position(partition: i32, value: Option<&CommittedOffset>) -> OffsetFetchRespo
             .with_committed_offset(value.offset)
             .with_committed_leader_epoch(value.leader_epoch)
             .with_metadata(Some(value.metadata.clone())),
-        None => answer.with_committed_offset(-1).with_committed_leader_epoch(-1).with_metadata(Some(StrBytes::new())),
+        None => answer
+            .with_committed_offset(-1)
+            .with_committed_leader_epoch(-1)
+            .with_metadata(Some(StrBytes::new())),
     }
 }
 
-fn commit_answer(partition: &OffsetCommitRequestPartition, error_code: i16) -> OffsetCommitResponsePartition {
-    OffsetCommitResponsePartition::default().with_partition_index(partition.partition_index).with_error_code(error_code)
+fn commit_answer(
+    partition: &OffsetCommitRequestPartition,
+    error_code: i16,
+) -> OffsetCommitResponsePartition {
+    OffsetCommitResponsePartition::default()
+        .with_partition_index(partition.partition_index)
+        .with_error_code(error_code)
 }
 
 /// The answer to a commit of which nothing was taken.
-pub(crate) fn commit_refused(request: &OffsetCommitRequest, error: ResponseError) -> Vec<OffsetCommitResponseTopic> {
+pub(crate) fn commit_refused(
+    request: &OffsetCommitRequest,
+    error: ResponseError,
+) -> Vec<OffsetCommitResponseTopic> {
     let topics = request.topics.iter().map(|topic| {
         OffsetCommitResponseTopic::default()
             .with_name(topic.name.clone())
-            .with_partitions(topic.partitions.iter().map(|p| commit_answer(p, error.code())).collect())
+            .with_partitions(
+                topic
+                    .partitions
+                    .iter()
+                    .map(|p| commit_answer(p, error.code()))
+                    .collect(),
+            )
     });
     topics.collect()
 }

@@ -11,10 +11,20 @@ impl Machine {
     /// Takes up a record of the log. Only before the first request.
     pub(crate) fn replay(&mut self, change: Change) {
         match change {
-            Change::Offset { group, topic, partition, value: Some(value) } => {
+            Change::Offset {
+                group,
+                topic,
+                partition,
+                value: Some(value),
+            } => {
                 self.replayed(group).offsets.set(&topic, partition, value);
             }
-            Change::Offset { group, topic, partition, value: None } => {
+            Change::Offset {
+                group,
+                topic,
+                partition,
+                value: None,
+            } => {
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.offsets.remove(&topic, partition);
                 }
@@ -24,7 +34,9 @@ impl Machine {
     }
 
     fn replayed(&mut self, id: StrBytes) -> &mut Group {
-        self.groups.entry(id.clone()).or_insert_with(|| Group::new(id))
+        self.groups
+            .entry(id.clone())
+            .or_insert_with(|| Group::new(id))
     }
 
     /// The log is at its end: members begin new sessions, for they could not speak meanwhile.
@@ -41,13 +53,19 @@ impl Machine {
     /// The records that a replay would need: for each group its last one and its offsets.
     pub(crate) fn live(&self) -> impl Iterator<Item = Change> {
         self.groups.values().flat_map(|group| {
-            let metadata = group.written.clone().map(|value| Change::Group { group: group.id.clone(), value: Some(value) });
-            let offsets = group.offsets.iter().map(|(topic, partition, value)| Change::Offset {
+            let metadata = group.written.clone().map(|value| Change::Group {
                 group: group.id.clone(),
-                topic: topic.clone(),
-                partition,
-                value: Some(value.clone()),
+                value: Some(value),
             });
+            let offsets = group
+                .offsets
+                .iter()
+                .map(|(topic, partition, value)| Change::Offset {
+                    group: group.id.clone(),
+                    topic: topic.clone(),
+                    partition,
+                    value: Some(value.clone()),
+                });
             metadata.into_iter().chain(offsets)
         })
     }
@@ -55,7 +73,9 @@ impl Machine {
 
 impl Group {
     fn restore(&mut self, now: Now) {
-        let Some(written) = self.written.clone() else { return };
+        let Some(written) = self.written.clone() else {
+            return;
+        };
         let protocol = written.protocol.clone().unwrap_or_default();
         self.generation = written.generation;
         for metadata in &written.members {
@@ -64,9 +84,14 @@ impl Group {
         }
         self.protocol_type = Some(written.protocol_type).filter(|name| !name.is_empty());
         self.protocol = written.protocol;
-        self.leader = written.leader.filter(|id| self.members.contains_key(id)).or(self.leader.take());
+        self.leader = written
+            .leader
+            .filter(|id| self.members.contains_key(id))
+            .or(self.leader.take());
         if !self.members.is_empty() {
-            self.phase = Phase::Stable { sync_until: now.tick_ms };
+            self.phase = Phase::Stable {
+                sync_until: now.tick_ms,
+            };
         }
     }
 }

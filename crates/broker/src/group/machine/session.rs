@@ -3,7 +3,9 @@
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
-use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse, LeaveGroupRequest, LeaveGroupResponse};
+use kafka_protocol::messages::{
+    HeartbeatRequest, HeartbeatResponse, LeaveGroupRequest, LeaveGroupResponse,
+};
 use tracing::{info, warn};
 
 use super::group::{Group, Phase};
@@ -14,13 +16,20 @@ impl Machine {
     /// timer to find that out when it is due.
     pub(super) fn heartbeat(&mut self, now: Now, token: Token, request: &HeartbeatRequest) {
         let group = self.groups.get_mut(&request.group_id.0);
-        let outcome = group.ok_or(ResponseError::UnknownMemberId).and_then(|group| group.heartbeat(now, request));
-        self.reply(token, Response::Heartbeat(HeartbeatResponse::default().with_error_code(code(outcome))));
+        let outcome = group
+            .ok_or(ResponseError::UnknownMemberId)
+            .and_then(|group| group.heartbeat(now, request));
+        self.reply(
+            token,
+            Response::Heartbeat(HeartbeatResponse::default().with_error_code(code(outcome))),
+        );
     }
 
     pub(super) fn leave(&mut self, now: Now, token: Token, request: &LeaveGroupRequest) {
         let outcomes = self
-            .with_group(now, &request.group_id.0, |group, cx| group.leave(cx, &request.members))
+            .with_group(now, &request.group_id.0, |group, cx| {
+                group.leave(cx, &request.members)
+            })
             .unwrap_or_else(|| vec![Err(ResponseError::UnknownMemberId); request.members.len()]);
         let answer = |(member, outcome): (&MemberIdentity, _)| {
             MemberResponse::default()
@@ -29,7 +38,10 @@ impl Machine {
                 .with_error_code(code(outcome))
         };
         let members = request.members.iter().zip(outcomes).map(answer).collect();
-        self.reply(token, Response::Leave(LeaveGroupResponse::default().with_members(members)));
+        self.reply(
+            token,
+            Response::Leave(LeaveGroupResponse::default().with_members(members)),
+        );
     }
 }
 
@@ -48,9 +60,16 @@ impl Group {
         }
     }
 
-    fn leave(&mut self, cx: &mut Context<'_>, leavers: &[MemberIdentity]) -> Vec<Result<(), ResponseError>> {
+    fn leave(
+        &mut self,
+        cx: &mut Context<'_>,
+        leavers: &[MemberIdentity],
+    ) -> Vec<Result<(), ResponseError>> {
         let before = self.members.len();
-        let outcomes = leavers.iter().map(|leaver| self.let_go(cx, leaver)).collect();
+        let outcomes = leavers
+            .iter()
+            .map(|leaver| self.let_go(cx, leaver))
+            .collect();
         if self.members.len() < before {
             self.rebalance(cx, "a member left");
         } else {
@@ -59,11 +78,18 @@ impl Group {
         outcomes
     }
 
-    fn let_go(&mut self, cx: &mut Context<'_>, leaver: &MemberIdentity) -> Result<(), ResponseError> {
+    fn let_go(
+        &mut self,
+        cx: &mut Context<'_>,
+        leaver: &MemberIdentity,
+    ) -> Result<(), ResponseError> {
         let instance_id = leaver.group_instance_id.as_ref();
         let id = if leaver.member_id.is_empty() {
             // An operator removes a static member by its instance id alone (KIP-345).
-            instance_id.and_then(|id| self.static_ids.get(id)).ok_or(ResponseError::UnknownMemberId)?.clone()
+            instance_id
+                .and_then(|id| self.static_ids.get(id))
+                .ok_or(ResponseError::UnknownMemberId)?
+                .clone()
         } else if instance_id.is_none() && self.pending.remove(&leaver.member_id).is_some() {
             return Ok(());
         } else {

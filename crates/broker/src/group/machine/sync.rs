@@ -12,7 +12,9 @@ use super::{Context, Machine, Now, Response, Token, sync_refused};
 
 impl Machine {
     pub(super) fn sync(&mut self, now: Now, token: Token, request: &SyncGroupRequest) {
-        let decided = self.with_group(now, &request.group_id.0, |group, cx| group.sync(cx, token, request));
+        let decided = self.with_group(now, &request.group_id.0, |group, cx| {
+            group.sync(cx, token, request)
+        });
         if let Err(error) = decided.unwrap_or(Err(ResponseError::UnknownMemberId)) {
             self.reply(token, sync_refused(error));
         }
@@ -20,17 +22,26 @@ impl Machine {
 }
 
 impl Group {
-    fn sync(&mut self, cx: &mut Context<'_>, token: Token, request: &SyncGroupRequest) -> Result<(), ResponseError> {
+    fn sync(
+        &mut self,
+        cx: &mut Context<'_>,
+        token: Token,
+        request: &SyncGroupRequest,
+    ) -> Result<(), ResponseError> {
         self.check_member(&request.member_id, request.group_instance_id.as_ref())?;
         self.check_generation(request.generation_id)?;
         let same = |told: &Option<StrBytes>, is: &Option<StrBytes>| told.is_none() || told == is;
-        if !same(&request.protocol_type, &self.protocol_type) || !same(&request.protocol_name, &self.protocol) {
+        if !same(&request.protocol_type, &self.protocol_type)
+            || !same(&request.protocol_name, &self.protocol)
+        {
             return Err(ResponseError::InconsistentGroupProtocol);
         }
         match self.phase {
             Phase::Empty => Err(ResponseError::UnknownMemberId),
             Phase::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
-            Phase::CompletingRebalance { sync_until } => self.await_assignment(cx, token, request, sync_until),
+            Phase::CompletingRebalance { sync_until } => {
+                self.await_assignment(cx, token, request, sync_until)
+            }
             Phase::Stable { .. } => {
                 self.hand_over(cx, token, &request.member_id);
                 Ok(())
@@ -50,10 +61,17 @@ impl Group {
         if leads && bytes > cx.config.group_bytes_max {
             return Err(ResponseError::InvalidRequest);
         }
-        let Some(member) = self.members.get_mut(&request.member_id) else { return Ok(()) };
+        let Some(member) = self.members.get_mut(&request.member_id) else {
+            return Ok(());
+        };
         member.owes_sync = false;
         let replaced = member.wait(Wait::Sync(token));
-        refuse(cx, replaced, &request.member_id, ResponseError::RebalanceInProgress);
+        refuse(
+            cx,
+            replaced,
+            &request.member_id,
+            ResponseError::RebalanceInProgress,
+        );
         if leads {
             self.assign(cx, request, sync_until);
         }
@@ -63,8 +81,13 @@ impl Group {
     /// The generation has its assignments: it is written, and told to those who wait.
     fn assign(&mut self, cx: &mut Context<'_>, request: &SyncGroupRequest, sync_until: u64) {
         for member in self.members.values_mut() {
-            let given = request.assignments.iter().find(|a| a.member_id == member.id);
-            member.assignment = given.map(|a| Bytes::copy_from_slice(&a.assignment)).unwrap_or_default();
+            let given = request
+                .assignments
+                .iter()
+                .find(|a| a.member_id == member.id);
+            member.assignment = given
+                .map(|a| Bytes::copy_from_slice(&a.assignment))
+                .unwrap_or_default();
         }
         info!(group = %self.id, generation = self.generation, leader = %request.member_id, "assigned");
         self.phase = Phase::Stable { sync_until };
@@ -72,7 +95,11 @@ impl Group {
         let waiting: Vec<_> = self
             .members
             .values_mut()
-            .filter_map(|member| member.end_sync(cx.now).map(|token| (token, member.id.clone())))
+            .filter_map(|member| {
+                member
+                    .end_sync(cx.now)
+                    .map(|token| (token, member.id.clone()))
+            })
             .collect();
         for (token, id) in waiting {
             self.hand_over(cx, token, &id);
@@ -80,7 +107,9 @@ impl Group {
     }
 
     fn hand_over(&mut self, cx: &mut Context<'_>, token: Token, id: &StrBytes) {
-        let Some(member) = self.members.get_mut(id) else { return };
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
         member.owes_sync = false;
         member.alive(cx.now);
         let response = SyncGroupResponse::default()

@@ -76,7 +76,9 @@ impl GroupMetadata {
             state_ms: if version >= 2 { value.int64()? } else { -1 },
             members: {
                 let count = value.count()?;
-                (0..count).map(|_| MemberMetadata::decode(&mut value, version)).collect::<Result<_, _>>()?
+                (0..count)
+                    .map(|_| MemberMetadata::decode(&mut value, version))
+                    .collect::<Result<_, _>>()?
             },
         })
     }
@@ -96,7 +98,11 @@ impl MemberMetadata {
 
     fn decode(value: &mut Reader<'_>, version: i16) -> Result<Self, Malformed> {
         let member_id = value.string()?;
-        let instance_id = if version >= 3 { value.nullable_string()? } else { None };
+        let instance_id = if version >= 3 {
+            value.nullable_string()?
+        } else {
+            None
+        };
         let client_id = value.string()?;
         let client_host = value.string()?;
         // Before version 1 a member had its session timeout to rejoin.

@@ -53,7 +53,12 @@ impl Change {
     pub(crate) fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = BytesMut::with_capacity(64);
         match self {
-            Self::Offset { group, topic, partition, value } => {
+            Self::Offset {
+                group,
+                topic,
+                partition,
+                value,
+            } => {
                 key.int16(OFFSET_KEY);
                 key.string(group);
                 key.string(topic);
@@ -105,11 +110,22 @@ mod tests {
     }
 
     fn commit(value: Option<CommittedOffset>) -> Change {
-        Change::Offset { group: text("g"), topic: text("orders"), partition: 3, value }
+        Change::Offset {
+            group: text("g"),
+            topic: text("orders"),
+            partition: 3,
+            value,
+        }
     }
 
     fn position() -> CommittedOffset {
-        CommittedOffset { offset: 42, leader_epoch: 7, metadata: text("m\u{0}ü"), commit_ms: 5, expire_ms: None }
+        CommittedOffset {
+            offset: 42,
+            leader_epoch: 7,
+            metadata: text("m\u{0}ü"),
+            commit_ms: 5,
+            expire_ms: None,
+        }
     }
 
     #[test]
@@ -120,14 +136,22 @@ mod tests {
 
     #[test]
     fn an_offset_with_its_own_retention_is_written_as_version_1() {
-        let change = commit(Some(CommittedOffset { expire_ms: Some(9), leader_epoch: -1, ..position() }));
+        let change = commit(Some(CommittedOffset {
+            expire_ms: Some(9),
+            leader_epoch: -1,
+            ..position()
+        }));
         assert_eq!(change.encode().1.unwrap()[..2], [0, 1]);
         assert_eq!(round_trip(&change), change);
     }
 
     #[test]
     fn the_bytes_are_those_that_kafka_writes() {
-        let (key, value) = commit(Some(CommittedOffset { metadata: text("x"), ..position() })).encode();
+        let (key, value) = commit(Some(CommittedOffset {
+            metadata: text("x"),
+            ..position()
+        }))
+        .encode();
         assert_eq!(&key[..], b"\x00\x01\x00\x01g\x00\x06orders\x00\x00\x00\x03");
         assert_eq!(
             &value.unwrap()[..],
@@ -164,13 +188,19 @@ mod tests {
     #[test]
     fn a_tombstone_comes_back_without_a_value() {
         assert_eq!(round_trip(&commit(None)), commit(None));
-        let gone = Change::Group { group: text("g"), value: None };
+        let gone = Change::Group {
+            group: text("g"),
+            value: None,
+        };
         assert_eq!(round_trip(&gone), gone);
     }
 
     #[test]
     fn an_unknown_kind_of_record_is_passed_over() {
-        assert_eq!(Change::decode(&Bytes::from_static(&[0, 9, 1]), None).unwrap(), None);
+        assert_eq!(
+            Change::decode(&Bytes::from_static(&[0, 9, 1]), None).unwrap(),
+            None
+        );
     }
 
     #[test]

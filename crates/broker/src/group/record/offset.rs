@@ -28,7 +28,11 @@ const WITH_EPOCH: i16 = 3;
 impl CommittedOffset {
     pub(super) fn encode(&self) -> Bytes {
         let mut value = BytesMut::with_capacity(24 + self.metadata.len());
-        value.int16(if self.expire_ms.is_some() { WITH_EXPIRY } else { WITH_EPOCH });
+        value.int16(if self.expire_ms.is_some() {
+            WITH_EXPIRY
+        } else {
+            WITH_EPOCH
+        });
         value.int64(self.offset);
         if self.expire_ms.is_none() {
             value.int32(self.leader_epoch);
@@ -49,10 +53,18 @@ impl CommittedOffset {
         }
         Ok(Self {
             offset: value.int64()?,
-            leader_epoch: if version == WITH_EPOCH { value.int32()? } else { -1 },
+            leader_epoch: if version == WITH_EPOCH {
+                value.int32()?
+            } else {
+                -1
+            },
             metadata: value.string()?,
             commit_ms: value.int64()?,
-            expire_ms: if version == WITH_EXPIRY { Some(value.int64()?).filter(|ms| *ms >= 0) } else { None },
+            expire_ms: if version == WITH_EXPIRY {
+                Some(value.int64()?).filter(|ms| *ms >= 0)
+            } else {
+                None
+            },
         })
     }
 }

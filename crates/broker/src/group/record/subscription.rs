@@ -9,7 +9,9 @@ use super::wire::{Malformed, Reader};
 pub(crate) fn subscribed_topics(metadata: &[u8]) -> Result<Vec<StrBytes>, Malformed> {
     let mut metadata = Reader::new(metadata);
     if metadata.int16()? < 0 {
-        return Err(Malformed("negative version of ConsumerProtocolSubscription"));
+        return Err(Malformed(
+            "negative version of ConsumerProtocolSubscription",
+        ));
     }
     let count = metadata.count()?;
     (0..count).map(|_| metadata.string()).collect()
@@ -22,7 +24,13 @@ mod tests {
     #[test]
     fn topics_are_read_whatever_follows() {
         let topics = subscribed_topics(b"\0\x01\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff").unwrap();
-        assert_eq!(topics, [StrBytes::from_static_str("a"), StrBytes::from_static_str("bc")]);
+        assert_eq!(
+            topics,
+            [
+                StrBytes::from_static_str("a"),
+                StrBytes::from_static_str("bc")
+            ]
+        );
     }
 
     #[test]

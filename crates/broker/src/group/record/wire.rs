@@ -62,19 +62,26 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn int16(&mut self) -> Result<i16, Malformed> {
-        self.0.try_get_i16().map_err(|_| Malformed("cut in an int16"))
+        self.0
+            .try_get_i16()
+            .map_err(|_| Malformed("cut in an int16"))
     }
 
     pub(super) fn int32(&mut self) -> Result<i32, Malformed> {
-        self.0.try_get_i32().map_err(|_| Malformed("cut in an int32"))
+        self.0
+            .try_get_i32()
+            .map_err(|_| Malformed("cut in an int32"))
     }
 
     pub(super) fn int64(&mut self) -> Result<i64, Malformed> {
-        self.0.try_get_i64().map_err(|_| Malformed("cut in an int64"))
+        self.0
+            .try_get_i64()
+            .map_err(|_| Malformed("cut in an int64"))
     }
 
     pub(super) fn string(&mut self) -> Result<StrBytes, Malformed> {
-        self.nullable_string()?.ok_or(Malformed("null where a string must be"))
+        self.nullable_string()?
+            .ok_or(Malformed("null where a string must be"))
     }
 
     pub(super) fn nullable_string(&mut self) -> Result<Option<StrBytes>, Malformed> {
@@ -84,7 +91,9 @@ impl<'a> Reader<'a> {
         }
         let length = usize::try_from(length).map_err(|_| Malformed("negative length"))?;
         let bytes = Bytes::copy_from_slice(self.take(length)?);
-        StrBytes::from_utf8(bytes).map(Some).map_err(|_| Malformed("not UTF-8"))
+        StrBytes::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| Malformed("not UTF-8"))
     }
 
     pub(super) fn bytes(&mut self) -> Result<Bytes, Malformed> {
@@ -102,7 +111,10 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed("cut in a string"))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(Malformed("cut in a string"))?;
         self.0 = rest;
         Ok(taken)
     }
