@@ -34,6 +34,9 @@ pub struct Settings {
     pub lock_wait: Duration,
     /// Connections for [`Database::query`]; 4.
     pub readers: usize,
+    /// Bytes that the database file may grow to; no limit. Beyond it the database answers
+    /// that it is full, as it does when the disk is.
+    pub size_max: Option<u64>,
     /// Bytes of an emitted event, key and headers included; 1,000,000, what brokers take
     /// by default. A larger one is refused when it is emitted, while the caller is there
     /// to hear it; in the outbox it would stop all that follow.
@@ -49,6 +52,7 @@ impl Default for Settings {
             waiters_max: 10_000,
             lock_wait: Duration::from_secs(5),
             readers: 4,
+            size_max: None,
             message_bytes_max: 1_000_000,
         }
     }
@@ -110,7 +114,7 @@ impl Database {
         migrations: &[Migration],
         settings: Settings,
     ) -> Result<Self> {
-        let mut writer = open_writer(&location, settings.lock_wait)?;
+        let mut writer = open_writer(&location, settings.lock_wait, settings.size_max)?;
         let file = location.path().display().to_string();
         let mut schema = || {
             writer.begin(settings.lock_wait)?;
@@ -173,6 +177,11 @@ impl Database {
     /// What this database has done since it was opened.
     pub fn counts(&self) -> Counts {
         self.shared.stats.counts()
+    }
+
+    /// How many wait for their turn to write.
+    pub fn waiting(&self) -> usize {
+        self.shared.gate.waiting()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
