@@ -1,9 +1,11 @@
 //! A service's database: one writer that all units of work share, and readers beside it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::backend::{Location, open_writer};
@@ -55,6 +57,27 @@ impl Default for Settings {
             size_max: None,
             message_bytes_max: 1_000_000,
         }
+    }
+}
+
+/// The events that wait to be published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outbox {
+    /// How many there are.
+    pub depth: u64,
+    /// When the oldest was emitted.
+    pub oldest: Option<Timestamp>,
+}
+
+impl Outbox {
+    /// How long the oldest has waited; zero when there is none.
+    pub fn age(&self) -> Duration {
+        let age = self
+            .oldest
+            .map(|oldest| Timestamp::now().duration_since(oldest));
+        age.and_then(|age| Duration::try_from(age).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -174,6 +197,30 @@ impl Database {
         Ok(self.query(sql, params).await?.into_iter().next())
     }
 
+    /// The events that wait to be published.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn outbox(&self) -> Result<Outbox> {
+        // Ids are given in a row, so their ends tell the depth without counting.
+        let row = self
+            .query_opt(
+                "SELECT ifnull((SELECT max(id) FROM ackwell_outbox) \
+                 - (SELECT min(id) FROM ackwell_outbox) + 1, 0) AS depth, \
+                 (SELECT created_at FROM ackwell_outbox ORDER BY id LIMIT 1) AS oldest",
+                &[],
+            )
+            .await?;
+        let Some(row) = row else {
+            return Ok(Outbox::default());
+        };
+        let depth = u64::try_from(row.get::<i64>("depth")?).unwrap_or(0);
+        Ok(Outbox {
+            depth,
+            oldest: row.get("oldest")?,
+        })
+    }
+
     /// What this database has done since it was opened.
     pub fn counts(&self) -> Counts {
         self.shared.stats.counts()
@@ -182,6 +229,16 @@ impl Database {
     /// How many wait for their turn to write.
     pub fn waiting(&self) -> usize {
         self.shared.gate.waiting()
+    }
+
+    /// A short name for health and logs: the file's, without its ending.
+    pub fn name(&self) -> String {
+        let stem = self.path().file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.shared.location.path()
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -180,7 +180,7 @@ impl Gate {
             Ok(()) => {
                 self.stats.committed(group.members, start.elapsed());
                 if group.emitted {
-                    self.emitted.notify_waiters();
+                    self.emitted.notify_one();
                 }
             }
             Err(error) => {
