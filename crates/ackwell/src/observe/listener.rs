@@ -1,6 +1,6 @@
 //! From what a container observes to metrics and health.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 
@@ -17,6 +17,8 @@ pub(crate) struct ListenerObserver {
     handled: Histogram,
     retries: Counter,
     assigned: AtomicI64,
+    /// Whether it has ever been in its group.
+    joined: AtomicBool,
 }
 
 impl ListenerObserver {
@@ -36,6 +38,7 @@ impl ListenerObserver {
             metrics: metrics.clone(),
             health,
             assigned: AtomicI64::new(0),
+            joined: AtomicBool::new(false),
         }
     }
 
@@ -154,6 +157,7 @@ impl Observer for ListenerObserver {
                     .get_or_create(&self.by_outcome("assigned"))
                     .inc();
                 self.count_assigned(i64::try_from(partitions).unwrap_or(0));
+                self.joined.store(true, Ordering::Relaxed);
                 self.health.started();
             }
             Observation::Revoked { partitions, lost } => {
@@ -166,7 +170,8 @@ impl Observer for ListenerObserver {
             }
             Observation::Health { problem } => self.health.report(match problem {
                 Some(problem) => Status::Degraded(problem.to_owned()),
-                None => Status::Running,
+                None if self.joined.load(Ordering::Relaxed) => Status::Running,
+                None => Status::Starting("joining its group".to_owned()),
             }),
         }
     }
