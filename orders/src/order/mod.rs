@@ -6,11 +6,12 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::money::{Cents, UnitPrice};
-use crate::time::Micros;
+
 
 pub(crate) mod http;
 pub(crate) mod listener;
@@ -107,7 +108,7 @@ impl fmt::Display for Status {
 }
 
 /// One line of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Item {
     /// Which product.
     pub(crate) product_id: String,
@@ -118,19 +119,19 @@ pub(crate) struct Item {
 }
 
 /// One entry of an order's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Change {
     /// The state that was reached.
     pub(crate) status: Status,
     /// When.
-    pub(crate) at: Micros,
+    pub(crate) at: Timestamp,
     /// Why, where it is not plain.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
 
 /// An order as its service shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// See [`order_id`].
     pub(crate) order_id: Uuid,

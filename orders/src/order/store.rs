@@ -1,0 +1,195 @@
+//! What the order service keeps: orders and their history.
+//!
+//! An order, its first history entry and the event that asks for its stock are one
+//! transaction; so are a change of state and its history entry. Neither half can be
+//! found without the other.
+
+use ackwell_sql::{Database, Error, Migration, Row, Tx, params};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::request::NewOrder;
+use super::{Change, Input, Order, Status, order_id};
+use crate::events::{Release, Reserve, StockRequest};
+use crate::money::Cents;
+
+/// The schema of `order.db`.
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new("orders and their history", include_str!("schema.sql"))];
+
+/// What placing an order did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It was new.
+    New(Uuid),
+    /// The same order had been placed before.
+    Before(Uuid),
+    /// The key belongs to another order.
+    KeyTaken,
+}
+
+/// What an input did to an order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Advanced {
+    /// It moved to this state.
+    To(Status),
+    /// It came too late: the order stays in this state.
+    TooLate(Status),
+    /// There is no such order.
+    Unknown,
+}
+
+/// Places an order, and asks for its stock; placed again, it changes nothing.
+pub(crate) async fn place(tx: &mut Tx, key: &str, order: &NewOrder, at: Timestamp) -> Result<Placed, Error> {
+    let id = order_id(key);
+    let items = serde_json::to_string(&order.items).map_err(not_json)?;
+    let inserted = tx
+        .query_opt(
+            "INSERT INTO orders (order_id, idempotency_key, customer_id, items, total_cents, status)
+             VALUES ($1, $2, $3, $4, $5, 'PENDING') ON CONFLICT (order_id) DO NOTHING RETURNING seq",
+            params![id, key, order.customer_id, items, order.total.get()],
+        )
+        .await?;
+    let Some(inserted) = inserted else {
+        return placed_before(tx, id, key, order, &items).await;
+    };
+    record(tx, inserted.get("seq")?, Status::Pending, None, at, None).await?;
+    let lines = order.items.iter().map(|item| (item.product_id.as_str(), item.quantity));
+    tx.emit(&StockRequest::StockValidRequested(Reserve::of(id, lines))).await?;
+    Ok(Placed::New(id))
+}
+
+async fn placed_before(tx: &mut Tx, id: Uuid, key: &str, order: &NewOrder, items: &str) -> Result<Placed, Error> {
+    let row = tx
+        .query_one("SELECT idempotency_key, customer_id, items FROM orders WHERE order_id = $1", params![id])
+        .await?;
+    let same = row.get::<String>("idempotency_key")? == key
+        && row.get::<String>("customer_id")? == order.customer_id
+        && row.get::<String>("items")? == items;
+    Ok(if same { Placed::Before(id) } else { Placed::KeyTaken })
+}
+
+/// Withdraws an order that is not final, and gives its stock back.
+///
+/// The release is sent at once, without waiting for the answer to the request: both
+/// lie on one partition in this order, so the release finds what the request
+/// reserved. An answer that comes after it is too late and changes nothing.
+pub(crate) async fn withdraw(tx: &mut Tx, order_id: Uuid, reason: &str, at: Timestamp) -> Result<Advanced, Error> {
+    let advanced = advance(tx, order_id, Input::Withdrawn, Some(reason), at, None).await?;
+    if let Advanced::To(_) = advanced {
+        let release = Release { order_id, reason: reason.to_owned() };
+        tx.emit(&StockRequest::StockReleaseRequested(release)).await?;
+    }
+    Ok(advanced)
+}
+
+/// Moves an order as [`Status::on`] says; `cause` is the event that brought the input.
+pub(crate) async fn advance(
+    tx: &mut Tx,
+    order_id: Uuid,
+    input: Input,
+    reason: Option<&str>,
+    at: Timestamp,
+    cause: Option<Uuid>,
+) -> Result<Advanced, Error> {
+    let row = tx.query_opt("SELECT seq, status FROM orders WHERE order_id = $1", params![order_id]).await?;
+    let Some(row) = row else {
+        return Ok(Advanced::Unknown);
+    };
+    let (seq, current): (i64, _) = (row.get("seq")?, status(&row)?);
+    let Some(next) = current.on(input) else {
+        return Ok(Advanced::TooLate(current));
+    };
+    let moved = tx
+        .execute("UPDATE orders SET status = $2 WHERE seq = $1 AND status = $3", params![seq, next.name(), current.name()])
+        .await?;
+    if moved == 0 {
+        return Ok(Advanced::TooLate(current));
+    }
+    record(tx, seq, next, reason, at, cause).await?;
+    Ok(Advanced::To(next))
+}
+
+async fn record(
+    tx: &mut Tx,
+    seq: i64,
+    status: Status,
+    reason: Option<&str>,
+    at: Timestamp,
+    cause: Option<Uuid>,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO order_history (order_seq, position, status, reason, at, cause)
+         SELECT $1, COALESCE(MAX(position), 0) + 1, $2, $3, $4, $5 FROM order_history WHERE order_seq = $1",
+        params![seq, status.name(), reason, at, cause],
+    )
+    .await?;
+    Ok(())
+}
+
+/// One order.
+pub(crate) async fn order(db: &Database, order_id: Uuid) -> Result<Option<Order>, Error> {
+    let sql = joined("SELECT * FROM orders WHERE order_id = $1");
+    let rows = db.query(&sql, params![order_id]).await?;
+    Ok(assemble(&rows)?.pop())
+}
+
+/// Where an order stands in the order of acceptance.
+pub(crate) async fn place_of(db: &Database, order_id: Uuid) -> Result<Option<i64>, Error> {
+    let rows = db.query("SELECT seq FROM orders WHERE order_id = $1", params![order_id]).await?;
+    rows.first().map(|row| row.get("seq")).transpose()
+}
+
+/// At most `limit` orders accepted after place `after`, in the order of acceptance.
+pub(crate) async fn page(db: &Database, status: Option<Status>, after: i64, limit: u32) -> Result<Vec<Order>, Error> {
+    let rows = match status {
+        None => {
+            let sql = joined("SELECT * FROM orders WHERE seq > $1 ORDER BY seq LIMIT $2");
+            db.query(&sql, params![after, limit]).await?
+        }
+        Some(status) => {
+            let sql = joined("SELECT * FROM orders WHERE status = $3 AND seq > $1 ORDER BY seq LIMIT $2");
+            db.query(&sql, params![after, limit, status.name()]).await?
+        }
+    };
+    assemble(&rows)
+}
+
+/// Orders with their history, a row an entry: one statement, so that both are of one moment.
+fn joined(orders: &str) -> String {
+    format!(
+        "SELECT o.order_id, o.customer_id, o.items, o.total_cents, o.status AS standing, h.status, h.reason, h.at
+         FROM ({orders}) o JOIN order_history h ON h.order_seq = o.seq ORDER BY o.seq, h.position"
+    )
+}
+
+fn assemble(rows: &[Row]) -> Result<Vec<Order>, Error> {
+    let mut orders: Vec<Order> = Vec::new();
+    for row in rows {
+        let order_id: Uuid = row.get("order_id")?;
+        if orders.last().is_none_or(|last| last.order_id != order_id) {
+            orders.push(order_of(row, order_id)?);
+        }
+        let change = Change { status: status(row)?, at: row.get("at")?, reason: row.get("reason")? };
+        if let Some(order) = orders.last_mut() {
+            order.reason.clone_from(&change.reason);
+            order.history.push(change);
+        }
+    }
+    Ok(orders)
+}
+
+fn order_of(row: &Row, order_id: Uuid) -> Result<Order, Error> {
+    Ok(Order {
+        order_id,
+        customer_id: row.get("customer_id")?,
+        items: serde_json::from_str(&row.get::<String>("items")?).map_err(not_json)?,
+        total_amount: Cents::from_stored(row.get("total_cents")?),
+        status: named(&row.get::<String>("standing")?)?,
+        reason: None,
+        history: Vec::with_capacity(2),
+    })
+}
+
+fn status(row: &Row) -> Result<Status, Error> {
+    named(&row.get::<String>("status")?)
+}

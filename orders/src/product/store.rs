@@ -1,0 +1,218 @@
+//! What the product service keeps: products, and one reservation an order.
+//!
+//! Stock only ever changes by guarded updates in a transaction together with the
+//! reservation that explains the change, so the books can be proved from the rows.
+
+use ackwell_sql::{Database, Error, Migration, Row, Tx, params};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::events::{Release, Reserve, StatusCode, Verdict, Wanted};
+
+/// The schema of `product.db`.
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new("products and reservations", include_str!("schema.sql"))];
+
+/// A product as its service shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Product {
+    /// Its id.
+    pub(crate) product_id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Units that can still be reserved.
+    pub(crate) stock: i64,
+    /// Units that orders hold.
+    pub(crate) reserved: i64,
+}
+
+/// What putting a product did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It was new.
+    Created,
+    /// It existed; name and stock are as put now.
+    Replaced,
+    /// It existed, and only a new one was wanted.
+    Kept,
+}
+
+/// Creates a product, or sets its name and stock. With `only_new` an existing one stays.
+pub(crate) async fn put(tx: &mut Tx, id: &str, name: &str, stock: i64, only_new: bool) -> Result<Put, Error> {
+    let created = tx
+        .execute(
+            "INSERT INTO products (product_id, name, stock, reserved, stocked) VALUES ($1, $2, $3, 0, $3)
+             ON CONFLICT (product_id) DO NOTHING",
+            params![id, name, stock],
+        )
+        .await?;
+    if created > 0 {
+        return Ok(Put::Created);
+    }
+    if only_new {
+        return Ok(Put::Kept);
+    }
+    tx.execute(
+        "UPDATE products SET name = $2, stocked = stocked + $3 - stock, stock = $3 WHERE product_id = $1",
+        params![id, name, stock],
+    )
+    .await?;
+    Ok(Put::Replaced)
+}
+
+/// One product.
+pub(crate) async fn product(db: &Database, id: &str) -> Result<Option<Product>, Error> {
+    let rows = db
+        .query("SELECT product_id, name, stock, reserved FROM products WHERE product_id = $1", params![id])
+        .await?;
+    rows.first().map(Product::from_row).transpose()
+}
+
+/// Every product, by id.
+pub(crate) async fn products(db: &Database) -> Result<Vec<Product>, Error> {
+    let rows = db.query("SELECT product_id, name, stock, reserved FROM products ORDER BY product_id", params![]).await?;
+    rows.iter().map(Product::from_row).collect()
+}
+
+impl Product {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            product_id: row.get("product_id")?,
+            name: row.get("name")?,
+            stock: row.get("stock")?,
+            reserved: row.get("reserved")?,
+        })
+    }
+}
+
+/// Reserves every item or none, once an order: asked again, it answers as before.
+pub(crate) async fn reserve(tx: &mut Tx, request: Reserve, cause: Uuid) -> Result<Verdict, Error> {
+    let opened = tx
+        .query_opt(
+            "INSERT INTO reservations (order_id, state, status_code, decided_by) VALUES ($1, 'RESERVED', 200, $2)
+             ON CONFLICT (order_id) DO NOTHING RETURNING seq",
+            params![request.order_id, cause],
+        )
+        .await?;
+    let Some(opened) = opened else {
+        return decided_before(tx, request).await;
+    };
+    let seq: i64 = opened.get("seq")?;
+    match take_all(tx, &request.items).await? {
+        None => {
+            record_items(tx, seq, &request.items).await?;
+            Ok(verdict(request, StatusCode::RESERVED, None))
+        }
+        Some(Shortage { status_code, reason }) => {
+            tx.execute(
+                "UPDATE reservations SET state = 'REFUSED', status_code = $2, reason = $3 WHERE seq = $1",
+                params![seq, u32::from(status_code), reason],
+            )
+            .await?;
+            Ok(verdict(request, status_code, Some(reason)))
+        }
+    }
+}
+
+/// Gives back what an order holds. Where it holds nothing yet, its request is refused
+/// when it comes.
+pub(crate) async fn release(tx: &mut Tx, release: &Release, cause: Uuid) -> Result<(), Error> {
+    let held = tx
+        .query_opt(
+            "UPDATE reservations SET state = 'RELEASED', status_code = 410, reason = $2, released_by = $3
+             WHERE order_id = $1 AND state = 'RESERVED' RETURNING seq",
+            params![release.order_id, release.reason, cause],
+        )
+        .await?;
+    let Some(held) = held else {
+        tx.execute(
+            "INSERT INTO reservations (order_id, state, status_code, reason, released_by)
+             VALUES ($1, 'RELEASED', 410, $2, $3) ON CONFLICT (order_id) DO NOTHING",
+            params![release.order_id, release.reason, cause],
+        )
+        .await?;
+        return Ok(());
+    };
+    let seq: i64 = held.get("seq")?;
+    let items = tx
+        .query("SELECT product_id, quantity FROM reservation_items WHERE reservation_seq = $1", params![seq])
+        .await?;
+    for item in items {
+        put_back(tx, &item.get::<String>("product_id")?, item.get("quantity")?).await?;
+    }
+    Ok(())
+}
+
+/// Why an order's items can't be reserved.
+struct Shortage {
+    status_code: u16,
+    reason: String,
+}
+
+/// Takes every item from the stock; on the first that is short, puts back those before it.
+async fn take_all(tx: &mut Tx, items: &[Wanted]) -> Result<Option<Shortage>, Error> {
+    for (at, item) in items.iter().enumerate() {
+        let taken = tx
+            .execute(
+                "UPDATE products SET stock = stock - $2, reserved = reserved + $2
+                 WHERE product_id = $1 AND stock >= $2",
+                params![item.product_id, item.quantity.get()],
+            )
+            .await?;
+        if taken == 0 {
+            for earlier in items.iter().take(at) {
+                put_back(tx, &earlier.product_id, earlier.quantity.get().into()).await?;
+            }
+            return shortage(tx, item).await.map(Some);
+        }
+    }
+    Ok(None)
+}
+
+async fn put_back(tx: &mut Tx, product_id: &str, quantity: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE products SET stock = stock + $2, reserved = reserved - $2 WHERE product_id = $1",
+        params![product_id, quantity],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn shortage(tx: &mut Tx, item: &Wanted) -> Result<Shortage, Error> {
+    let Wanted { product_id, quantity } = item;
+    let row = tx.query_opt("SELECT stock FROM products WHERE product_id = $1", params![product_id]).await?;
+    Ok(match row {
+        None => Shortage {
+            status_code: StatusCode::UNKNOWN_PRODUCT,
+            reason: format!("there is no product {product_id}"),
+        },
+        Some(row) => Shortage {
+            status_code: StatusCode::NOT_ENOUGH,
+            reason: format!("not enough stock of {product_id}: {quantity} wanted, {} left", row.get::<i64>("stock")?),
+        },
+    })
+}
+
+async fn record_items(tx: &mut Tx, seq: i64, items: &[Wanted]) -> Result<(), Error> {
+    for item in items {
+        tx.execute(
+            "INSERT INTO reservation_items (reservation_seq, product_id, quantity) VALUES ($1, $2, $3)
+             ON CONFLICT (reservation_seq, product_id) DO UPDATE SET quantity = quantity + excluded.quantity",
+            params![seq, item.product_id, item.quantity.get()],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn decided_before(tx: &mut Tx, request: Reserve) -> Result<Verdict, Error> {
+    let row = tx
+        .query_one("SELECT status_code, reason FROM reservations WHERE order_id = $1", params![request.order_id])
+        .await?;
+    let status_code = u16::try_from(row.get::<u32>("status_code")?).unwrap_or(StatusCode::NOT_ENOUGH);
+    let reason = row.get("reason")?;
+    Ok(verdict(request, status_code, reason))
+}
+
+fn verdict(request: Reserve, status_code: u16, reason: Option<String>) -> Verdict {
+    Verdict { order_id: request.order_id, status_code, reason, request }
+}
