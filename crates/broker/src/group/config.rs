@@ -8,6 +8,8 @@ pub(crate) struct Config {
 }
 impl Default for Config {
     fn default() -> Self {
-        Self { initial_rebalance_delay_ms: 100 }
+        Self {
+            initial_rebalance_delay_ms: 100,
+        }
     }
 }

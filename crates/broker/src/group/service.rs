@@ -29,12 +29,19 @@ pub(crate) struct Coordinator {}
 
 impl Coordinator {
     /// Creates `__consumer_offsets` if it is missing, reads it back and starts one task per partition of it.
-    pub(crate) async fn open(_config: Config /* , store: Arc<Store>, once it has landed */) -> Self {
+    pub(crate) async fn open(
+        _config: Config, /* , store: Arc<Store>, once it has landed */
+    ) -> Self {
         Self {}
     }
 
     /// Waits for the rebalance: up to the rebalance timeout of the group's slowest member.
-    pub(crate) async fn join(&self, _request: JoinGroupRequest, _version: i16, _client: Client) -> JoinGroupResponse {
+    pub(crate) async fn join(
+        &self,
+        _request: JoinGroupRequest,
+        _version: i16,
+        _client: Client,
+    ) -> JoinGroupResponse {
         JoinGroupResponse::default()
     }
 
@@ -47,16 +54,27 @@ impl Coordinator {
         HeartbeatResponse::default()
     }
 
-    pub(crate) async fn leave(&self, _request: LeaveGroupRequest, _version: i16) -> LeaveGroupResponse {
+    pub(crate) async fn leave(
+        &self,
+        _request: LeaveGroupRequest,
+        _version: i16,
+    ) -> LeaveGroupResponse {
         LeaveGroupResponse::default()
     }
 
     /// Answers when the offsets are durable; unknown topics and partitions are refused one by one.
-    pub(crate) async fn commit_offsets(&self, _request: OffsetCommitRequest) -> OffsetCommitResponse {
+    pub(crate) async fn commit_offsets(
+        &self,
+        _request: OffsetCommitRequest,
+    ) -> OffsetCommitResponse {
         OffsetCommitResponse::default()
     }
 
-    pub(crate) async fn fetch_offsets(&self, _request: OffsetFetchRequest, _version: i16) -> OffsetFetchResponse {
+    pub(crate) async fn fetch_offsets(
+        &self,
+        _request: OffsetFetchRequest,
+        _version: i16,
+    ) -> OffsetFetchResponse {
         OffsetFetchResponse::default()
     }
 
@@ -72,7 +90,10 @@ impl Coordinator {
         DeleteGroupsResponse::default()
     }
 
-    pub(crate) async fn delete_offsets(&self, _request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    pub(crate) async fn delete_offsets(
+        &self,
+        _request: OffsetDeleteRequest,
+    ) -> OffsetDeleteResponse {
         OffsetDeleteResponse::default()
     }
 
