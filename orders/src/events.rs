@@ -13,7 +13,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use ackwell::{Event, Topic};
+use ackwell::extract::FromHeader;
+use ackwell::{EVENT_ID, Event, Topic};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -21,6 +22,14 @@ use uuid::Uuid;
 pub(crate) const STOCK_VALID_REQUEST: Topic<StockRequest> = Topic::new("stock-valid-request").partitions(6);
 /// From the product service: reserved, or why not.
 pub(crate) const STOCK_VALID_RESPONSE: Topic<StockAnswer> = Topic::new("stock-valid-response").partitions(6);
+
+/// The id of the event in hand, as an extractor: `Header<EventId>`.
+pub(crate) struct EventId;
+
+impl FromHeader for EventId {
+    const NAME: &'static str = EVENT_ID;
+    type Value = Uuid;
+}
 
 /// What the order service asks of the product service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

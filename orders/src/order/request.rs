@@ -8,8 +8,6 @@ use serde::Deserialize;
 use super::Item;
 use crate::money::{Cents, UnitPrice};
 
-/// The longest body that is read: a full order of [`MAX_ITEMS`] lines is a quarter of it.
-pub(crate) const MAX_BODY: usize = 64 * 1024;
 /// The most lines of one order; its stock is reserved in one transaction.
 pub(crate) const MAX_ITEMS: usize = 100;
 /// The most units of one line.
@@ -131,6 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::web::MAX_BODY;
 
     fn body(quantity: &str, unit_price: &str) -> String {
         format!(

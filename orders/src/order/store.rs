@@ -4,12 +4,13 @@
 //! transaction; so are a change of state and its history entry. Neither half can be
 //! found without the other.
 
-use ackwell_sql::{Database, Error, Migration, Row, Tx, params};
+use ackwell_sql::{Database, Migration, Row, Tx, params};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::request::NewOrder;
 use super::{Change, Input, Order, Status, order_id};
+use crate::error::Error;
 use crate::events::{Release, Reserve, StockRequest};
 use crate::money::Cents;
 
@@ -41,7 +42,7 @@ pub(crate) enum Advanced {
 /// Places an order, and asks for its stock; placed again, it changes nothing.
 pub(crate) async fn place(tx: &mut Tx, key: &str, order: &NewOrder, at: Timestamp) -> Result<Placed, Error> {
     let id = order_id(key);
-    let items = serde_json::to_string(&order.items).map_err(not_json)?;
+    let items = serde_json::to_string(&order.items).map_err(Error::damaged)?;
     let inserted = tx
         .query_opt(
             "INSERT INTO orders (order_id, idempotency_key, customer_id, items, total_cents, status)
@@ -60,8 +61,9 @@ pub(crate) async fn place(tx: &mut Tx, key: &str, order: &NewOrder, at: Timestam
 
 async fn placed_before(tx: &mut Tx, id: Uuid, key: &str, order: &NewOrder, items: &str) -> Result<Placed, Error> {
     let row = tx
-        .query_one("SELECT idempotency_key, customer_id, items FROM orders WHERE order_id = $1", params![id])
-        .await?;
+        .query_opt("SELECT idempotency_key, customer_id, items FROM orders WHERE order_id = $1", params![id])
+        .await?
+        .ok_or_else(|| Error::damaged(format_args!("order {id} is in the index and not in the table")))?;
     let same = row.get::<String>("idempotency_key")? == key
         && row.get::<String>("customer_id")? == order.customer_id
         && row.get::<String>("items")? == items;
@@ -135,8 +137,8 @@ pub(crate) async fn order(db: &Database, order_id: Uuid) -> Result<Option<Order>
 
 /// Where an order stands in the order of acceptance.
 pub(crate) async fn place_of(db: &Database, order_id: Uuid) -> Result<Option<i64>, Error> {
-    let rows = db.query("SELECT seq FROM orders WHERE order_id = $1", params![order_id]).await?;
-    rows.first().map(|row| row.get("seq")).transpose()
+    let row = db.query_opt("SELECT seq FROM orders WHERE order_id = $1", params![order_id]).await?;
+    Ok(row.map(|row| row.get("seq")).transpose()?)
 }
 
 /// At most `limit` orders accepted after place `after`, in the order of acceptance.
@@ -157,7 +159,7 @@ pub(crate) async fn page(db: &Database, status: Option<Status>, after: i64, limi
 /// Orders with their history, a row an entry: one statement, so that both are of one moment.
 fn joined(orders: &str) -> String {
     format!(
-        "SELECT o.order_id, o.customer_id, o.items, o.total_cents, o.status AS standing, h.status, h.reason, h.at
+        "SELECT o.order_id, o.customer_id, o.items, o.total_cents, h.status, h.reason, h.at
          FROM ({orders}) o JOIN order_history h ON h.order_seq = o.seq ORDER BY o.seq, h.position"
     )
 }
@@ -171,6 +173,7 @@ fn assemble(rows: &[Row]) -> Result<Vec<Order>, Error> {
         }
         let change = Change { status: status(row)?, at: row.get("at")?, reason: row.get("reason")? };
         if let Some(order) = orders.last_mut() {
+            order.status = change.status;
             order.reason.clone_from(&change.reason);
             order.history.push(change);
         }
@@ -182,14 +185,15 @@ fn order_of(row: &Row, order_id: Uuid) -> Result<Order, Error> {
     Ok(Order {
         order_id,
         customer_id: row.get("customer_id")?,
-        items: serde_json::from_str(&row.get::<String>("items")?).map_err(not_json)?,
+        items: serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)?,
         total_amount: Cents::from_stored(row.get("total_cents")?),
-        status: named(&row.get::<String>("standing")?)?,
+        status: Status::Pending,
         reason: None,
         history: Vec::with_capacity(2),
     })
 }
 
 fn status(row: &Row) -> Result<Status, Error> {
-    named(&row.get::<String>("status")?)
+    let name: String = row.get("status")?;
+    Status::named(&name).ok_or_else(|| Error::damaged(format_args!("an order has the status {name:?}")))
 }

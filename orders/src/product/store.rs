@@ -3,10 +3,11 @@
 //! Stock only ever changes by guarded updates in a transaction together with the
 //! reservation that explains the change, so the books can be proved from the rows.
 
-use ackwell_sql::{Database, Error, Migration, Row, Tx, params};
+use ackwell_sql::{Database, Migration, Row, Tx, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::error::Error;
 use crate::events::{Release, Reserve, StatusCode, Verdict, Wanted};
 
 /// The schema of `product.db`.
@@ -61,10 +62,10 @@ pub(crate) async fn put(tx: &mut Tx, id: &str, name: &str, stock: i64, only_new:
 
 /// One product.
 pub(crate) async fn product(db: &Database, id: &str) -> Result<Option<Product>, Error> {
-    let rows = db
-        .query("SELECT product_id, name, stock, reserved FROM products WHERE product_id = $1", params![id])
+    let row = db
+        .query_opt("SELECT product_id, name, stock, reserved FROM products WHERE product_id = $1", params![id])
         .await?;
-    rows.first().map(Product::from_row).transpose()
+    row.as_ref().map(Product::from_row).transpose()
 }
 
 /// Every product, by id.
@@ -206,8 +207,9 @@ async fn record_items(tx: &mut Tx, seq: i64, items: &[Wanted]) -> Result<(), Err
 
 async fn decided_before(tx: &mut Tx, request: Reserve) -> Result<Verdict, Error> {
     let row = tx
-        .query_one("SELECT status_code, reason FROM reservations WHERE order_id = $1", params![request.order_id])
-        .await?;
+        .query_opt("SELECT status_code, reason FROM reservations WHERE order_id = $1", params![request.order_id])
+        .await?
+        .ok_or_else(|| Error::damaged("a reservation is in the index and not in the table"))?;
     let status_code = u16::try_from(row.get::<u32>("status_code")?).unwrap_or(StatusCode::NOT_ENOUGH);
     let reason = row.get("reason")?;
     Ok(verdict(request, status_code, reason))
