@@ -100,7 +100,9 @@ impl Database {
         let opened = tokio::task::spawn_blocking(move || {
             Self::open_blocking(location, &migrations, settings)
         });
-        opened.await.map_err(|gone| Error::unavailable("opening the database").because(gone))?
+        opened
+            .await
+            .map_err(|gone| Error::unavailable("opening the database").because(gone))?
     }
 
     fn open_blocking(
@@ -128,7 +130,9 @@ impl Database {
             stats,
             emitted,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// A transaction outside of a listener, such as an HTTP request's.
@@ -191,6 +195,8 @@ impl Database {
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("location", &self.shared.location).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("location", &self.shared.location)
+            .finish_non_exhaustive()
     }
 }

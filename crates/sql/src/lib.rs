@@ -14,12 +14,14 @@ mod error;
 mod group;
 mod inbox;
 mod migration;
+mod outbox;
 mod readers;
 mod row;
 mod schema;
 mod seat;
 mod stats;
 mod tx;
+mod unit;
 mod value;
 
 pub use database::{Database, Settings};

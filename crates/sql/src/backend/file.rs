@@ -61,7 +61,10 @@ impl Location {
 /// Blocks, and waits at most `wait` for another process.
 pub(crate) fn open_writer(location: &Location, wait: Duration) -> Result<Box<dyn Backend>> {
     let Location::File(path) = location;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).map_err(|error| {
             Error::unavailable(format!("creating the data folder {}", folder.display()))
                 .because(error)
@@ -124,15 +127,25 @@ mod tests {
     #[test]
     fn a_url_names_a_file() {
         for url in ["sqlite:data/orders.db", "sqlite://data/orders.db"] {
-            assert_eq!(Location::parse(url).unwrap().path(), Path::new("data/orders.db"));
+            assert_eq!(
+                Location::parse(url).unwrap().path(),
+                Path::new("data/orders.db")
+            );
         }
-        assert_eq!(Location::parse("sqlite:///srv/x.db").unwrap().path(), Path::new("/srv/x.db"));
+        assert_eq!(
+            Location::parse("sqlite:///srv/x.db").unwrap().path(),
+            Path::new("/srv/x.db")
+        );
     }
 
     #[test]
     fn postgres_is_answered_with_not_yet_and_without_its_password() {
         let error = Location::parse("postgres://ackwell:secret@db/orders").unwrap_err();
-        assert!(error.to_string().contains("PostgreSQL is not supported yet"));
+        assert!(
+            error
+                .to_string()
+                .contains("PostgreSQL is not supported yet")
+        );
         assert!(!error.to_string().contains("secret"));
     }
 
