@@ -61,6 +61,11 @@ impl Cents {
         self.0
     }
 
+    /// The sum of both.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// The total of lines of quantity and unit price, rounded half-even to
     /// cents, once and at the end. `None` if it exceeds what can be stored.
     pub(crate) fn total(lines: impl IntoIterator<Item = (u32, UnitPrice)>) -> Option<Self> {
