@@ -82,16 +82,6 @@ impl UnitPrice {
     /// The largest price of one unit, in whole dollars.
     pub(crate) const MAX_DOLLARS: i64 = 1_000_000;
 
-    /// A price as it was stored.
-    pub(crate) const fn from_stored(micros: i64) -> Self {
-        Self(micros)
-    }
-
-    /// The count of millionths.
-    pub(crate) const fn get(self) -> i64 {
-        self.0
-    }
-
     /// An amount divided by its quantity, rounded half-even to six decimals.
     /// `None` for a quantity of zero.
     pub(crate) fn share(amount: Cents, quantity: u32) -> Option<Self> {
@@ -110,10 +100,13 @@ fn div_half_even(value: i128, by: i128) -> i128 {
 
 /// Reads plain digits with at most `decimals` decimals as a count of the last one.
 fn parse_scaled(text: &str, decimals: u32, max_dollars: i64) -> Result<i64, MoneyError> {
-    if let Some(rest) = text.strip_prefix('-') {
-        parse_scaled(rest, decimals, max_dollars)?;
-        return Err(MoneyError::Negative);
+    match text.strip_prefix('-') {
+        None => parse_digits(text, decimals, max_dollars),
+        Some(rest) => parse_digits(rest, decimals, max_dollars).and(Err(MoneyError::Negative)),
     }
+}
+
+fn parse_digits(text: &str, decimals: u32, max_dollars: i64) -> Result<i64, MoneyError> {
     let (whole, fraction) = match text.split_once('.') {
         Some((_, "")) => return Err(MoneyError::NotADecimal),
         Some(parts) => parts,
@@ -231,7 +224,7 @@ mod tests {
         for text in ["1000000.000001", "99999999999999999999999999"] {
             assert_eq!(text.parse::<UnitPrice>(), Err(MoneyError::TooLarge { max: 1_000_000 }));
         }
-        assert_eq!(price("1000000").get(), 1_000_000_000_000);
+        assert_eq!(price("1000000").0, 1_000_000_000_000);
     }
 
     #[test]

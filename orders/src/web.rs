@@ -1,75 +1,37 @@
-//! What both services do alike over HTTP: bodies within a limit, errors as problem details.
+//! Errors of the services as problem details, and the limits of their servers.
 
-use ackwell_http::Problem;
-use axum::body::Bytes;
-use axum::extract::{FromRequestParts, Query, Request};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
-use serde::de::DeserializeOwned;
+use ackwell_http::{Limits, Problem};
 
 use crate::error::Error;
-use crate::order::request::Refusal;
 
 /// The longest body that is read: a full order of the most lines is a quarter of it.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
 
-/// Reads a JSON body.
-///
-/// # Errors
-/// 415 for another content type, 413 for one that is too long, 400 for one that breaks off.
-pub(crate) async fn read_body(request: Request) -> Result<Bytes, Problem> {
-    if !is_json(request.headers()) {
-        return Err(problem(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Unsupported content type",
-            "send JSON, with the header Content-Type: application/json",
-        ));
-    }
-    let (_, body) = request.into_parts();
-    axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("length limit"));
-        if too_long {
-            let detail = format!("the body must be at most {MAX_BODY} bytes");
-            problem(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", detail)
-        } else {
-            problem(StatusCode::BAD_REQUEST, "Body not readable", "the body broke off")
-        }
-    })
+/// What each service's server takes on.
+pub(crate) fn limits() -> Limits {
+    Limits { body_bytes: MAX_BODY, ..Limits::default() }
 }
 
-/// A body without a content type is taken for JSON.
-fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_none_or(|value| {
-        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        essence.eq_ignore_ascii_case(b"application/json") || essence.to_ascii_lowercase().ends_with(b"+json")
-    })
+/// A value that is not allowed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {what}")]
+pub(crate) struct Invalid {
+    /// Which field, e.g. `items[0].quantity`.
+    field: String,
+    /// What is wrong with it.
+    what: String,
 }
 
-/// The parameters of a query string, as problem details where they can't be read.
-pub(crate) struct Parameters<T>(pub(crate) T);
-
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, state: &S) -> Result<Self, Problem> {
-        let Query(parameters) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| problem(StatusCode::BAD_REQUEST, "Unknown or malformed parameter", rejection.body_text()))?;
-        Ok(Self(parameters))
+impl Invalid {
+    /// `field` is not as it must be.
+    pub(crate) fn new(field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { field: field.into(), what: what.into() }
     }
 }
 
-/// An answer that says what went wrong.
-pub(crate) fn problem(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::new(status, title).detail(detail)
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Malformed(_) => problem(StatusCode::BAD_REQUEST, "Malformed request", refusal.to_string()),
-            Refusal::Invalid { .. } => problem(StatusCode::UNPROCESSABLE_ENTITY, "Value not allowed", refusal.to_string()),
-        }
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::unprocessable(invalid.to_string()).with("field", invalid.field)
     }
 }
 
@@ -79,22 +41,12 @@ impl From<Error> for Problem {
         match error {
             Error::Database(cause) if cause.is_unavailable() => {
                 tracing::warn!(error = %cause, "database is unavailable");
-                problem(StatusCode::SERVICE_UNAVAILABLE, "Database unavailable", "nothing was changed; try again")
+                Self::unavailable("the database is away, nothing was changed; try again")
             }
             error => {
                 tracing::error!(%error, "request failed");
-                problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", "the service's log says more")
+                Self::internal("the service's log says more")
             }
         }
     }
-}
-
-/// For a path that leads nowhere.
-pub(crate) async fn no_such_path() -> impl IntoResponse {
-    problem(StatusCode::NOT_FOUND, "No such path", "/openapi.json lists what there is")
-}
-
-/// For a method that a path doesn't have.
-pub(crate) async fn no_such_method() -> impl IntoResponse {
-    problem(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "/openapi.json lists what there is")
 }

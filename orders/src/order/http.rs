@@ -1,9 +1,10 @@
 //! Orders over HTTP.
 
-use ackwell_http::Problem;
+use ackwell_http::{JsonBody, Problem, QueryParams};
 use ackwell_sql::Database;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -11,11 +12,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::request::{NewOrder, key_problem};
+use super::request::{Body, NewOrder, key_problem};
 use super::store::{self, Advanced, Placed};
 use super::{Order, Status};
 use crate::error::Error;
-use crate::web::{self, Parameters, problem};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -32,8 +32,6 @@ pub(crate) fn routes(db: Database) -> Router {
         .route("/orders/{id}", get(show))
         .route("/orders/{id}/cancel", post(cancel))
         .route("/openapi.json", get(openapi))
-        .fallback(web::no_such_path)
-        .method_not_allowed_fallback(web::no_such_method)
         .with_state(db)
 }
 
@@ -58,11 +56,13 @@ struct Page {
 }
 
 /// Accepts an order. It is durable, and its event is on its way, when this answers.
-async fn place(State(db): State<Database>, request: Request) -> Result<Response, Problem> {
+async fn place(
+    State(db): State<Database>,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(body): JsonBody<Body>,
+) -> Result<Response, Problem> {
     let at = Timestamp::now();
-    let key = idempotency_key(request.headers())?;
-    let body = web::read_body(request).await?;
-    let order = NewOrder::from_json(&body)?;
+    let order = NewOrder::check(body)?;
     let mut tx = db.begin();
     let placed = store::place(&mut tx, &key, &order, at).await?;
     tx.commit().await.map_err(Error::from)?;
@@ -72,11 +72,11 @@ async fn place(State(db): State<Database>, request: Request) -> Result<Response,
             let replayed = [(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))];
             Ok((replayed, accepted(order_id)).into_response())
         }
-        Placed::KeyTaken => Err(problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Idempotency key belongs to another order",
-            "the key was used with another body; use a new key for a new order",
-        )),
+        Placed::KeyTaken => {
+            let title = "Idempotency key belongs to another order";
+            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, title);
+            Err(problem.detail("the key was used with another body; use a new key for a new order"))
+        }
     }
 }
 
@@ -86,22 +86,29 @@ fn accepted(order_id: Uuid) -> Response {
     (StatusCode::ACCEPTED, location, body).into_response()
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
-    let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
-    let wrong = |detail: String| problem(StatusCode::BAD_REQUEST, "Idempotency key needed", detail);
-    let (Some(key), None) = (keys.next(), keys.next()) else {
-        return Err(wrong("send the header Idempotency-Key once, with a key of your own for each order".to_owned()));
-    };
-    match key_problem(key.as_bytes()) {
-        Some(what) => Err(wrong(format!("the header Idempotency-Key {what}"))),
-        None => Ok(String::from_utf8_lossy(key.as_bytes()).into_owned()),
+/// The header `Idempotency-Key`, which every order needs.
+struct IdempotencyKey(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let wrong = |detail| Problem::new(StatusCode::BAD_REQUEST, "Idempotency key needed").detail(detail);
+        let mut keys = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
+        let (Some(key), None) = (keys.next(), keys.next()) else {
+            return Err(wrong("send the header Idempotency-Key once, with a key of your own for each order".to_owned()));
+        };
+        match key_problem(key.as_bytes()) {
+            Some(what) => Err(wrong(format!("the header Idempotency-Key {what}"))),
+            None => Ok(Self(String::from_utf8_lossy(key.as_bytes()).into_owned())),
+        }
     }
 }
 
 /// Orders in the order of acceptance, a page at a time.
 async fn list(
     State(db): State<Database>,
-    Parameters(parameters): Parameters<ListParameters>,
+    QueryParams(parameters): QueryParams<ListParameters>,
 ) -> Result<Json<Page>, Problem> {
     let given = |value: Option<String>| value.filter(|value| !value.is_empty());
     let status = given(parameters.status).map(|name| status_named(&name)).transpose()?;
@@ -119,15 +126,13 @@ async fn list(
 
 fn status_named(name: &str) -> Result<Status, Problem> {
     Status::named(name).ok_or_else(|| {
-        let detail = format!("status must be one of {}", Status::NAMES.join(", "));
-        problem(StatusCode::BAD_REQUEST, "Unknown status", detail)
+        Problem::bad_request(format!("status must be one of {}", Status::NAMES.join(", ")))
     })
 }
 
 fn page_limit(limit: &str) -> Result<u32, Problem> {
-    limit.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).ok_or_else(|| {
-        problem(StatusCode::BAD_REQUEST, "Limit not allowed", format!("limit must be from 1 to {PAGE_MAX}"))
-    })
+    let number = limit.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    number.ok_or_else(|| Problem::bad_request(format!("limit must be from 1 to {PAGE_MAX}")))
 }
 
 /// A cursor is the id of the last order seen, so that a client can start at any order it knows.
@@ -136,9 +141,7 @@ async fn place_of(db: &Database, cursor: &str) -> Result<i64, Problem> {
         Ok(order_id) => store::place_of(db, order_id).await?,
         Err(_) => None,
     };
-    place.ok_or_else(|| {
-        problem(StatusCode::BAD_REQUEST, "Unknown cursor", "after must be the `next` of an earlier page, or an order's id")
-    })
+    place.ok_or_else(|| Problem::bad_request("after must be the `next` of an earlier page, or an order's id"))
 }
 
 async fn show(State(db): State<Database>, Path(id): Path<String>) -> Result<Json<Order>, Problem> {
@@ -153,11 +156,9 @@ async fn cancel(State(db): State<Database>, Path(id): Path<String>) -> Result<Js
     tx.commit().await.map_err(Error::from)?;
     match advanced {
         Advanced::To(_) | Advanced::TooLate(Status::Cancelled) => order(&db, id).await,
-        Advanced::TooLate(status) => Err(problem(
-            StatusCode::CONFLICT,
-            "Too late to cancel",
-            format!("the order is {status}; only a PENDING order can be cancelled"),
-        )),
+        Advanced::TooLate(status) => {
+            Err(Problem::conflict(format!("the order is {status}; only a PENDING order can be cancelled")))
+        }
         Advanced::Unknown => Err(no_such_order()),
     }
 }
@@ -171,7 +172,7 @@ fn parsed(id: &str) -> Result<Uuid, Problem> {
 }
 
 fn no_such_order() -> Problem {
-    problem(StatusCode::NOT_FOUND, "No such order", "there is no order with this id")
+    Problem::not_found("there is no order with this id")
 }
 
 async fn openapi() -> impl IntoResponse {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Item;
 use crate::money::{Cents, UnitPrice};
+use crate::web::Invalid;
 
 /// The most lines of one order; its stock is reserved in one transaction.
 pub(crate) const MAX_ITEMS: usize = 100;
@@ -31,25 +32,10 @@ pub(crate) struct NewOrder {
     pub(crate) total: Cents,
 }
 
-/// Why a request cannot be accepted.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// Not the JSON that is asked for.
-    #[error("{0}")]
-    Malformed(String),
-    /// The JSON that is asked for, with a value that is not allowed.
-    #[error("{field} {problem}")]
-    Invalid {
-        /// Which field, e.g. `items[0].quantity`.
-        field: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
-
+/// The body of `POST /orders`, as it came.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+pub(crate) struct Body {
     customer_id: String,
     items: Vec<Line>,
 }
@@ -63,46 +49,41 @@ struct Line {
 }
 
 impl NewOrder {
-    /// Reads the body of `POST /orders`.
+    /// Checks a request.
     ///
     /// # Errors
-    /// [`Refusal`], naming the position or the field.
-    pub(crate) fn from_json(body: &[u8]) -> Result<Self, Refusal> {
-        let body: Body = serde_json::from_slice(body).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    /// [`Invalid`], naming the field.
+    pub(crate) fn check(body: Body) -> Result<Self, Invalid> {
         if let Some(problem) = customer_id_problem(&body.customer_id) {
-            return Err(invalid("customer_id", problem));
+            return Err(Invalid::new("customer_id", problem));
         }
         if body.items.is_empty() || body.items.len() > MAX_ITEMS {
-            return Err(invalid("items", format!("must hold 1 to {MAX_ITEMS} items, not {}", body.items.len())));
+            return Err(Invalid::new("items", format!("must hold 1 to {MAX_ITEMS} items, not {}", body.items.len())));
         }
         let lines = body.items.into_iter().enumerate();
         let items = lines.map(|(at, line)| line.check(at)).collect::<Result<Vec<_>, _>>()?;
         let total = Cents::total(items.iter().map(|item| (item.quantity, item.unit_price)))
-            .ok_or_else(|| invalid("items", "add up to more than can be charged"))?;
+            .ok_or_else(|| Invalid::new("items", "add up to more than can be charged"))?;
         Ok(Self { customer_id: body.customer_id, items, total })
     }
 }
 
 impl Line {
-    fn check(self, at: usize) -> Result<Item, Refusal> {
+    fn check(self, at: usize) -> Result<Item, Invalid> {
         let field = |name: &str| format!("items[{at}].{name}");
         if let Some(problem) = product_id_problem(&self.product_id) {
-            return Err(invalid(field("product_id"), problem));
+            return Err(Invalid::new(field("product_id"), problem));
         }
         let quantity = u32::try_from(self.quantity)
             .ok()
             .filter(|quantity| (1..=MAX_QUANTITY).contains(quantity))
             .ok_or_else(|| {
-                invalid(field("quantity"), format!("must be from 1 to {MAX_QUANTITY}, not {}", self.quantity))
+                Invalid::new(field("quantity"), format!("must be from 1 to {MAX_QUANTITY}, not {}", self.quantity))
             })?;
         let unit_price: UnitPrice =
-            self.unit_price.parse().map_err(|error| invalid(field("unit_price"), format!("{error}")))?;
+            self.unit_price.parse().map_err(|error| Invalid::new(field("unit_price"), format!("{error}")))?;
         Ok(Item { product_id: self.product_id, quantity, unit_price })
     }
-}
-
-fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Refusal {
-    Refusal::Invalid { field: field.into(), problem: problem.into() }
 }
 
 fn customer_id_problem(id: &str) -> Option<String> {
@@ -126,10 +107,16 @@ pub(crate) fn key_problem(key: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ackwell_http::{JsonBody, Problem};
     use proptest::prelude::*;
 
     use super::*;
     use crate::web::MAX_BODY;
+
+    fn order(body: &[u8]) -> Result<NewOrder, Problem> {
+        let JsonBody(body) = JsonBody::from_bytes(body)?;
+        Ok(NewOrder::check(body)?)
+    }
 
     fn body(quantity: &str, unit_price: &str) -> String {
         format!(
@@ -138,27 +125,28 @@ mod tests {
     }
 
     fn refusal(body: &str) -> String {
-        NewOrder::from_json(body.as_bytes()).unwrap_err().to_string()
+        let problem = order(body.as_bytes()).unwrap_err();
+        problem.to_value()["detail"].as_str().unwrap().to_owned()
     }
 
     #[test]
     fn an_order_is_its_values_not_its_text() {
-        let plain = NewOrder::from_json(body("2", "\"14.665\"").as_bytes()).unwrap();
-        let spaced = NewOrder::from_json(body(" 2 ", " \"14.665000\"").as_bytes()).unwrap();
+        let plain = order(body("2", "\"14.665\"").as_bytes()).unwrap();
+        let spaced = order(body(" 2 ", " \"14.665000\"").as_bytes()).unwrap();
         assert_eq!(plain, spaced);
         assert_eq!(plain.total.to_string(), "29.33");
     }
 
     #[test]
     fn a_free_order_is_an_order() {
-        assert_eq!(NewOrder::from_json(body("1", "\"0.00\"").as_bytes()).unwrap().total.get(), 0);
+        assert_eq!(order(body("1", "\"0.00\"").as_bytes()).unwrap().total.get(), 0);
     }
 
     #[test]
     fn malformed_json_is_refused_with_its_position() {
-        assert!(refusal("{\"customer_id\": \"1\",\n \"items\": [}").contains("line 2 column"));
-        assert!(refusal("").contains("EOF"));
-        assert!(refusal("[]").contains("line 1"));
+        assert!(refusal("{\"customer_id\": \"1\",\n \"items\": [}").contains("line 2, column"));
+        assert!(refusal("").contains("empty"));
+        assert!(refusal("[1]").contains("line 1"));
         assert!(refusal(&"[".repeat(10_000)).contains("line 1"));
     }
 
@@ -194,9 +182,9 @@ mod tests {
         let many = vec![line; MAX_ITEMS + 1].join(",");
         assert!(refusal(&format!(r#"{{"customer_id":"1","items":[{many}]}}"#)).contains("not 101"));
         let most = vec![line; MAX_ITEMS].join(",");
-        let order = format!(r#"{{"customer_id":"1","items":[{most}]}}"#);
-        assert!(order.len() < MAX_BODY);
-        assert!(NewOrder::from_json(order.as_bytes()).is_ok());
+        let body = format!(r#"{{"customer_id":"1","items":[{most}]}}"#);
+        assert!(body.len() < MAX_BODY);
+        assert!(order(body.as_bytes()).is_ok());
     }
 
     #[test]
@@ -216,14 +204,14 @@ mod tests {
     #[test]
     fn the_largest_order_can_be_charged() {
         let line = r#"{"product_id":"cd-01","quantity":1000000,"unit_price":"1000000"}"#;
-        let order = format!(r#"{{"customer_id":"1","items":[{}]}}"#, vec![line; MAX_ITEMS].join(","));
-        assert_eq!(NewOrder::from_json(order.as_bytes()).unwrap().total.to_string(), "100000000000000.00");
+        let body = format!(r#"{{"customer_id":"1","items":[{}]}}"#, vec![line; MAX_ITEMS].join(","));
+        assert_eq!(order(body.as_bytes()).unwrap().total.to_string(), "100000000000000.00");
     }
 
     proptest! {
         #[test]
         fn no_body_is_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = NewOrder::from_json(&body);
+            let _ = order(&body);
         }
     }
 }

@@ -197,3 +197,111 @@ fn status(row: &Row) -> Result<Status, Error> {
     let name: String = row.get("status")?;
     Status::named(&name).ok_or_else(|| Error::damaged(format_args!("an order has the status {name:?}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::Item;
+
+    async fn database(folder: &tempfile::TempDir) -> Database {
+        let url = format!("sqlite:{}", folder.path().join("order.db").display());
+        Database::open(&url, MIGRATIONS).await.unwrap()
+    }
+
+    fn new_order(quantity: u32) -> NewOrder {
+        let unit_price = "1.50".parse().unwrap();
+        let items = vec![Item { product_id: "cd-01".to_owned(), quantity, unit_price }];
+        let total = Cents::total([(quantity, unit_price)]).unwrap();
+        NewOrder { customer_id: "7".to_owned(), items, total }
+    }
+
+    async fn placed(db: &Database, key: &str, quantity: u32) -> Placed {
+        let mut tx = db.begin();
+        let placed = place(&mut tx, key, &new_order(quantity), Timestamp::now()).await.unwrap();
+        tx.commit().await.unwrap();
+        placed
+    }
+
+    async fn advanced(db: &Database, id: Uuid, input: Input) -> Advanced {
+        let mut tx = db.begin();
+        let cause = (input != Input::Withdrawn).then(Uuid::now_v7);
+        let advanced = match input {
+            Input::Withdrawn => withdraw(&mut tx, id, "withdrawn", Timestamp::now()).await.unwrap(),
+            _ => advance(&mut tx, id, input, None, Timestamp::now(), cause).await.unwrap(),
+        };
+        tx.commit().await.unwrap();
+        advanced
+    }
+
+    async fn emitted(db: &Database) -> usize {
+        db.query("SELECT id FROM ackwell_outbox", params![]).await.unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn an_order_placed_again_is_one_order_with_one_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder).await;
+        let id = order_id("k-1");
+        assert_eq!(placed(&db, "k-1", 2).await, Placed::New(id));
+        assert_eq!(placed(&db, "k-1", 2).await, Placed::Before(id));
+        assert_eq!(placed(&db, "k-1", 3).await, Placed::KeyTaken);
+        assert_eq!(emitted(&db).await, 1);
+        let order = order(&db, id).await.unwrap().unwrap();
+        assert_eq!((order.status, order.total_amount.to_string()), (Status::Pending, "3.00".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_dropped_leaves_neither_order_nor_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder).await;
+        let mut tx = db.begin();
+        place(&mut tx, "k-1", &new_order(1), Timestamp::now()).await.unwrap();
+        drop(tx);
+        assert!(order(&db, order_id("k-1")).await.unwrap().is_none());
+        assert_eq!(emitted(&db).await, 0);
+    }
+
+    #[tokio::test]
+    async fn the_first_input_wins_and_later_ones_leave_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder).await;
+        placed(&db, "k-1", 1).await;
+        let id = order_id("k-1");
+        assert_eq!(advanced(&db, id, Input::StockReserved).await, Advanced::To(Status::Confirmed));
+        for late in [Input::StockReserved, Input::StockRefused, Input::Withdrawn] {
+            assert_eq!(advanced(&db, id, late).await, Advanced::TooLate(Status::Confirmed));
+        }
+        assert_eq!(order(&db, id).await.unwrap().unwrap().history.len(), 2);
+        assert_eq!(emitted(&db).await, 1, "a late withdrawal releases nothing");
+        assert_eq!(advanced(&db, Uuid::nil(), Input::StockReserved).await, Advanced::Unknown);
+    }
+
+    #[tokio::test]
+    async fn a_withdrawal_asks_for_the_release_in_the_same_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder).await;
+        placed(&db, "k-1", 1).await;
+        let id = order_id("k-1");
+        assert_eq!(advanced(&db, id, Input::Withdrawn).await, Advanced::To(Status::Cancelled));
+        assert_eq!(advanced(&db, id, Input::Withdrawn).await, Advanced::TooLate(Status::Cancelled));
+        assert_eq!(emitted(&db).await, 2);
+        let order = order(&db, id).await.unwrap().unwrap();
+        assert_eq!(order.reason.as_deref(), Some("withdrawn"));
+    }
+
+    #[tokio::test]
+    async fn pages_follow_the_order_of_acceptance() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder).await;
+        for key in ["a", "b", "c"] {
+            placed(&db, key, 1).await;
+        }
+        advanced(&db, order_id("b"), Input::StockReserved).await;
+        let ids = |orders: Vec<Order>| orders.into_iter().map(|order| order.order_id).collect::<Vec<_>>();
+        let first = place_of(&db, order_id("a")).await.unwrap().unwrap();
+        assert_eq!(ids(page(&db, None, 0, 2).await.unwrap()), [order_id("a"), order_id("b")]);
+        assert_eq!(ids(page(&db, None, first, 9).await.unwrap()), [order_id("b"), order_id("c")]);
+        assert_eq!(ids(page(&db, Some(Status::Pending), first, 9).await.unwrap()), [order_id("c")]);
+        assert_eq!(ids(page(&db, Some(Status::Confirmed), 0, 9).await.unwrap()), [order_id("b")]);
+    }
+}

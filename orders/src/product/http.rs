@@ -1,8 +1,8 @@
 //! Products over HTTP.
 
-use ackwell_http::Problem;
+use ackwell_http::{JsonBody, Problem};
 use ackwell_sql::Database;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::store::{self, Product, Put};
 use crate::error::Error;
-use crate::order::request::{Refusal, product_id_problem};
-use crate::web::{self, problem};
+use crate::order::request::product_id_problem;
+use crate::web::Invalid;
 
 /// The longest name, in characters.
 const MAX_NAME: usize = 200;
@@ -25,8 +25,6 @@ pub(crate) fn routes(db: Database) -> Router {
         .route("/products", get(list))
         .route("/products/{id}", get(show).put(put))
         .route("/openapi.json", get(openapi))
-        .fallback(web::no_such_path)
-        .method_not_allowed_fallback(web::no_such_method)
         .with_state(db)
 }
 
@@ -52,12 +50,17 @@ async fn show(State(db): State<Database>, Path(id): Path<String>) -> Result<Json
 
 /// Creates a product, or sets its name and stock. With `If-None-Match: *` one that exists
 /// stays as it is.
-async fn put(State(db): State<Database>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
-    let only_new = wants_only_new(request.headers())?;
+async fn put(
+    State(db): State<Database>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Body>,
+) -> Result<Response, Problem> {
+    let only_new = wants_only_new(&headers)?;
     if let Some(what) = product_id_problem(&id) {
-        return Err(Refusal::Invalid { field: "product_id".to_owned(), problem: what }.into());
+        return Err(Invalid::new("product_id", what).into());
     }
-    let body = Body::from_json(&web::read_body(request).await?)?;
+    body.check()?;
     let mut tx = db.begin();
     let put = store::put(&mut tx, &id, &body.name, body.stock, only_new).await?;
     tx.commit().await.map_err(Error::from)?;
@@ -65,24 +68,24 @@ async fn put(State(db): State<Database>, Path(id): Path<String>, request: Reques
         Put::Created => StatusCode::CREATED,
         Put::Replaced => StatusCode::OK,
         Put::Kept => {
-            return Err(problem(StatusCode::PRECONDITION_FAILED, "Product exists", "If-None-Match: * asked for a new one"));
+            let problem = Problem::new(StatusCode::PRECONDITION_FAILED, "Product exists");
+            return Err(problem.detail("the header If-None-Match: * asked for a new one"));
         }
     };
     Ok((status, product(&db, &id).await?).into_response())
 }
 
 impl Body {
-    fn from_json(body: &[u8]) -> Result<Self, Refusal> {
-        let body: Self = serde_json::from_slice(body).map_err(|error| Refusal::Malformed(error.to_string()))?;
-        let invalid = |field: &str, problem: String| Err(Refusal::Invalid { field: field.to_owned(), problem });
-        let length = body.name.chars().count();
-        if !(1..=MAX_NAME).contains(&length) || body.name.chars().any(char::is_control) {
-            return invalid("name", format!("must have 1 to {MAX_NAME} characters, none of them a control character"));
+    fn check(&self) -> Result<(), Invalid> {
+        let length = self.name.chars().count();
+        if !(1..=MAX_NAME).contains(&length) || self.name.chars().any(char::is_control) {
+            let what = format!("must have 1 to {MAX_NAME} characters, none of them a control character");
+            return Err(Invalid::new("name", what));
         }
-        if !(0..=MAX_STOCK).contains(&body.stock) {
-            return invalid("stock", format!("must be from 0 to {MAX_STOCK}, not {}", body.stock));
+        if !(0..=MAX_STOCK).contains(&self.stock) {
+            return Err(Invalid::new("stock", format!("must be from 0 to {MAX_STOCK}, not {}", self.stock)));
         }
-        Ok(body)
+        Ok(())
     }
 }
 
@@ -90,15 +93,13 @@ fn wants_only_new(headers: &HeaderMap) -> Result<bool, Problem> {
     match headers.get(header::IF_NONE_MATCH).map(|value| value.as_bytes()) {
         None => Ok(false),
         Some(b"*") => Ok(true),
-        Some(_) => Err(problem(StatusCode::BAD_REQUEST, "Precondition not known", "If-None-Match must be *")),
+        Some(_) => Err(Problem::bad_request("the header If-None-Match must be *")),
     }
 }
 
 async fn product(db: &Database, id: &str) -> Result<Json<Product>, Problem> {
     let product = store::product(db, id).await?;
-    product.map(Json).ok_or_else(|| {
-        problem(StatusCode::NOT_FOUND, "No such product", "there is no product with this id")
-    })
+    product.map(Json).ok_or_else(|| Problem::not_found("there is no product with this id"))
 }
 
 async fn openapi() -> impl IntoResponse {
@@ -110,15 +111,16 @@ mod tests {
     use super::*;
 
     fn refusal(body: &str) -> String {
-        Body::from_json(body.as_bytes()).err().unwrap().to_string()
+        let checked = JsonBody::<Body>::from_bytes(body.as_bytes()).and_then(|JsonBody(body)| Ok(body.check()?));
+        checked.err().map_or(String::new(), |problem| problem.to_value()["detail"].to_string())
     }
 
     #[test]
     fn a_product_has_a_name_and_a_stock_that_makes_sense() {
-        assert!(Body::from_json(br#"{"name":"CD 01","stock":0}"#).is_ok());
-        assert!(refusal(r#"{"name":"","stock":1}"#).starts_with("name must"));
-        assert!(refusal(r#"{"name":"x","stock":-1}"#).starts_with("stock must be from 0"));
-        assert!(refusal(r#"{"name":"x","stock":1000000000001}"#).starts_with("stock must be from 0"));
+        assert_eq!(refusal(r#"{"name":"CD 01","stock":0}"#), "");
+        assert!(refusal(r#"{"name":"","stock":1}"#).contains("name must"));
+        assert!(refusal(r#"{"name":"x","stock":-1}"#).contains("stock must be from 0"));
+        assert!(refusal(r#"{"name":"x","stock":1000000000001}"#).contains("stock must be from 0"));
         assert!(refusal(r#"{"name":"x","stock":1.5}"#).contains("line 1"));
         assert!(refusal(r#"{"name":"x","stock":1,"reserved":5}"#).contains("unknown field `reserved`"));
         assert!(refusal(r#"{"name":"x"}"#).contains("missing field `stock`"));

@@ -89,9 +89,9 @@ impl Product {
 pub(crate) async fn reserve(tx: &mut Tx, request: Reserve, cause: Uuid) -> Result<Verdict, Error> {
     let opened = tx
         .query_opt(
-            "INSERT INTO reservations (order_id, state, status_code, decided_by) VALUES ($1, 'RESERVED', 200, $2)
+            "INSERT INTO reservations (order_id, state, status_code, decided_by) VALUES ($1, 'RESERVED', $3, $2)
              ON CONFLICT (order_id) DO NOTHING RETURNING seq",
-            params![request.order_id, cause],
+            params![request.order_id, cause, u32::from(StatusCode::RESERVED)],
         )
         .await?;
     let Some(opened) = opened else {
@@ -119,16 +119,16 @@ pub(crate) async fn reserve(tx: &mut Tx, request: Reserve, cause: Uuid) -> Resul
 pub(crate) async fn release(tx: &mut Tx, release: &Release, cause: Uuid) -> Result<(), Error> {
     let held = tx
         .query_opt(
-            "UPDATE reservations SET state = 'RELEASED', status_code = 410, reason = $2, released_by = $3
+            "UPDATE reservations SET state = 'RELEASED', status_code = $4, reason = $2, released_by = $3
              WHERE order_id = $1 AND state = 'RESERVED' RETURNING seq",
-            params![release.order_id, release.reason, cause],
+            params![release.order_id, release.reason, cause, u32::from(StatusCode::WITHDRAWN)],
         )
         .await?;
     let Some(held) = held else {
         tx.execute(
             "INSERT INTO reservations (order_id, state, status_code, reason, released_by)
-             VALUES ($1, 'RELEASED', 410, $2, $3) ON CONFLICT (order_id) DO NOTHING",
-            params![release.order_id, release.reason, cause],
+             VALUES ($1, 'RELEASED', $4, $2, $3) ON CONFLICT (order_id) DO NOTHING",
+            params![release.order_id, release.reason, cause, u32::from(StatusCode::WITHDRAWN)],
         )
         .await?;
         return Ok(());
@@ -217,4 +217,103 @@ async fn decided_before(tx: &mut Tx, request: Reserve) -> Result<Verdict, Error>
 
 fn verdict(request: Reserve, status_code: u16, reason: Option<String>) -> Verdict {
     Verdict { order_id: request.order_id, status_code, reason, request }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn database(folder: &tempfile::TempDir, stock: &[(&str, i64)]) -> Database {
+        let url = format!("sqlite:{}", folder.path().join("product.db").display());
+        let db = Database::open(&url, MIGRATIONS).await.unwrap();
+        for (id, stock) in stock {
+            putting(&db, id, *stock, false).await;
+        }
+        db
+    }
+
+    async fn putting(db: &Database, id: &str, stock: i64, only_new: bool) -> Put {
+        let mut tx = db.begin();
+        let put = put(&mut tx, id, id, stock, only_new).await.unwrap();
+        tx.commit().await.unwrap();
+        put
+    }
+
+    async fn reserving(db: &Database, order: u128, items: &[(&str, u32)]) -> (u16, Option<String>) {
+        let mut tx = db.begin();
+        let request = Reserve::of(Uuid::from_u128(order), items.iter().copied());
+        let verdict = reserve(&mut tx, request, Uuid::now_v7()).await.unwrap();
+        tx.commit().await.unwrap();
+        (verdict.status_code, verdict.reason)
+    }
+
+    async fn releasing(db: &Database, order: u128) {
+        let mut tx = db.begin();
+        let asked = Release { order_id: Uuid::from_u128(order), reason: "withdrawn".to_owned() };
+        release(&mut tx, &asked, Uuid::now_v7()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn shelf(db: &Database, id: &str) -> (i64, i64) {
+        let product = product(db, id).await.unwrap().unwrap();
+        (product.stock, product.reserved)
+    }
+
+    #[tokio::test]
+    async fn all_items_are_reserved_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder, &[("a", 5), ("b", 1)]).await;
+        assert_eq!(reserving(&db, 1, &[("a", 2), ("b", 1)]).await.0, StatusCode::RESERVED);
+        let (code, reason) = reserving(&db, 2, &[("a", 2), ("b", 1)]).await;
+        assert_eq!((code, reason.as_deref()), (StatusCode::NOT_ENOUGH, Some("not enough stock of b: 1 wanted, 0 left")));
+        let (code, reason) = reserving(&db, 3, &[("a", 2), ("nope", 1)]).await;
+        assert_eq!((code, reason.as_deref()), (StatusCode::UNKNOWN_PRODUCT, Some("there is no product nope")));
+        assert_eq!((shelf(&db, "a").await, shelf(&db, "b").await), ((3, 2), (0, 1)));
+    }
+
+    #[tokio::test]
+    async fn asked_again_it_answers_as_before_and_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder, &[("a", 3)]).await;
+        assert_eq!(reserving(&db, 1, &[("a", 2)]).await.0, StatusCode::RESERVED);
+        assert_eq!(reserving(&db, 1, &[("a", 2)]).await.0, StatusCode::RESERVED);
+        let refused = reserving(&db, 2, &[("a", 2)]).await;
+        putting(&db, "a", 100, false).await;
+        assert_eq!(reserving(&db, 2, &[("a", 2)]).await, refused);
+        assert_eq!(shelf(&db, "a").await, (100, 2));
+    }
+
+    #[tokio::test]
+    async fn a_release_gives_back_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder, &[("a", 5), ("b", 5)]).await;
+        reserving(&db, 1, &[("a", 2), ("b", 3)]).await;
+        releasing(&db, 1).await;
+        releasing(&db, 1).await;
+        assert_eq!((shelf(&db, "a").await, shelf(&db, "b").await), ((5, 0), (5, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_release_that_comes_first_leaves_nothing_to_reserve() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder, &[("a", 5)]).await;
+        releasing(&db, 1).await;
+        assert_eq!(reserving(&db, 1, &[("a", 2)]).await, (StatusCode::WITHDRAWN, Some("withdrawn".to_owned())));
+        assert_eq!(shelf(&db, "a").await, (5, 0));
+    }
+
+    #[tokio::test]
+    async fn putting_a_product_sets_its_stock_and_keeps_the_books() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = database(&folder, &[]).await;
+        assert_eq!(putting(&db, "a", 5, true).await, Put::Created);
+        reserving(&db, 1, &[("a", 2)]).await;
+        assert_eq!(putting(&db, "a", 9, true).await, Put::Kept);
+        assert_eq!(shelf(&db, "a").await, (3, 2));
+        assert_eq!(putting(&db, "a", 9, false).await, Put::Replaced);
+        assert_eq!(putting(&db, "a", 9, false).await, Put::Replaced);
+        assert_eq!(shelf(&db, "a").await, (9, 2));
+        let stocked = db.query("SELECT stocked FROM products", params![]).await.unwrap();
+        assert_eq!(stocked[0].get::<i64>(0).unwrap(), 11);
+    }
 }
