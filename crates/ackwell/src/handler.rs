@@ -12,8 +12,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::container::RecordHandler;
-use crate::encode::TRACEPARENT;
 use crate::context::{Context, Setup, SetupError, Shared};
+use crate::encode::TRACEPARENT;
 use crate::extensions::Extensions;
 use crate::extract::FromRecord;
 use crate::failure::{Class, Failure};

@@ -55,8 +55,18 @@ pub struct ServiceContext {
 
 impl ServiceContext {
     /// A context outside an app: for tests and for services that are run by hand.
-    pub fn detached(config: Config, metrics: Metrics, health: Reporter, stop: CancellationToken) -> Self {
-        Self { config, metrics, health, stop }
+    pub fn detached(
+        config: Config,
+        metrics: Metrics,
+        health: Reporter,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            config,
+            metrics,
+            health,
+            stop,
+        }
     }
 
     /// The app's configuration.

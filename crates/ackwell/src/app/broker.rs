@@ -29,23 +29,40 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new(kafka: &config::Kafka) -> Result<Self, StartError> {
         let client = kafka.admin().create_with_context(Listening::default());
-        let client = client.map_err(|error| StartError::Client { reason: error.to_string() })?;
-        Ok(Self { client: Arc::new(client), servers: kafka.bootstrap_servers.clone() })
+        let client = client.map_err(|error| StartError::Client {
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            client: Arc::new(client),
+            servers: kafka.bootstrap_servers.clone(),
+        })
     }
 
     /// The cluster's metadata: of one topic, or of all.
     pub(super) async fn metadata(&self, topic: Option<String>) -> Result<Metadata, Away> {
         let client = Arc::clone(&self.client);
-        let fetch = move || client.client().fetch_metadata(topic.as_deref(), ANSWER_WAIT);
+        let fetch = move || {
+            client
+                .client()
+                .fetch_metadata(topic.as_deref(), ANSWER_WAIT)
+        };
         match tokio::task::spawn_blocking(fetch).await {
             Ok(Ok(metadata)) => Ok(metadata),
             Ok(Err(error)) => Err(self.away(&error)),
-            Err(_) => Err(Away(format!("the look at {} was interrupted", self.servers))),
+            Err(_) => Err(Away(format!(
+                "the look at {} was interrupted",
+                self.servers
+            ))),
         }
     }
 
     /// Keeps the broker's health true until `stop`. Not knowing is not ready.
-    pub(super) async fn watch(self, topic: Option<String>, health: Reporter, stop: CancellationToken) {
+    pub(super) async fn watch(
+        self,
+        topic: Option<String>,
+        health: Reporter,
+        stop: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return health.report(Status::Stopped),

@@ -40,15 +40,33 @@ struct Named {
 }
 
 pub(super) fn plan(app: App) -> Result<Plan, StartError> {
-    let App { mut config, name, states, listeners, services, topics, metrics } = app;
+    let App {
+        mut config,
+        name,
+        states,
+        listeners,
+        services,
+        topics,
+        metrics,
+    } = app;
     config.kafka.check()?;
     config.producer.check()?;
-    config.kafka.client_id = config.kafka.client_id.or_else(|| name.as_deref().map(str::to_owned));
+    config.kafka.client_id = config
+        .kafka
+        .client_id
+        .or_else(|| name.as_deref().map(str::to_owned));
 
-    let named: Vec<_> =
-        listeners.into_iter().map(|listener| with_names(listener, name.as_deref())).collect::<Result<_, _>>()?;
+    let named: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| with_names(listener, name.as_deref()))
+        .collect::<Result<_, _>>()?;
     refuse_clashes(&named)?;
-    refuse_equal_names(named.iter().map(|n| n.name.clone()).chain(services.iter().map(|s| s.name())))?;
+    refuse_equal_names(
+        named
+            .iter()
+            .map(|n| n.name.clone())
+            .chain(services.iter().map(|s| s.name())),
+    )?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
 
     let health = Health::default();
@@ -63,31 +81,71 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
             (service, reporter)
         })
         .collect();
-    Ok(Plan { config, topics, listeners, services, broker, health, metrics })
+    Ok(Plan {
+        config,
+        topics,
+        listeners,
+        services,
+        broker,
+        health,
+        metrics,
+    })
 }
 
 fn with_names(listener: Listener, app: Option<&str>) -> Result<Named, StartError> {
     let Listener { options, handler } = listener;
-    let group = options.group.as_deref().or(app).unwrap_or_default().trim().to_owned();
+    let group = options
+        .group
+        .as_deref()
+        .or(app)
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let name = options.listener_name(&group);
-    let named = Named { name, group, options, handler };
+    let named = Named {
+        name,
+        group,
+        options,
+        handler,
+    };
     match problem_with(&named) {
         None => Ok(named),
-        Some(problem) => Err(StartError::Listener { listener: named.name, problem }),
+        Some(problem) => Err(StartError::Listener {
+            listener: named.name,
+            problem,
+        }),
     }
 }
 
 fn problem_with(named: &Named) -> Option<SetupError> {
-    let Options { topics, concurrency, limits, .. } = &named.options;
+    let Options {
+        topics,
+        concurrency,
+        limits,
+        ..
+    } = &named.options;
     if named.group.is_empty() {
-        return Some(SetupError::new("it has no consumer group").mend("add `.group(..)`, or name the app with `App::named`"));
+        return Some(
+            SetupError::new("it has no consumer group")
+                .mend("add `.group(..)`, or name the app with `App::named`"),
+        );
     }
     if *concurrency == Concurrency::ByKey(0) {
-        return Some(SetupError::new("`by_key(0)` leaves no lane to work in").mend("write a positive number, or `by_partition()`"));
+        return Some(
+            SetupError::new("`by_key(0)` leaves no lane to work in")
+                .mend("write a positive number, or `by_partition()`"),
+        );
     }
-    let zero = [("queued_records", limits.queued_records), ("queued_bytes", limits.queued_bytes), ("run_limit", limits.run_records)];
+    let zero = [
+        ("queued_records", limits.queued_records),
+        ("queued_bytes", limits.queued_bytes),
+        ("run_limit", limits.run_records),
+    ];
     if let Some((limit, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
-        return Some(SetupError::new(format!("`{limit}(0)` leaves no room for a record")).mend("write a positive number"));
+        return Some(
+            SetupError::new(format!("`{limit}(0)` leaves no room for a record"))
+                .mend("write a positive number"),
+        );
     }
     let illegal = topics.iter().find(|topic| !is_legal(&topic.name));
     illegal.map(|topic| {
@@ -99,7 +157,9 @@ fn problem_with(named: &Named) -> Option<SetupError> {
 /// Kafka's `Topic.validate`.
 fn is_legal(name: &str) -> bool {
     let fits = (1..=249).contains(&name.len()) && name != "." && name != "..";
-    fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    fits && name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn refuse_clashes(listeners: &[Named]) -> Result<(), StartError> {
@@ -139,9 +199,13 @@ fn merge_declarations<'a>(
         if let (Some(one), Some(other)) = (entry.partitions, topic.partitions)
             && one != other
         {
-            let problem = SetupError::new(format!("declared with {one} and with {other} partitions"))
-                .mend("declare it once, as a `Topic` constant");
-            return Err(StartError::Topic { topic: topic.name.to_string(), problem });
+            let problem =
+                SetupError::new(format!("declared with {one} and with {other} partitions"))
+                    .mend("declare it once, as a `Topic` constant");
+            return Err(StartError::Topic {
+                topic: topic.name.to_string(),
+                problem,
+            });
         }
         entry.partitions = entry.partitions.or(topic.partitions);
         entry.retention = entry.retention.or(topic.retention);
@@ -156,10 +220,18 @@ fn prepare(
     metrics: &Metrics,
     health: &Health,
 ) -> Result<PlannedListener, StartError> {
-    let Named { name, group, options, handler } = named;
+    let Named {
+        name,
+        group,
+        options,
+        handler,
+    } = named;
     let mut setup = Setup::new(&name, &group, states);
     let unit = handler.prepare(&mut setup).and_then(|()| setup.finish());
-    let unit = unit.map_err(|problem| StartError::Listener { listener: name.clone(), problem })?;
+    let unit = unit.map_err(|problem| StartError::Listener {
+        listener: name.clone(),
+        problem,
+    })?;
 
     let reporter = health.add(Kind::Listener, name.as_str());
     let observer = ListenerObserver::new(&name, metrics, reporter.clone());
@@ -173,7 +245,11 @@ fn prepare(
     limits.stop_drain = config.stop.drain;
     let spec = Spec {
         listener: name,
-        topics: options.topics.iter().map(|topic| topic.name.to_string()).collect(),
+        topics: options
+            .topics
+            .iter()
+            .map(|topic| topic.name.to_string())
+            .collect(),
         consumer: config.kafka.consumer(&group),
         producer: config.kafka.producer(&config.producer),
         group,
@@ -186,5 +262,8 @@ fn prepare(
         dead_letters: options.dead_letters,
         observer: Arc::new(observer),
     };
-    Ok(PlannedListener { spec, health: reporter })
+    Ok(PlannedListener {
+        spec,
+        health: reporter,
+    })
 }

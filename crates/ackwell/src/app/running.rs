@@ -22,9 +22,20 @@ pub struct RunningApp {
 }
 
 impl RunningApp {
-    pub(super) fn new(health: Health, metrics: Metrics, ending: watch::Receiver<Ending>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        health: Health,
+        metrics: Metrics,
+        ending: watch::Receiver<Ending>,
+        stop: CancellationToken,
+    ) -> Self {
         let guard = Arc::new(stop.clone().drop_guard());
-        Self { health, metrics, ending, stop, _stop_on_drop: guard }
+        Self {
+            health,
+            metrics,
+            ending,
+            stop,
+            _stop_on_drop: guard,
+        }
     }
 
     /// The health of its listeners and services.
@@ -81,7 +92,9 @@ impl RunningApp {
 
 impl fmt::Debug for RunningApp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningApp").field("health", &self.health).finish_non_exhaustive()
+        f.debug_struct("RunningApp")
+            .field("health", &self.health)
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,11 +10,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::StartError;
 use super::broker::{Away, Broker};
 use super::plan::{Plan, PlannedListener};
 use super::running::RunningApp;
 use super::topics::{self, Unready};
-use super::StartError;
 use crate::config::Config;
 use crate::container::{self, Container, End};
 use crate::observe::{Reporter, Status};
@@ -37,7 +37,12 @@ pub(super) async fn start(plan: Plan) -> Result<RunningApp, StartError> {
     let stop = CancellationToken::new();
     let (ending_sender, ending) = watch::channel(None);
     let (first_sender, first) = oneshot::channel();
-    let running = RunningApp::new(plan.health.clone(), plan.metrics.clone(), ending, stop.clone());
+    let running = RunningApp::new(
+        plan.health.clone(),
+        plan.metrics.clone(),
+        ending,
+        stop.clone(),
+    );
     tokio::spawn(async move {
         let ended = supervise(plan, broker, stop, first_sender).await;
         ending_sender.send_replace(Some(ended));
@@ -56,8 +61,20 @@ async fn supervise(
     stop: CancellationToken,
     first: oneshot::Sender<()>,
 ) -> Result<(), StartError> {
-    let Plan { config, topics, listeners, services, broker: broker_health, metrics, .. } = plan;
-    let mut starting = Starting { health: &broker_health, stop: &stop, first: Some(first) };
+    let Plan {
+        config,
+        topics,
+        listeners,
+        services,
+        broker: broker_health,
+        metrics,
+        ..
+    } = plan;
+    let mut starting = Starting {
+        health: &broker_health,
+        stop: &stop,
+        first: Some(first),
+    };
 
     if starting.topics(&broker, &config, &topics).await?.is_none() {
         return Ok(());
@@ -79,7 +96,15 @@ async fn supervise(
     let mut tasks = JoinSet::new();
     for (service, health) in services {
         let (config, metrics, stop) = (config.clone(), metrics.clone(), services_stop.clone());
-        tasks.spawn(run_service(service, ServiceContext { config, metrics, health, stop }));
+        tasks.spawn(run_service(
+            service,
+            ServiceContext {
+                config,
+                metrics,
+                health,
+                stop,
+            },
+        ));
     }
     starting.done();
 
@@ -94,7 +119,10 @@ async fn supervise(
     services_stop.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(SERVICE_WAIT, ended).await.is_err() {
-        tracing::warn!(limit_ms = SERVICE_WAIT.as_millis(), "services did not end in time and are aborted");
+        tracing::warn!(
+            limit_ms = SERVICE_WAIT.as_millis(),
+            "services did not end in time and are aborted"
+        );
         tasks.shutdown().await;
     }
     Ok(())
@@ -118,7 +146,13 @@ impl Starting<'_> {
         declared: &[TopicDeclaration],
     ) -> Result<Option<()>, StartError> {
         for attempt in 1.. {
-            let Some(result) = self.stop.run_until_cancelled(topics::ensure(broker, config, declared)).await else { break };
+            let Some(result) = self
+                .stop
+                .run_until_cancelled(topics::ensure(broker, config, declared))
+                .await
+            else {
+                break;
+            };
             if let Some(done) = self.judge(attempt, result).await? {
                 return Ok(Some(done));
             }
@@ -127,11 +161,20 @@ impl Starting<'_> {
     }
 
     /// Starts a listener's container; `None` when stopped meanwhile.
-    async fn container(&mut self, listener: PlannedListener) -> Result<Option<Started>, StartError> {
+    async fn container(
+        &mut self,
+        listener: PlannedListener,
+    ) -> Result<Option<Started>, StartError> {
         let PlannedListener { spec, health } = listener;
         health.report(Status::Starting("joining its group".to_owned()));
         for attempt in 1.. {
-            let Some(result) = self.stop.run_until_cancelled(container::start(spec.clone())).await else { break };
+            let Some(result) = self
+                .stop
+                .run_until_cancelled(container::start(spec.clone()))
+                .await
+            else {
+                break;
+            };
             if let Some(container) = self.judge(attempt, result.map_err(unready)).await? {
                 return Ok(Some((Arc::new(container), health)));
             }
@@ -140,7 +183,11 @@ impl Starting<'_> {
     }
 
     /// A step's value, or `None` after the wait before it is tried again.
-    async fn judge<T>(&mut self, attempt: u32, result: Result<T, Unready>) -> Result<Option<T>, StartError> {
+    async fn judge<T>(
+        &mut self,
+        attempt: u32,
+        result: Result<T, Unready>,
+    ) -> Result<Option<T>, StartError> {
         match result {
             Ok(value) => return Ok(Some(value)),
             Err(Unready::Wrong(error)) => {
@@ -151,7 +198,9 @@ impl Starting<'_> {
         }
         self.done();
         let waits = RetryPolicy::exponential(START_WAIT, 2.0).max(START_WAIT_MAX);
-        self.stop.run_until_cancelled(tokio::time::sleep(waits.wait(attempt, 0.5))).await;
+        self.stop
+            .run_until_cancelled(tokio::time::sleep(waits.wait(attempt, 0.5)))
+            .await;
         Ok(None)
     }
 
@@ -172,7 +221,12 @@ fn unready(error: container::StartError) -> Unready {
 }
 
 async fn stop_all(containers: &[Started]) {
-    join_all(containers.iter().map(async |(container, _)| container.stop().await)).await;
+    join_all(
+        containers
+            .iter()
+            .map(async |(container, _)| container.stop().await),
+    )
+    .await;
 }
 
 async fn watch_container(container: Arc<Container>, health: Reporter) {
@@ -184,7 +238,9 @@ async fn watch_container(container: Arc<Container>, health: Reporter) {
 
 async fn run_service(service: Box<dyn Service>, cx: ServiceContext) {
     let (health, stop) = (cx.health.clone(), cx.stop.clone());
-    let ended = AssertUnwindSafe(async { service.run(cx).await }).catch_unwind().await;
+    let ended = AssertUnwindSafe(async { service.run(cx).await })
+        .catch_unwind()
+        .await;
     let reason = match ended {
         Ok(Ok(())) if stop.is_cancelled() => return health.report(Status::Stopped),
         Ok(Ok(())) => "it returned although it was not told to stop".to_owned(),

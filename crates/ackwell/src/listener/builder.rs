@@ -116,12 +116,17 @@ impl ListenerBuilder {
 
     /// The handler: an async function with up to eight extractors.
     pub fn handle<H: Handler<A>, A: 'static>(self, handler: H) -> Listener {
-        Listener { options: self.options, handler: Box::new(Typed::new(handler)) }
+        Listener {
+            options: self.options,
+            handler: Box::new(Typed::new(handler)),
+        }
     }
 }
 
 impl std::fmt::Debug for ListenerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListenerBuilder").field("topics", &self.options.topics).finish_non_exhaustive()
+        f.debug_struct("ListenerBuilder")
+            .field("topics", &self.options.topics)
+            .finish_non_exhaustive()
     }
 }

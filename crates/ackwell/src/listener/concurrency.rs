@@ -1,5 +1,5 @@
-use ackwell_core::commit::Schedule;
 pub use ackwell_core::Concurrency;
+use ackwell_core::commit::Schedule;
 
 /// One record of a partition at a time, in Kafka's own order: the default.
 pub const fn by_partition() -> Concurrency {

@@ -115,7 +115,10 @@ pub struct Verdict {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { components: Arc::default(), changed: watch::Sender::new(0) }
+        Self {
+            components: Arc::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -130,7 +133,10 @@ impl Health {
             status: Status::Starting("not started yet".to_owned()),
             since: Instant::now(),
         });
-        Reporter { health: self.clone(), index: entries.len() - 1 }
+        Reporter {
+            health: self.clone(),
+            index: entries.len() - 1,
+        }
     }
 
     /// All components.
@@ -172,13 +178,21 @@ impl Health {
 
     fn verdict(&self, fine: impl Fn(&Status) -> bool) -> Verdict {
         let entries = self.lock();
-        let against: Vec<_> =
-            entries.iter().filter(|entry| !fine(&entry.status)).map(Entry::component).collect();
-        Verdict { ok: against.is_empty(), against }
+        let against: Vec<_> = entries
+            .iter()
+            .filter(|entry| !fine(&entry.status))
+            .map(Entry::component)
+            .collect();
+        Verdict {
+            ok: against.is_empty(),
+            against,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.components.lock().unwrap_or_else(PoisonError::into_inner)
+        self.components
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,7 +218,9 @@ impl Reporter {
     /// Reports a status; changes are logged. A failed component stays failed.
     pub fn report(&self, status: Status) {
         let mut entries = self.health.lock();
-        let Some(entry) = entries.get_mut(self.index) else { return };
+        let Some(entry) = entries.get_mut(self.index) else {
+            return;
+        };
         if entry.status == status || matches!(entry.status, Status::Failed(_)) {
             return;
         }
@@ -218,7 +234,9 @@ impl Reporter {
             "degraded" => tracing::warn!(%component, kind, status, reason, "component degraded"),
             _ => tracing::info!(%component, kind, status, reason, "component changed"),
         }
-        self.health.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.health
+            .changed
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Reports that it is at work, if it was starting; a problem reported meanwhile stands.
@@ -230,7 +248,10 @@ impl Reporter {
 
     /// What was reported last.
     pub fn status(&self) -> Status {
-        self.health.lock().get(self.index).map_or(Status::Stopped, |entry| entry.status.clone())
+        self.health
+            .lock()
+            .get(self.index)
+            .map_or(Status::Stopped, |entry| entry.status.clone())
     }
 }
 
@@ -245,7 +266,10 @@ mod tests {
         listener.report(Status::Failed("handler said stop".to_owned()));
         listener.report(Status::Running);
         assert!(!health.live().ok);
-        assert_eq!(health.live().against[0].status.reason(), Some("handler said stop"));
+        assert_eq!(
+            health.live().against[0].status.reason(),
+            Some("handler said stop")
+        );
     }
 
     #[test]

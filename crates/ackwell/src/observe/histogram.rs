@@ -9,8 +9,10 @@ use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// Upper bounds in microseconds: from the cost of a no-op handler to that of a slow gateway.
-const BOUNDS: [u64; 14] =
-    [5, 25, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000, 10_000_000];
+const BOUNDS: [u64; 14] = [
+    5, 25, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000,
+    10_000_000,
+];
 
 /// Durations, as a Prometheus histogram in seconds. Cheap to clone.
 #[derive(Clone, Default)]
@@ -47,7 +49,11 @@ impl Histogram {
 
     /// How many observations it holds.
     pub fn count(&self) -> u64 {
-        self.inner.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        self.inner
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -57,10 +63,20 @@ impl TypedMetric for Histogram {
 
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        #[expect(clippy::cast_precision_loss, reason = "a sum of seconds needs no more than 52 bits")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a sum of seconds needs no more than 52 bits"
+        )]
         let seconds = |nanos: u64| nanos as f64 / 1e9;
-        let bounds = BOUNDS.iter().map(|micros| seconds(micros * 1_000)).chain([f64::MAX]);
-        let counts = self.inner.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
+        let bounds = BOUNDS
+            .iter()
+            .map(|micros| seconds(micros * 1_000))
+            .chain([f64::MAX]);
+        let counts = self
+            .inner
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = seconds(self.inner.nanos.load(Ordering::Relaxed));
@@ -74,7 +90,9 @@ impl EncodeMetric for Histogram {
 
 impl fmt::Debug for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Histogram").field("count", &self.count()).finish()
+        f.debug_struct("Histogram")
+            .field("count", &self.count())
+            .finish()
     }
 }
 
@@ -90,6 +108,9 @@ mod tests {
         histogram.observe_many(Duration::from_secs(1), 0);
         assert_eq!(histogram.count(), 501);
         assert_eq!(histogram.inner.buckets[5].load(Ordering::Relaxed), 500);
-        assert_eq!(histogram.inner.buckets[BOUNDS.len()].load(Ordering::Relaxed), 1);
+        assert_eq!(
+            histogram.inner.buckets[BOUNDS.len()].load(Ordering::Relaxed),
+            1
+        );
     }
 }

@@ -21,8 +21,13 @@ pub(crate) struct ListenerObserver {
 
 impl ListenerObserver {
     pub(crate) fn new(listener: &str, metrics: &Metrics, health: Reporter) -> Self {
-        let by = ByListener { listener: listener.to_owned() };
-        let ok = ByOutcome { listener: listener.to_owned(), outcome: "ok" };
+        let by = ByListener {
+            listener: listener.to_owned(),
+        };
+        let ok = ByOutcome {
+            listener: listener.to_owned(),
+            outcome: "ok",
+        };
         let families = &metrics.listeners;
         Self {
             listener: listener.to_owned(),
@@ -36,24 +41,42 @@ impl ListenerObserver {
 
     /// A counter for what the listener's extractors refuse.
     pub(crate) fn undecodable(&self) -> Counter {
-        self.metrics.listeners.undecodable.get_or_create_owned(&self.by())
+        self.metrics
+            .listeners
+            .undecodable
+            .get_or_create_owned(&self.by())
     }
 
     fn by(&self) -> ByListener {
-        ByListener { listener: self.listener.clone() }
+        ByListener {
+            listener: self.listener.clone(),
+        }
     }
 
     fn by_outcome(&self, outcome: &'static str) -> ByOutcome {
-        ByOutcome { listener: self.listener.clone(), outcome }
+        ByOutcome {
+            listener: self.listener.clone(),
+            outcome,
+        }
     }
 
     fn by_topic(&self, topic: &str) -> ByTopic {
-        ByTopic { listener: self.listener.clone(), topic: topic.to_owned() }
+        ByTopic {
+            listener: self.listener.clone(),
+            topic: topic.to_owned(),
+        }
     }
 
     fn count_assigned(&self, change: i64) {
-        let now = self.assigned.fetch_add(change, Ordering::Relaxed).saturating_add(change);
-        self.metrics.listeners.assigned.get_or_create(&self.by()).set(now.max(0));
+        let now = self
+            .assigned
+            .fetch_add(change, Ordering::Relaxed)
+            .saturating_add(change);
+        self.metrics
+            .listeners
+            .assigned
+            .get_or_create(&self.by())
+            .set(now.max(0));
     }
 }
 
@@ -61,23 +84,42 @@ impl Observer for ListenerObserver {
     fn observe(&self, observation: &Observation<'_>) {
         let families = &self.metrics.listeners;
         match *observation {
-            Observation::Handled { topic, settled, duplicates, elapsed, .. } => {
+            Observation::Handled {
+                topic,
+                settled,
+                duplicates,
+                elapsed,
+                ..
+            } => {
                 let by = self.by_topic(topic);
                 families.consumed.get_or_create(&by).inc_by(settled as u64);
                 if duplicates > 0 {
-                    families.duplicates.get_or_create(&by).inc_by(duplicates as u64);
+                    families
+                        .duplicates
+                        .get_or_create(&by)
+                        .inc_by(duplicates as u64);
                 }
                 self.handled.observe_many(elapsed, settled as u64);
             }
             Observation::Failed { class, retry, .. } => {
-                families.failed_attempts.get_or_create(&self.by_outcome(class.as_str())).inc();
+                families
+                    .failed_attempts
+                    .get_or_create(&self.by_outcome(class.as_str()))
+                    .inc();
                 if retry {
                     self.retries.inc();
                 }
             }
             Observation::DeadLettered { topic, class } => {
                 let (listener, topic) = (self.listener.clone(), topic.to_owned());
-                families.dead_letters.get_or_create(&ByReason { listener, topic, reason: class.as_str() }).inc();
+                families
+                    .dead_letters
+                    .get_or_create(&ByReason {
+                        listener,
+                        topic,
+                        reason: class.as_str(),
+                    })
+                    .inc();
             }
             Observation::RecoveryFailed { .. } => {
                 families.recovery_failures.get_or_create(&self.by()).inc();
@@ -86,20 +128,40 @@ impl Observer for ListenerObserver {
                 families.commits.get_or_create(&self.by_outcome("ok")).inc();
             }
             Observation::CommitFailed { .. } => {
-                families.commits.get_or_create(&self.by_outcome("failed")).inc();
+                families
+                    .commits
+                    .get_or_create(&self.by_outcome("failed"))
+                    .inc();
             }
-            Observation::Lag { topic, partition, records } => {
+            Observation::Lag {
+                topic,
+                partition,
+                records,
+            } => {
                 let (listener, topic) = (self.listener.clone(), topic.to_owned());
-                families.lag.get_or_create(&ByPartition { listener, topic, partition }).set(records.max(0));
+                families
+                    .lag
+                    .get_or_create(&ByPartition {
+                        listener,
+                        topic,
+                        partition,
+                    })
+                    .set(records.max(0));
             }
             Observation::Assigned { partitions } => {
-                families.rebalances.get_or_create(&self.by_outcome("assigned")).inc();
+                families
+                    .rebalances
+                    .get_or_create(&self.by_outcome("assigned"))
+                    .inc();
                 self.count_assigned(i64::try_from(partitions).unwrap_or(0));
                 self.health.started();
             }
             Observation::Revoked { partitions, lost } => {
                 let kind = if lost { "lost" } else { "revoked" };
-                families.rebalances.get_or_create(&self.by_outcome(kind)).inc();
+                families
+                    .rebalances
+                    .get_or_create(&self.by_outcome(kind))
+                    .inc();
                 self.count_assigned(-i64::try_from(partitions).unwrap_or(0));
             }
             Observation::Health { problem } => self.health.report(match problem {

@@ -106,7 +106,11 @@ impl Metrics {
         let framework = registry.sub_registry_with_prefix("ackwell");
         listeners.register(framework);
         producers.register(framework);
-        Self { registry: Arc::new(Mutex::new(registry)), listeners, producers }
+        Self {
+            registry: Arc::new(Mutex::new(registry)),
+            listeners,
+            producers,
+        }
     }
 
     /// Adds metrics of one's own.
@@ -126,7 +130,9 @@ impl Metrics {
     }
 
     pub(crate) fn producer(&self) -> ProducerMetrics {
-        ProducerMetrics { families: self.producers.clone() }
+        ProducerMetrics {
+            families: self.producers.clone(),
+        }
     }
 }
 
@@ -138,28 +144,98 @@ impl fmt::Debug for Metrics {
 
 impl ListenerFamilies {
     fn register(&self, to: &mut Registry) {
-        to.register("consumed_records", "Records settled, however they ended", self.consumed.clone());
-        to.register("duplicate_records", "Records that an earlier delivery had settled", self.duplicates.clone());
-        to.register_with_unit("handling", "Time to handle a record (mean of its run), by outcome of the run", Unit::Seconds, self.handling.clone());
-        to.register("failed_attempts", "Attempts that failed, by error class", self.failed_attempts.clone());
-        to.register("retries", "Failed attempts that another one follows", self.retries.clone());
-        to.register("dead_letters", "Records written to a dead-letter topic, by reason class", self.dead_letters.clone());
-        to.register("dead_letter_failures", "Dead letters that could not be written; their records are kept", self.recovery_failures.clone());
-        to.register("undecodable_records", "Records that the handler's extractors refused", self.undecodable.clone());
-        to.register("lag_records", "Records between the settled position and the partition's end", self.lag.clone());
-        to.register("rebalances", "Partitions assigned, revoked or lost", self.rebalances.clone());
-        to.register("assigned_partitions", "Partitions that the listener owns", self.assigned.clone());
-        to.register("paused_partitions", "Partitions whose fetching is paused, their queues being full", self.paused.clone());
-        to.register("in_work_records", "Records that wait or are in work", self.in_work.clone());
-        to.register("commits", "Offset commits, by outcome", self.commits.clone());
+        to.register(
+            "consumed_records",
+            "Records settled, however they ended",
+            self.consumed.clone(),
+        );
+        to.register(
+            "duplicate_records",
+            "Records that an earlier delivery had settled",
+            self.duplicates.clone(),
+        );
+        to.register_with_unit(
+            "handling",
+            "Time to handle a record (mean of its run), by outcome of the run",
+            Unit::Seconds,
+            self.handling.clone(),
+        );
+        to.register(
+            "failed_attempts",
+            "Attempts that failed, by error class",
+            self.failed_attempts.clone(),
+        );
+        to.register(
+            "retries",
+            "Failed attempts that another one follows",
+            self.retries.clone(),
+        );
+        to.register(
+            "dead_letters",
+            "Records written to a dead-letter topic, by reason class",
+            self.dead_letters.clone(),
+        );
+        to.register(
+            "dead_letter_failures",
+            "Dead letters that could not be written; their records are kept",
+            self.recovery_failures.clone(),
+        );
+        to.register(
+            "undecodable_records",
+            "Records that the handler's extractors refused",
+            self.undecodable.clone(),
+        );
+        to.register(
+            "lag_records",
+            "Records between the settled position and the partition's end",
+            self.lag.clone(),
+        );
+        to.register(
+            "rebalances",
+            "Partitions assigned, revoked or lost",
+            self.rebalances.clone(),
+        );
+        to.register(
+            "assigned_partitions",
+            "Partitions that the listener owns",
+            self.assigned.clone(),
+        );
+        to.register(
+            "paused_partitions",
+            "Partitions whose fetching is paused, their queues being full",
+            self.paused.clone(),
+        );
+        to.register(
+            "in_work_records",
+            "Records that wait or are in work",
+            self.in_work.clone(),
+        );
+        to.register(
+            "commits",
+            "Offset commits, by outcome",
+            self.commits.clone(),
+        );
     }
 }
 
 impl ProducerFamilies {
     fn register(&self, to: &mut Registry) {
-        to.register("producer_records", "Records sent, by outcome", self.sent.clone());
-        to.register_with_unit("producer_send", "Time from send to the broker's acknowledgement", Unit::Seconds, self.latency.clone());
-        to.register("producer_waiting_records", "Records not yet acknowledged", self.waiting.clone());
+        to.register(
+            "producer_records",
+            "Records sent, by outcome",
+            self.sent.clone(),
+        );
+        to.register_with_unit(
+            "producer_send",
+            "Time from send to the broker's acknowledgement",
+            Unit::Seconds,
+            self.latency.clone(),
+        );
+        to.register(
+            "producer_waiting_records",
+            "Records not yet acknowledged",
+            self.waiting.clone(),
+        );
     }
 }
 
@@ -177,7 +253,9 @@ impl ProducerMetrics {
     pub(crate) fn acknowledged(&self, topic: &str, latency: std::time::Duration) {
         self.families.waiting.dec();
         self.outcome(topic, "ok");
-        let by = ByTarget { topic: topic.to_owned() };
+        let by = ByTarget {
+            topic: topic.to_owned(),
+        };
         self.families.latency.get_or_create(&by).observe(latency);
     }
 
@@ -189,6 +267,12 @@ impl ProducerMetrics {
     }
 
     fn outcome(&self, topic: &str, outcome: &'static str) {
-        self.families.sent.get_or_create(&BySend { topic: topic.to_owned(), outcome }).inc();
+        self.families
+            .sent
+            .get_or_create(&BySend {
+                topic: topic.to_owned(),
+                outcome,
+            })
+            .inc();
     }
 }

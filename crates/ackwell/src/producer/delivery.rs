@@ -52,9 +52,16 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(record: OwnedSemaphorePermit, bytes: OwnedSemaphorePermit) -> (Self, Delivery) {
+    pub(super) fn new(
+        record: OwnedSemaphorePermit,
+        bytes: OwnedSemaphorePermit,
+    ) -> (Self, Delivery) {
         let (sender, receiver) = oneshot::channel();
-        let pending = Self { started: Instant::now(), result: sender, _room: (record, bytes) };
+        let pending = Self {
+            started: Instant::now(),
+            result: sender,
+            _room: (record, bytes),
+        };
         (pending, Delivery { result: receiver })
     }
 }
@@ -80,10 +87,15 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Pending>;
 
     fn delivery(&self, report: &DeliveryResult<'_>, pending: Box<Pending>) {
-        let Pending { started, result, _room } = *pending;
+        let Pending {
+            started,
+            result,
+            _room,
+        } = *pending;
         let outcome = match report {
             Ok(message) => {
-                self.metrics.acknowledged(message.topic(), started.elapsed());
+                self.metrics
+                    .acknowledged(message.topic(), started.elapsed());
                 Ok(RecordMetadata {
                     topic: message.topic().to_owned(),
                     partition: message.partition(),

@@ -36,22 +36,47 @@ impl SendError {
 
     pub(super) fn settings(error: KafkaError) -> Self {
         let what = "starting a producer: the client refuses its settings".to_owned();
-        Self { what, class: Class::Stop, source: Some(error.into()) }
+        Self {
+            what,
+            class: Class::Stop,
+            source: Some(error.into()),
+        }
     }
 
     pub(super) fn closed(topic: &str) -> Self {
-        let what = if topic.is_empty() { "sending: the producer is closed".to_owned() } else { format!("sending to {topic}: the producer is closed") };
-        Self { what, class: Class::Unavailable, source: None }
+        let what = if topic.is_empty() {
+            "sending: the producer is closed".to_owned()
+        } else {
+            format!("sending to {topic}: the producer is closed")
+        };
+        Self {
+            what,
+            class: Class::Unavailable,
+            source: None,
+        }
     }
 
     pub(super) fn unflushed(records: i32, waited: Duration) -> Self {
-        let what = format!("flushing: {records} records are not acknowledged after {} ms", waited.as_millis());
-        Self { what, class: Class::Unavailable, source: None }
+        let what = format!(
+            "flushing: {records} records are not acknowledged after {} ms",
+            waited.as_millis()
+        );
+        Self {
+            what,
+            class: Class::Unavailable,
+            source: None,
+        }
     }
 
     pub(super) fn client(topic: &str, error: KafkaError) -> Self {
-        let class = error.rdkafka_error_code().map_or(Class::Transient, class_of);
-        Self { what: format!("sending to {topic}"), class, source: Some(error.into()) }
+        let class = error
+            .rdkafka_error_code()
+            .map_or(Class::Transient, class_of);
+        Self {
+            what: format!("sending to {topic}"),
+            class,
+            source: Some(error.into()),
+        }
     }
 
     pub(super) fn is_queue_full(error: &KafkaError) -> bool {
@@ -85,7 +110,11 @@ fn class_of(code: Code) -> Class {
 
 impl From<EncodeError> for SendError {
     fn from(error: EncodeError) -> Self {
-        Self { what: "sending an event".to_owned(), class: Class::Permanent, source: Some(error.into()) }
+        Self {
+            what: "sending an event".to_owned(),
+            class: Class::Permanent,
+            source: Some(error.into()),
+        }
     }
 }
 

@@ -94,7 +94,9 @@ impl Producer {
             bytes_max,
             metrics,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Sends an event to its topic and waits for the acknowledgement of all in-sync replicas.
@@ -164,15 +166,25 @@ impl Producer {
     /// Dropped, the record is not sent.
     pub async fn enqueue(&self, record: OutgoingRecord) -> Result<Delivery, SendError> {
         let inner = &self.inner;
-        let size = u32::try_from(record.size()).unwrap_or(u32::MAX).clamp(1, inner.bytes_max);
+        let size = u32::try_from(record.size())
+            .unwrap_or(u32::MAX)
+            .clamp(1, inner.bytes_max);
         let closed = |_| SendError::closed(record.topic());
-        let one = Arc::clone(&inner.records).acquire_owned().await.map_err(closed)?;
-        let bytes = Arc::clone(&inner.bytes).acquire_many_owned(size).await.map_err(closed)?;
+        let one = Arc::clone(&inner.records)
+            .acquire_owned()
+            .await
+            .map_err(closed)?;
+        let bytes = Arc::clone(&inner.bytes)
+            .acquire_many_owned(size)
+            .await
+            .map_err(closed)?;
         let (pending, delivery) = Pending::new(one, bytes);
         inner.metrics.queued();
         let mut outgoing = record.to_client(Box::new(pending));
         loop {
-            let Err((error, refused)) = inner.client.send(outgoing) else { return Ok(delivery) };
+            let Err((error, refused)) = inner.client.send(outgoing) else {
+                return Ok(delivery);
+            };
             if !SendError::is_queue_full(&error) {
                 inner.metrics.failed(record.topic(), true);
                 return Err(SendError::client(record.topic(), error));
@@ -205,7 +217,9 @@ impl Producer {
         let flushed = self.flush(limit).await;
         self.inner.records.close();
         if flushed.is_err() {
-            self.inner.client.purge(PurgeConfig::default().queue().inflight());
+            self.inner
+                .client
+                .purge(PurgeConfig::default().queue().inflight());
         }
         flushed
     }
@@ -216,7 +230,10 @@ impl Producer {
         match tokio::time::timeout(limit, all).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(SendError::closed("")),
-            Err(_) => Err(SendError::unflushed(self.inner.client.in_flight_count(), started.elapsed())),
+            Err(_) => Err(SendError::unflushed(
+                self.inner.client.in_flight_count(),
+                started.elapsed(),
+            )),
         }
     }
 }
@@ -224,6 +241,8 @@ impl Producer {
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = self.inner.records_max as usize - self.inner.records.available_permits();
-        f.debug_struct("Producer").field("waiting", &waiting).finish()
+        f.debug_struct("Producer")
+            .field("waiting", &waiting)
+            .finish()
     }
 }

@@ -27,7 +27,14 @@ pub struct OutgoingRecord {
 impl OutgoingRecord {
     /// A record without key and value: a value of null is a tombstone.
     pub fn to(topic: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { topic: topic.into(), partition: None, key: None, value: None, timestamp: None, headers: Headers::new() }
+        Self {
+            topic: topic.into(),
+            partition: None,
+            key: None,
+            value: None,
+            timestamp: None,
+            headers: Headers::new(),
+        }
     }
 
     /// The key. Records of a key go to the same partition, as with the Java client.
@@ -73,11 +80,17 @@ impl OutgoingRecord {
     /// Bytes of key, value and headers.
     pub(super) fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers = self.headers.iter().map(|h| h.name().len() + h.value().map_or(0, <[u8]>::len));
+        let headers = self
+            .headers
+            .iter()
+            .map(|h| h.name().len() + h.value().map_or(0, <[u8]>::len));
         len(&self.key) + len(&self.value) + headers.sum::<usize>()
     }
 
-    pub(super) fn to_client(&self, pending: Box<Pending>) -> BaseRecord<'_, [u8], [u8], Box<Pending>> {
+    pub(super) fn to_client(
+        &self,
+        pending: Box<Pending>,
+    ) -> BaseRecord<'_, [u8], [u8], Box<Pending>> {
         let mut record = BaseRecord::with_opaque_to(&self.topic, pending);
         record.partition = self.partition;
         record.key = self.key.as_deref();
@@ -86,7 +99,10 @@ impl OutgoingRecord {
         if !self.headers.is_empty() {
             let empty = OwnedHeaders::new_with_capacity(self.headers.len());
             let insert = |all: OwnedHeaders, header: &crate::record::Header| {
-                all.insert(Header { key: header.name(), value: header.value() })
+                all.insert(Header {
+                    key: header.name(),
+                    value: header.value(),
+                })
             };
             record.headers = Some(self.headers.iter().fold(empty, insert));
         }
@@ -96,6 +112,9 @@ impl OutgoingRecord {
 
 impl From<EncodedEvent> for OutgoingRecord {
     fn from(event: EncodedEvent) -> Self {
-        Self::to(event.topic).key(event.key).value(event.value).headers(event.headers)
+        Self::to(event.topic)
+            .key(event.key)
+            .value(event.value)
+            .headers(event.headers)
     }
 }
