@@ -11,7 +11,7 @@ use ackwell::config::Config;
 use ackwell::{App, Listener, RunningApp, StartError};
 use ackwell_broker::Broker;
 use ackwell_http::{Server, bind, ops};
-use ackwell_sql::Database;
+use ackwell_sql::{Database, Relay};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -111,7 +111,7 @@ async fn start_order(settings: &Settings, config: &Config, port: TcpListener) ->
                 .group(order::listener::GROUP)
                 .handle(order::listener::on_stock_answer),
         )
-        //RELAY
+        .service(Relay::new(db.clone()))
         .start()
         .await?;
     Ok(Service::serve("order", app, order::http::routes(db), port))
@@ -129,7 +129,7 @@ async fn start_product(settings: &Settings, config: &Config, port: TcpListener) 
                 .group(product::listener::GROUP)
                 .handle(product::listener::on_stock_request),
         )
-        //RELAY
+        .service(Relay::new(db.clone()))
         .start()
         .await?;
     Ok(Service::serve("product", app, product::http::routes(db), port))
