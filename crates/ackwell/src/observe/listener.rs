@@ -8,6 +8,7 @@ use super::health::{Reporter, Status};
 use super::histogram::Histogram;
 use super::metrics::{ByListener, ByOutcome, ByPartition, ByReason, ByTopic, Metrics};
 use crate::container::{Observation, Observer};
+use crate::failure::Class;
 
 /// Listens to one container. What each run reports is at hand without a look-up.
 pub(crate) struct ListenerObserver {
@@ -104,7 +105,12 @@ impl Observer for ListenerObserver {
                 }
                 self.handled.observe_many(elapsed, settled as u64);
             }
-            Observation::Failed { class, retry, .. } => {
+            Observation::Failed {
+                topic,
+                class,
+                retry,
+                ..
+            } => {
                 families
                     .failed_attempts
                     .get_or_create(&self.by_outcome(class.as_str()))
@@ -112,8 +118,12 @@ impl Observer for ListenerObserver {
                 if retry {
                     self.retries.inc();
                 }
+                if class == Class::Skip {
+                    families.consumed.get_or_create(&self.by_topic(topic)).inc();
+                }
             }
             Observation::DeadLettered { topic, class } => {
+                families.consumed.get_or_create(&self.by_topic(topic)).inc();
                 let (listener, topic) = (self.listener.clone(), topic.to_owned());
                 families
                     .dead_letters
