@@ -50,7 +50,7 @@ impl Broker {
         let (listener, local_addr) = Server::bind(&config.listen).await?;
         let (store, recovery) = open(&config).await?;
         report(&recovery);
-        let groups = Coordinator::open(group::Config::default()).await;
+        let groups = Coordinator::open(group::Config::default(), Arc::clone(&store)).await?;
 
         let node = Arc::new(Node {
             config,

@@ -45,7 +45,7 @@ pub(super) async fn describe(
     cx: &Context,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
-    cx.groups().describe(request).await
+    cx.groups().describe(request, cx.version).await
 }
 
 pub(super) async fn delete(cx: &Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
