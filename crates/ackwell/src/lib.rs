@@ -24,7 +24,8 @@ pub use app::{App, RunningApp, StartError};
 pub use config::Config;
 pub use context::{Context, Setup, SetupError};
 pub use encode::{
-    AGGREGATE_ID, CONTENT_TYPE, EVENT_ID, EVENT_TYPE, EncodeError, EncodedEvent, JSON, OCCURRED_AT, TRACEPARENT,
+    AGGREGATE_ID, CONTENT_TYPE, EVENT_ID, EVENT_TYPE, EncodeError, EncodedEvent, JSON, OCCURRED_AT,
+    TRACEPARENT,
 };
 pub use extensions::Extensions;
 pub use extract::FromRecord;
