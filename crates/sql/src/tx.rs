@@ -1,0 +1,183 @@
+//! The transaction that a handler writes with.
+
+use std::sync::Arc;
+
+use ackwell::{Context, EncodedEvent, Event, Failure, FromRecord, Setup, SetupError, TRACEPARENT};
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::outbox;
+use crate::row::Row;
+use crate::seat::{Closed, Seat, Stage};
+use crate::unit::Transactional;
+use crate::value::Value;
+
+/// A database transaction: of a listener's record, or of one's own.
+///
+/// **In a listener** it is an extractor. Everything done with it commits together with the
+/// mark in the inbox that this record was handled; the offset follows. The container
+/// commits when the handler returns `Ok` and takes everything back otherwise. A record that
+/// was handled before does nothing: the first statement finds the mark, and the handler goes
+/// no further.
+///
+/// **Elsewhere**, as in an HTTP request, [`Database::begin`] gives one, and
+/// [`commit`](Self::commit) makes it durable.
+///
+/// It opens at its first statement; from then on others wait for it, so do slow work before.
+/// A statement that fails leaves only the way back, also on databases that would allow more:
+/// an error that is swallowed is never half a success. To try something that may conflict,
+/// write `ON CONFLICT DO NOTHING` and look at the number of rows.
+///
+/// # Cancel safety
+/// A transaction that is dropped at any point leaves nothing behind.
+pub struct Tx {
+    seat: Arc<Seat>,
+    owned: bool,
+    /// Trace of the record, passed on to what is emitted.
+    traceparent: Option<String>,
+}
+
+impl Tx {
+    pub(crate) fn own(database: Database) -> Self {
+        let seat = Seat::new(database, None, None, None);
+        Self {
+            seat: Arc::new(seat),
+            owned: true,
+            traceparent: None,
+        }
+    }
+
+    /// Runs a statement and answers how many rows it changed.
+    ///
+    /// ```no_run
+    /// # use ackwell_sql::{Tx, params};
+    /// # async fn f(tx: &mut Tx) -> Result<(), ackwell_sql::Error> {
+    /// let reserved = tx
+    ///     .execute("UPDATE products SET stock = stock - $2 WHERE id = $1 AND stock >= $2", params!["p-1", 3_i64])
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the statement fails, the database is unavailable, or the transaction failed before.
+    pub async fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
+        self.seat.join().await?;
+        self.seat.work(|turn| turn.execute(sql, params))
+    }
+
+    /// Runs a query (or a statement with `RETURNING`) and answers its rows.
+    ///
+    /// # Errors
+    /// Those of [`execute`](Self::execute).
+    pub async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        self.seat.join().await?;
+        self.seat.work(|turn| turn.query(sql, params))
+    }
+
+    /// Like [`query`](Self::query), for at most one row: the first, if there are several.
+    ///
+    /// # Errors
+    /// Those of [`execute`](Self::execute).
+    pub async fn query_opt(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Option<Row>> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// Emits an event: it is published if and only if the transaction commits, after the
+    /// events that were committed before it.
+    ///
+    /// # Errors
+    /// Those of [`execute`](Self::execute); and when the event does not serialize, or is
+    /// larger than [`Settings::message_bytes_max`](crate::Settings::message_bytes_max).
+    pub async fn emit<E: Event>(&mut self, event: &E) -> Result<()> {
+        let encoded = self.encode(event).map_err(|error| self.seat.fail(error))?;
+        self.seat.join().await?;
+        self.seat.work(|turn| outbox::insert(turn, &encoded))?;
+        self.seat.note_emitted();
+        Ok(())
+    }
+
+    fn encode<E: Event>(&self, event: &E) -> Result<EncodedEvent> {
+        let encoded = EncodedEvent::with_trace(event, self.traceparent.as_deref())
+            .map_err(|error| Error::usage("emitting an event").because(error))?;
+        outbox::check_size(&encoded, self.seat.database().settings().message_bytes_max)?;
+        Ok(encoded)
+    }
+
+    /// Commits a transaction of one's own, and returns when it is durable.
+    ///
+    /// # Errors
+    /// When it failed before, or the database cannot commit; then nothing was kept.
+    /// In a listener it is refused: the container commits.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the transaction still commits with its group.
+    pub async fn commit(self) -> Result<()> {
+        if !self.owned {
+            return Err(self.seat.fail(Error::usage(
+                "committing in a listener: the container commits when the handler returns Ok",
+            )));
+        }
+        let outcome = match self.seat.close() {
+            Closed {
+                stage: Stage::Joined,
+                turn: Some(mut turn),
+                emitted,
+            } => {
+                turn.keep(emitted)?;
+                turn.outcome()
+            }
+            Closed {
+                stage: Stage::Failed(error),
+                ..
+            } => return Err(error),
+            _ => return Ok(()),
+        };
+        outcome.durable().await
+    }
+}
+
+impl FromRecord for Tx {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        let traceparent = cx
+            .record()
+            .headers()
+            .get_str(TRACEPARENT)
+            .map(str::to_owned);
+        let seat = cx
+            .extensions()
+            .get::<Arc<Seat>>()
+            .filter(|seat| seat.take())
+            .cloned();
+        let seat = seat.ok_or_else(|| {
+            Failure::permanent("a handler has one transaction; it asks for a second Tx")
+        })?;
+        Ok(Self {
+            seat,
+            owned: false,
+            traceparent,
+        })
+    }
+
+    fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
+        let database = setup.state::<Database>().cloned();
+        let database = database.ok_or_else(SetupError::missing_state::<Database>)?;
+        setup.unit_of_work(Arc::new(Transactional(database)));
+        Ok(())
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if self.owned {
+            drop(self.seat.close());
+        }
+    }
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx")
+            .field("owned", &self.owned)
+            .finish_non_exhaustive()
+    }
+}
