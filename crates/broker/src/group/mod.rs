@@ -25,4 +25,4 @@ mod shard;
 
 pub(crate) use config::Config;
 pub(crate) use machine::Client;
-pub(crate) use service::{Coordinator, OFFSETS_TOPIC};
+pub(crate) use service::Coordinator;

@@ -64,13 +64,18 @@ impl Header {
                 && header.size().is_some()
                 && header.base_offset >= 0
                 && header.last_offset_delta >= 0
-                && header.base_offset.checked_add(i64::from(header.last_offset_delta) + 1).is_some()
+                && header
+                    .base_offset
+                    .checked_add(i64::from(header.last_offset_delta) + 1)
+                    .is_some()
         })
     }
 
     /// Bytes of the whole batch; `None` if the length field is less than a header.
     pub(super) fn size(&self) -> Option<usize> {
-        let size = usize::try_from(self.length).ok()?.checked_add(BEFORE_LENGTH)?;
+        let size = usize::try_from(self.length)
+            .ok()?
+            .checked_add(BEFORE_LENGTH)?;
         (size >= HEADER).then_some(size)
     }
 
@@ -79,7 +84,8 @@ impl Header {
     }
 
     pub(super) fn last_offset(&self) -> i64 {
-        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
+        self.base_offset
+            .saturating_add(i64::from(self.last_offset_delta))
     }
 
     pub(super) fn next_offset(&self) -> i64 {
@@ -121,7 +127,9 @@ impl Header {
 /// timestamp (then the checksum is computed anew).
 pub(super) fn stamp(batch: &[u8], base_offset: i64, append_time: Option<i64>) -> [u8; HEADER] {
     let mut head = [0; HEADER];
-    let Some(original) = batch.first_chunk::<HEADER>() else { return head };
+    let Some(original) = batch.first_chunk::<HEADER>() else {
+        return head;
+    };
     head = *original;
     head[..8].copy_from_slice(&base_offset.to_be_bytes());
     head[12..16].copy_from_slice(&0_i32.to_be_bytes());

@@ -38,12 +38,23 @@ struct Queue {
 impl Flusher {
     /// Starts the threads.
     pub(crate) fn start(mode: Flush) -> Result<Arc<Self>, Error> {
-        let flusher = Arc::new(Self { mode, queue: Mutex::default(), wake: Condvar::new(), threads: Mutex::default() });
+        let flusher = Arc::new(Self {
+            mode,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            threads: Mutex::default(),
+        });
         for number in 0..THREADS {
             let this = flusher.clone();
-            let thread = thread::Builder::new().name(format!("ackwell-flush-{number}")).spawn(move || this.work());
+            let thread = thread::Builder::new()
+                .name(format!("ackwell-flush-{number}"))
+                .spawn(move || this.work());
             let thread = thread.map_err(|error| Error::io("starting a flush thread", error))?;
-            flusher.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            flusher
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread);
         }
         Ok(flusher)
     }
@@ -74,7 +85,8 @@ impl Flusher {
     pub(crate) fn stop(&self) {
         self.queue().stopped = true;
         self.wake.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a flush thread panicked");
@@ -106,8 +118,14 @@ impl Flusher {
             if queue.stopped {
                 return None;
             }
-            let left = queue.next_tick.map_or(Duration::from_secs(60), |tick| tick.saturating_duration_since(Instant::now()));
-            queue = self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            let left = queue.next_tick.map_or(Duration::from_secs(60), |tick| {
+                tick.saturating_duration_since(Instant::now())
+            });
+            queue = self
+                .wake
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -147,7 +165,9 @@ impl Stopped {
             Self::Closed => Error::new(Kind::Closed, "the data folder is closed"),
             Self::Failed(reason) => Error::new(
                 Kind::Io,
-                format!("{topic}-{partition} only reads until the broker is restarted, after a disk error: {reason}"),
+                format!(
+                    "{topic}-{partition} only reads until the broker is restarted, after a disk error: {reason}"
+                ),
             ),
         }
     }

@@ -49,7 +49,11 @@ struct State {
 impl Index {
     /// The index at `path` of the segment that begins with `base`. Touches no file.
     pub(super) fn new(path: PathBuf, base: i64) -> Self {
-        Self { path, base, state: RwLock::default() }
+        Self {
+            path,
+            base,
+            state: RwLock::default(),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -63,7 +67,11 @@ impl Index {
             return;
         }
         state.last_position = position;
-        state.tail.push(Entry { offset, position, max_timestamp_before });
+        state.tail.push(Entry {
+            offset,
+            position,
+            max_timestamp_before,
+        });
         if state.tail.len() >= TAIL_MAX {
             self.write_tail(&mut state, TAIL_MAX / 2);
         }
@@ -98,20 +106,28 @@ impl Index {
 
     /// Removes the entries at and behind `position`.
     pub(super) fn cut(&self, position: u64) -> io::Result<()> {
-        let keep = self.search_file(|entry| entry.position < position)?.map_or(0, |(at, _)| at + 1);
+        let keep = self
+            .search_file(|entry| entry.position < position)?
+            .map_or(0, |(at, _)| at + 1);
         let mut state = self.write_state();
         match OpenOptions::new().write(true).open(&self.path) {
             Ok(file) => file.set_len(keep * ENTRY as u64)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        *state = State { written: Some(keep), ..State::default() };
+        *state = State {
+            written: Some(keep),
+            ..State::default()
+        };
         Ok(())
     }
 
     /// Replaces the whole index.
     pub(super) fn replace(&self, entries: &[Entry]) -> io::Result<()> {
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry| self.encode(entry)).collect();
+        let bytes: Vec<u8> = entries
+            .iter()
+            .flat_map(|entry| self.encode(entry))
+            .collect();
         let unfinished = self.path.with_added_extension(crate::store::UNFINISHED);
         let mut state = self.write_state();
         fs::write(&unfinished, bytes)?;
@@ -193,8 +209,16 @@ impl Index {
     /// Segments end before either field overflows.
     fn encode(&self, entry: &Entry) -> [u8; ENTRY] {
         let mut bytes = [0; ENTRY];
-        bytes[..4].copy_from_slice(&u32::try_from(entry.offset - self.base).unwrap_or(u32::MAX).to_be_bytes());
-        bytes[4..8].copy_from_slice(&u32::try_from(entry.position).unwrap_or(u32::MAX).to_be_bytes());
+        bytes[..4].copy_from_slice(
+            &u32::try_from(entry.offset - self.base)
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
+        bytes[4..8].copy_from_slice(
+            &u32::try_from(entry.position)
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
         bytes[8..].copy_from_slice(&entry.max_timestamp_before.to_be_bytes());
         bytes
     }
@@ -205,16 +229,24 @@ impl Index {
         if entries.is_empty() {
             return;
         }
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry| self.encode(entry)).collect();
+        let bytes: Vec<u8> = entries
+            .iter()
+            .flat_map(|entry| self.encode(entry))
+            .collect();
         match self.append(state.written, &bytes) {
             Ok(before) => state.written = Some(before + entries.len() as u64),
-            Err(error) => tracing::warn!(path = %self.path.display(), %error, "writing an index failed: lookups will be slower"),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "writing an index failed: lookups will be slower")
+            }
         }
     }
 
     /// Gives the number of entries that were there before.
     fn append(&self, written: Option<u64>, bytes: &[u8]) -> io::Result<u64> {
-        let mut file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)?;
         let before = match written {
             Some(written) => written,
             None => file.metadata()?.len() / ENTRY as u64,

@@ -29,9 +29,11 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use error::{AppendError, ReadError};
 pub(crate) use flush::Flusher;
 pub(crate) use open_files::OpenFiles;
-pub(crate) use partition::{Appended, Opened, Partition, Place, Read, Shared, SharedConfig};
+pub(crate) use partition::{Appended, Partition, Place, Read, Shared, SharedConfig};

@@ -28,7 +28,13 @@ impl OpenFiles {
             if let Some(file) = &*held {
                 return Ok(file.clone());
             }
-            let file = Arc::new(OpenOptions::new().read(true).append(true).create(create).open(path)?);
+            let file = Arc::new(
+                OpenOptions::new()
+                    .read(true)
+                    .append(true)
+                    .create(create)
+                    .open(path)?,
+            );
             held.insert(file).clone()
         };
         self.opened(slot);
@@ -39,10 +45,18 @@ impl OpenFiles {
         let oldest = {
             let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
             order.push_back(Arc::downgrade(slot));
-            if order.len() > OPEN_MAX { order.pop_front() } else { None }
+            if order.len() > OPEN_MAX {
+                order.pop_front()
+            } else {
+                None
+            }
         };
         if let Some(oldest) = oldest.and_then(|slot| slot.upgrade()) {
-            oldest.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            oldest
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::error::{AppendError, ReadError};
+use super::error::AppendError;
 use super::flush::{Flushed, Flusher, Stopped};
 use super::incoming;
 use super::open_files::OpenFiles;
@@ -94,21 +96,44 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// Opens the log in the folder of `place`, which must exist. Blocking.
-    pub(crate) fn open(place: Place, config: SharedConfig, shared: Shared, now_ms: i64) -> Result<Opened, Error> {
-        let mut recovered = recovery::recover(&place.folder, &place.topic, place.index, &shared.files, now_ms)?;
+    pub(crate) fn open(
+        place: Place,
+        config: SharedConfig,
+        shared: Shared,
+        now_ms: i64,
+    ) -> Result<Opened, Error> {
+        let mut recovered = recovery::recover(
+            &place.folder,
+            &place.topic,
+            place.index,
+            &shared.files,
+            now_ms,
+        )?;
         let partition = Self::new(place, config, shared, &mut recovered)?;
         if recovered.changed {
             // Consumers see at once what was recovered, so it has to stay.
             partition.flush(false);
             partition.check_usable(&partition.writer())?;
         }
-        Ok(Opened { partition, checked_bytes: recovered.checked_bytes, losses: recovered.losses })
+        Ok(Opened {
+            partition,
+            checked_bytes: recovered.checked_bytes,
+            losses: recovered.losses,
+        })
     }
 
-    fn new(place: Place, config: SharedConfig, shared: Shared, recovered: &mut Recovered) -> Result<Arc<Self>, Error> {
+    fn new(
+        place: Place,
+        config: SharedConfig,
+        shared: Shared,
+        recovered: &mut Recovered,
+    ) -> Result<Arc<Self>, Error> {
         let segments = std::mem::take(&mut recovered.segments);
         let Some(active) = segments.last().cloned() else {
-            return Err(Error::new(crate::error::Kind::Corrupt, format!("{} has no segment", place.folder.display())));
+            return Err(Error::new(
+                crate::error::Kind::Corrupt,
+                format!("{} has no segment", place.folder.display()),
+            ));
         };
         let end = recovered.next_offset;
         Ok(Arc::new_cyclic(|me| Self {
@@ -165,7 +190,10 @@ impl Partition {
         let written = writer.write(&batches, append_time, now_ms);
         self.publish(writer);
         written?;
-        let records: i64 = batches.iter().map(|batch| i64::from(batch.header.records)).sum();
+        let records: i64 = batches
+            .iter()
+            .map(|batch| i64::from(batch.header.records))
+            .sum();
         Ok(Appended {
             base_offset,
             last_offset: base_offset + records - 1,
@@ -202,7 +230,9 @@ impl Partition {
         let waits = self.shared.flusher.mode() == Flush::Always;
         let is_done = |flushed: &Flushed| !waits || flushed.end > last_offset;
         let mut flushed = self.flushed.subscribe();
-        let done = flushed.wait_for(|flushed| is_done(flushed) || flushed.stopped.is_some()).await;
+        let done = flushed
+            .wait_for(|flushed| is_done(flushed) || flushed.stopped.is_some())
+            .await;
         match done {
             Ok(flushed) if is_done(&flushed) => Ok(()),
             Ok(flushed) => Err(self.stopped_error(flushed.stopped.as_ref())),
@@ -213,11 +243,15 @@ impl Partition {
     /// Flushes what was appended, and tells who waits; gives whether more came meanwhile. Blocking; one at a time.
     pub(super) fn flush(&self, closing: bool) -> bool {
         let job = self.begin_flush(closing);
-        let result = job.as_ref().map_or(Ok(()), |job| job.sync(&self.place.folder));
+        let result = job
+            .as_ref()
+            .map_or(Ok(()), |job| job.sync(&self.place.folder));
         match (result, job) {
             (Ok(()), Some(job)) => {
-                self.flushed.send_modify(|flushed| flushed.end = flushed.end.max(job.end));
+                // First: who is told that its records are durable may read them.
                 self.raise_high_watermark(job.end);
+                self.flushed
+                    .send_modify(|flushed| flushed.end = flushed.end.max(job.end));
                 job.write_checkpoint(&self.place.folder);
             }
             (Ok(()), None) => {}
@@ -237,10 +271,15 @@ impl Partition {
     }
 
     fn fail(&self, error: &Error) {
-        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause = std::error::Error::source(error)
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
         let stopped = {
             let mut writer = self.writer();
-            writer.stopped.get_or_insert_with(|| Stopped::Failed(format!("{error}{cause}").into())).clone()
+            writer
+                .stopped
+                .get_or_insert_with(|| Stopped::Failed(format!("{error}{cause}").into()))
+                .clone()
         };
         if let Stopped::Failed(reason) = &stopped {
             tracing::error!(topic = self.topic(), partition = self.index(), %reason, "a log only reads from now on");
@@ -310,7 +349,10 @@ impl Partition {
     }
 
     pub(super) fn config(&self) -> Arc<TopicConfig> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Begins a new segment.
@@ -321,11 +363,16 @@ impl Partition {
     }
 
     pub(super) fn check_usable(&self, writer: &Writer) -> Result<(), Error> {
-        writer.stopped.as_ref().map_or(Ok(()), |stopped| Err(self.stopped_error(Some(stopped))))
+        writer
+            .stopped
+            .as_ref()
+            .map_or(Ok(()), |stopped| Err(self.stopped_error(Some(stopped))))
     }
 
     fn stopped_error(&self, stopped: Option<&Stopped>) -> Error {
-        stopped.unwrap_or(&Stopped::Closed).error(&self.place.topic, self.place.index)
+        stopped
+            .unwrap_or(&Stopped::Closed)
+            .error(&self.place.topic, self.place.index)
     }
 
     fn raise_high_watermark(&self, to: i64) {
@@ -345,6 +392,8 @@ impl Partition {
     }
 
     pub(super) fn segments_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Segment>>> {
-        self.segments.write().unwrap_or_else(PoisonError::into_inner)
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

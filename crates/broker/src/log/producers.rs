@@ -48,7 +48,9 @@ impl Producers {
             return Ok(None);
         }
         // Of an unknown producer any sequence is good: it may have been forgotten, or its records deleted.
-        let Some(producer) = self.by_id.get(&header.producer_id) else { return Ok(None) };
+        let Some(producer) = self.by_id.get(&header.producer_id) else {
+            return Ok(None);
+        };
         if header.producer_epoch < producer.epoch {
             return Err(AppendError::InvalidProducerEpoch {
                 producer_id: header.producer_id,
@@ -71,22 +73,35 @@ impl Producers {
         if header.base_sequence == expected {
             return Ok(None);
         }
-        Err(AppendError::OutOfOrderSequence { producer_id: header.producer_id, found: header.base_sequence, last: last.unwrap_or(-1) })
+        Err(AppendError::OutOfOrderSequence {
+            producer_id: header.producer_id,
+            found: header.base_sequence,
+            last: last.unwrap_or(-1),
+        })
     }
 
     /// Notes a batch that was appended at `base_offset`.
-    pub(super) fn note(&mut self, header: &Header, base_offset: i64, append_time: i64, now_ms: i64) {
+    pub(super) fn note(
+        &mut self,
+        header: &Header,
+        base_offset: i64,
+        append_time: i64,
+        now_ms: i64,
+    ) {
         if !header.is_idempotent() {
             return;
         }
         if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&header.producer_id) {
             self.forget_oldest();
         }
-        let producer = self.by_id.entry(header.producer_id).or_insert_with(|| Producer {
-            epoch: header.producer_epoch,
-            last_seen_ms: now_ms,
-            batches: VecDeque::with_capacity(BATCHES),
-        });
+        let producer = self
+            .by_id
+            .entry(header.producer_id)
+            .or_insert_with(|| Producer {
+                epoch: header.producer_epoch,
+                last_seen_ms: now_ms,
+                batches: VecDeque::with_capacity(BATCHES),
+            });
         if header.producer_epoch != producer.epoch {
             producer.epoch = header.producer_epoch;
             producer.batches.clear();
@@ -106,11 +121,16 @@ impl Producers {
 
     /// Forgets producers that wrote nothing for a day.
     pub(super) fn forget_idle(&mut self, now_ms: i64) {
-        self.by_id.retain(|_, producer| now_ms.saturating_sub(producer.last_seen_ms) < IDLE_MAX_MS);
+        self.by_id
+            .retain(|_, producer| now_ms.saturating_sub(producer.last_seen_ms) < IDLE_MAX_MS);
     }
 
     fn forget_oldest(&mut self) {
-        let mut seen: Vec<i64> = self.by_id.values().map(|producer| producer.last_seen_ms).collect();
+        let mut seen: Vec<i64> = self
+            .by_id
+            .values()
+            .map(|producer| producer.last_seen_ms)
+            .collect();
         let quarter = seen.len() / 4;
         let (_, &mut limit, _) = seen.select_nth_unstable(quarter);
         let mut left = quarter + 1;
@@ -125,6 +145,9 @@ impl Producers {
 impl Producer {
     fn find(&self, header: &Header) -> Option<Written> {
         let (first, last) = (header.base_sequence, header.last_sequence());
-        self.batches.iter().find(|batch| batch.first_sequence == first && batch.last_sequence == last).copied()
+        self.batches
+            .iter()
+            .find(|batch| batch.first_sequence == first && batch.last_sequence == last)
+            .copied()
     }
 }

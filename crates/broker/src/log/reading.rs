@@ -13,14 +13,30 @@ impl Partition {
     /// Reads whole batches from the one that holds `from`, at most `max_bytes`, never beyond the high watermark.
     ///
     /// With `min_one_batch` the first batch is given even when it alone exceeds `max_bytes`.
-    pub(crate) fn read(&self, from: i64, max_bytes: usize, min_one_batch: bool) -> Result<Read, ReadError> {
+    pub(crate) fn read(
+        &self,
+        from: i64,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<Read, ReadError> {
         let high_watermark = self.high_watermark();
         let records = self.records(from, high_watermark, max_bytes, min_one_batch)?;
         // While no transactions exist every visible record is stable.
-        Ok(Read { records, high_watermark, last_stable_offset: high_watermark, log_start_offset: self.log_start_offset() })
+        Ok(Read {
+            records,
+            high_watermark,
+            last_stable_offset: high_watermark,
+            log_start_offset: self.log_start_offset(),
+        })
     }
 
-    fn records(&self, from: i64, below: i64, max_bytes: usize, min_one_batch: bool) -> Result<Bytes, ReadError> {
+    fn records(
+        &self,
+        from: i64,
+        below: i64,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<Bytes, ReadError> {
         self.check_readable(from)?;
         for segment in self.segments_from(from) {
             if segment.base() >= below {
@@ -45,7 +61,11 @@ impl Partition {
             return Err(ReadError::Deleted);
         }
         if from < start || from > end {
-            return Err(ReadError::OutOfRange { offset: from, start, end });
+            return Err(ReadError::OutOfRange {
+                offset: from,
+                start,
+                end,
+            });
         }
         Ok(())
     }
@@ -70,7 +90,11 @@ impl Partition {
 
     /// The record with the largest timestamp: its offset and timestamp (`ListOffsets` with -3, KIP-734).
     pub(crate) fn offset_of_max_timestamp(&self) -> Result<Option<(i64, i64)>, Error> {
-        let largest = self.segments_from(self.log_start_offset()).iter().map(|segment| segment.max_timestamp()).max();
+        let largest = self
+            .segments_from(self.log_start_offset())
+            .iter()
+            .map(|segment| segment.max_timestamp())
+            .max();
         match largest {
             Some(largest) if largest >= 0 => self.offset_for_time(largest),
             _ => Ok(None),
@@ -80,7 +104,9 @@ impl Partition {
     /// The segment that holds `offset` and those behind it.
     fn segments_from(&self, offset: i64) -> Vec<Arc<Segment>> {
         let segments = self.segments();
-        let first = segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1);
+        let first = segments
+            .partition_point(|segment| segment.base() <= offset)
+            .saturating_sub(1);
         segments.get(first..).unwrap_or_default().to_vec()
     }
 }

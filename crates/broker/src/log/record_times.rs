@@ -11,10 +11,18 @@ use super::batch::{HEADER, Header};
 /// The first record of `batch` at or after `from` with a timestamp of at least `ms`: offset and timestamp.
 ///
 /// `Err` when the records cannot be read: nobody can say then where in the batch the time is.
-pub(super) fn first_since(header: &Header, batch: &Bytes, ms: i64, from: i64) -> Result<Option<(i64, i64)>, Unreadable> {
+pub(super) fn first_since(
+    header: &Header,
+    batch: &Bytes,
+    ms: i64,
+    from: i64,
+) -> Result<Option<(i64, i64)>, Unreadable> {
     if header.is_log_append_time() {
         let first = header.base_offset.max(from);
-        return Ok((header.max_timestamp >= ms && first <= header.last_offset()).then_some((first, header.max_timestamp)));
+        return Ok(
+            (header.max_timestamp >= ms && first <= header.last_offset())
+                .then_some((first, header.max_timestamp)),
+        );
     }
     let mut records = decompress(header.compression(), batch.slice(HEADER.min(batch.len())..))?;
     for _ in 0..header.records {
@@ -35,10 +43,18 @@ pub(super) struct Unreadable;
 fn decompress(compression: u8, mut records: Bytes) -> Result<Bytes, Unreadable> {
     let done = match compression {
         0 => return Ok(records),
-        1 => Gzip::decompress(&mut records, |plain| Ok(plain.copy_to_bytes(plain.remaining()))),
-        2 => Snappy::decompress(&mut records, |plain| Ok(plain.copy_to_bytes(plain.remaining()))),
-        3 => Lz4::decompress(&mut records, |plain| Ok(plain.copy_to_bytes(plain.remaining()))),
-        4 => Zstd::decompress(&mut records, |plain| Ok(plain.copy_to_bytes(plain.remaining()))),
+        1 => Gzip::decompress(&mut records, |plain| {
+            Ok(plain.copy_to_bytes(plain.remaining()))
+        }),
+        2 => Snappy::decompress(&mut records, |plain| {
+            Ok(plain.copy_to_bytes(plain.remaining()))
+        }),
+        3 => Lz4::decompress(&mut records, |plain| {
+            Ok(plain.copy_to_bytes(plain.remaining()))
+        }),
+        4 => Zstd::decompress(&mut records, |plain| {
+            Ok(plain.copy_to_bytes(plain.remaining()))
+        }),
         _ => return Err(Unreadable),
     };
     done.map_err(|_| Unreadable)

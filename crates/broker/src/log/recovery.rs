@@ -46,19 +46,29 @@ pub(super) struct Recovered {
 }
 
 /// Opens the log in `folder`, which is the one of `topic`-`partition`.
-pub(super) fn recover(folder: &Path, topic: &str, partition: i32, files: &Arc<OpenFiles>, now_ms: i64) -> Result<Recovered, Error> {
+pub(super) fn recover(
+    folder: &Path,
+    topic: &str,
+    partition: i32,
+    files: &Arc<OpenFiles>,
+    now_ms: i64,
+) -> Result<Recovered, Error> {
     let mut listing = Listing::read(folder)?;
     let log_start = checkpoint::read_log_start(folder)?.unwrap_or(0);
     listing.remove_deleted(folder, log_start, files)?;
     let first = listing.segments.keys().next().copied().unwrap_or(log_start);
-    let mut known = Checkpoint::read(folder)?.unwrap_or_else(|| Checkpoint::vouching_for_nothing(first));
+    let mut known =
+        Checkpoint::read(folder)?.unwrap_or_else(|| Checkpoint::vouching_for_nothing(first));
     let recovery = Recovery {
         folder,
         topic,
         partition,
         files,
         now_ms,
-        next: known.closed.first().map_or(known.segment, |closed| closed.base),
+        next: known
+            .closed
+            .first()
+            .map_or(known.segment, |closed| closed.base),
         unclosed: None,
         done: Recovered {
             segments: Vec::new(),
@@ -91,13 +101,25 @@ impl Checkpoint {
 
     /// How many bytes of a segment are known good.
     fn good_bytes(&self, base: i64) -> u64 {
-        let closed = self.closed.iter().find(|closed| closed.base == base).map(|closed| closed.size);
-        closed.unwrap_or(if base == self.segment { self.position } else { 0 })
+        let closed = self
+            .closed
+            .iter()
+            .find(|closed| closed.base == base)
+            .map(|closed| closed.size);
+        closed.unwrap_or(if base == self.segment {
+            self.position
+        } else {
+            0
+        })
     }
 
     /// The base offset of the segment behind a closed one.
     fn base_after(&self, base: i64) -> i64 {
-        self.closed.iter().map(|closed| closed.base).find(|&next| next > base).unwrap_or(self.segment)
+        self.closed
+            .iter()
+            .map(|closed| closed.base)
+            .find(|&next| next > base)
+            .unwrap_or(self.segment)
     }
 }
 
@@ -113,8 +135,14 @@ impl Listing {
         for entry in fs::read_dir(folder).map_err(listing)? {
             let entry = entry.map_err(listing)?;
             let path = entry.path();
-            let base = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<i64>().ok());
-            match (path.extension().and_then(|extension| extension.to_str()), base) {
+            let base = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .and_then(|stem| stem.parse::<i64>().ok());
+            match (
+                path.extension().and_then(|extension| extension.to_str()),
+                base,
+            ) {
                 (Some(UNFINISHED), _) => fs::remove_file(&path).map_err(listing)?,
                 (Some(LOG), Some(base)) if base >= 0 => {
                     segments.insert(base, (entry.metadata().map_err(listing)?.len(), 0));
@@ -134,8 +162,18 @@ impl Listing {
     }
 
     /// Segments before the log start are left of a deletion that was interrupted.
-    fn remove_deleted(&mut self, folder: &Path, log_start: i64, files: &Arc<OpenFiles>) -> Result<(), Error> {
-        while self.segments.keys().nth(1).is_some_and(|&second| second <= log_start) {
+    fn remove_deleted(
+        &mut self,
+        folder: &Path,
+        log_start: i64,
+        files: &Arc<OpenFiles>,
+    ) -> Result<(), Error> {
+        while self
+            .segments
+            .keys()
+            .nth(1)
+            .is_some_and(|&second| second <= log_start)
+        {
             if let Some((base, _)) = self.segments.pop_first() {
                 Segment::new(folder, base, 0, -1, files).remove()?;
             }
@@ -184,7 +222,11 @@ impl Recovery<'_> {
             self.begin_segment()?;
         }
         self.done.next_offset = self.next;
-        let first = self.done.segments.first().map_or(self.next, |first| first.base());
+        let first = self
+            .done
+            .segments
+            .first()
+            .map_or(self.next, |first| first.base());
         self.done.log_start = self.done.log_start.max(first);
         Ok(self.done)
     }
@@ -193,7 +235,13 @@ impl Recovery<'_> {
     fn skip_to(&mut self, offset: i64) {
         let from = self.next.max(self.done.log_start);
         if from < offset {
-            tracing::warn!(topic = self.topic, partition = self.partition, from, to = offset, "records of a log are gone");
+            tracing::warn!(
+                topic = self.topic,
+                partition = self.partition,
+                from,
+                to = offset,
+                "records of a log are gone"
+            );
             self.lost(0, Some((from, offset)));
         }
         self.next = self.next.max(offset);
@@ -201,25 +249,69 @@ impl Recovery<'_> {
 
     fn lost(&mut self, cut_bytes: u64, missing_offsets: Option<(i64, i64)>) {
         self.done.changed = true;
-        self.done.losses.push(Loss { topic: self.topic.to_owned(), partition: self.partition, cut_bytes, missing_offsets });
+        self.done.losses.push(Loss {
+            topic: self.topic.to_owned(),
+            partition: self.partition,
+            cut_bytes,
+            missing_offsets,
+        });
     }
 
     /// Opens one segment. `Some` when a part of it became a segment of its own: its base offset and size.
-    fn open(&mut self, base: i64, size: u64, index_bytes: u64, below: i64) -> Result<Option<(i64, u64)>, Error> {
+    fn open(
+        &mut self,
+        base: i64,
+        size: u64,
+        index_bytes: u64,
+        below: i64,
+    ) -> Result<Option<(i64, u64)>, Error> {
         self.close_last();
-        let closed = self.known.closed.iter().find(|closed| closed.base == base && closed.size == size);
+        let closed = self
+            .known
+            .closed
+            .iter()
+            .find(|closed| closed.base == base && closed.size == size);
         if let Some(closed) = closed {
             self.next = self.known.base_after(base);
-            self.done.segments.push(Arc::new(Segment::new(self.folder, base, size, closed.max_timestamp, self.files)));
+            self.done.segments.push(Arc::new(Segment::new(
+                self.folder,
+                base,
+                size,
+                closed.max_timestamp,
+                self.files,
+            )));
             return Ok(None);
         }
-        let good = if base == self.known.segment && size >= self.known.position { self.known.position } else { 0 };
-        let max_timestamp = if good > 0 { self.known.max_timestamp } else { -1 };
-        let segment = Arc::new(Segment::new(self.folder, base, good, max_timestamp, self.files));
-        self.next = if good > 0 { self.known.next_offset } else { base };
-        self.done.opened_ms = if good > 0 { self.known.opened_ms } else { (size > 0).then_some(self.now_ms) };
+        let good = if base == self.known.segment && size >= self.known.position {
+            self.known.position
+        } else {
+            0
+        };
+        let max_timestamp = if good > 0 {
+            self.known.max_timestamp
+        } else {
+            -1
+        };
+        let segment = Arc::new(Segment::new(
+            self.folder,
+            base,
+            good,
+            max_timestamp,
+            self.files,
+        ));
+        self.next = if good > 0 {
+            self.known.next_offset
+        } else {
+            base
+        };
+        self.done.opened_ms = if good > 0 {
+            self.known.opened_ms
+        } else {
+            (size > 0).then_some(self.now_ms)
+        };
         self.done.segments.push(segment.clone());
-        let unchanged = good == size && base == self.known.segment && index_bytes == self.known.index_bytes;
+        let unchanged =
+            good == size && base == self.known.segment && index_bytes == self.known.index_bytes;
         if unchanged {
             return Ok(None);
         }
@@ -227,7 +319,10 @@ impl Recovery<'_> {
         if good > UNINDEXED_MAX && index_bytes == 0 {
             segment.build_index(false)?;
         } else {
-            segment.index().cut(good).map_err(|error| segment.error("cutting the index of", error))?;
+            segment
+                .index()
+                .cut(good)
+                .map_err(|error| segment.error("cutting the index of", error))?;
         }
         let split = self.check(&segment, size, below)?;
         self.unclosed = Some((segment, self.next));
@@ -235,19 +330,34 @@ impl Recovery<'_> {
     }
 
     /// Checks the batches behind the good bytes of `segment` and takes them in.
-    fn check(&mut self, segment: &Segment, size: u64, below: i64) -> Result<Option<(i64, u64)>, Error> {
+    fn check(
+        &mut self,
+        segment: &Segment,
+        size: u64,
+        below: i64,
+    ) -> Result<Option<(i64, u64)>, Error> {
         let reading = |error| segment.error("checking", error);
         let file = segment.file()?;
         let mut scan = Scan::new(&file, size, BODIES_WINDOW);
         while segment.size() < size {
             let batch = scan.intact(segment.size()).map_err(reading)?;
-            let Some((header, bytes)) = batch.filter(|(header, _)| header.base_offset == self.next && header.next_offset() <= below) else { break };
+            let Some((header, bytes)) = batch.filter(|(header, _)| {
+                header.base_offset == self.next && header.next_offset() <= below
+            }) else {
+                break;
+            };
             segment.grow(header.base_offset, bytes, header.max_timestamp);
             self.next = header.next_offset();
             self.done.checked_bytes += bytes;
             if header.base_offset >= self.known.next_offset {
-                let append_time = if header.is_log_append_time() { header.max_timestamp } else { -1 };
-                self.done.producers.note(&header, header.base_offset, append_time, self.now_ms);
+                let append_time = if header.is_log_append_time() {
+                    header.max_timestamp
+                } else {
+                    -1
+                };
+                self.done
+                    .producers
+                    .note(&header, header.base_offset, append_time, self.now_ms);
             }
         }
         let good = segment.size();
@@ -258,12 +368,31 @@ impl Recovery<'_> {
         let whole = scan.header(good).map_err(reading)?.is_some();
         let intact = scan.find_intact(good + 1, offsets).map_err(reading)?;
         self.done.checked_bytes += size - good;
-        self.cut(segment, &file, &Damage { good, size, whole, intact })
+        self.cut(
+            segment,
+            &file,
+            &Damage {
+                good,
+                size,
+                whole,
+                intact,
+            },
+        )
     }
 
     /// Cuts what is behind the good bytes of `segment`; what is intact behind the damage becomes a segment.
-    fn cut(&mut self, segment: &Segment, file: &File, damage: &Damage) -> Result<Option<(i64, u64)>, Error> {
-        let &Damage { good, size, whole, intact } = damage;
+    fn cut(
+        &mut self,
+        segment: &Segment,
+        file: &File,
+        damage: &Damage,
+    ) -> Result<Option<(i64, u64)>, Error> {
+        let &Damage {
+            good,
+            size,
+            whole,
+            intact,
+        } = damage;
         let end = intact.map_or(size, |(position, _)| position);
         let cutting = |error| segment.error("cutting the damaged end of", error);
         tracing::warn!(path = %segment.path().display(), good, cut = end - good, "cut damaged bytes from a log");
@@ -272,10 +401,17 @@ impl Recovery<'_> {
             copy(segment.path(), good..end, &aside).map_err(cutting)?;
         }
         if let Some((position, base)) = intact {
-            copy(segment.path(), position..size, &segment::path(self.folder, base, LOG)).map_err(cutting)?;
+            copy(
+                segment.path(),
+                position..size,
+                &segment::path(self.folder, base, LOG),
+            )
+            .map_err(cutting)?;
             sealed::sync_folder(self.folder)?;
         }
-        file.set_len(good).and_then(|()| file.sync_data()).map_err(cutting)?;
+        file.set_len(good)
+            .and_then(|()| file.sync_data())
+            .map_err(cutting)?;
         self.lost(end - good, None);
         Ok(intact.map(|(position, base)| (base, size - position)))
     }
@@ -287,7 +423,11 @@ impl Recovery<'_> {
         if let Some(empty) = self.done.segments.pop_if(|last| last.size() == 0) {
             empty.remove()?;
         }
-        self.done.segments.push(Arc::new(Segment::create(self.folder, self.next, self.files)?));
+        self.done.segments.push(Arc::new(Segment::create(
+            self.folder,
+            self.next,
+            self.files,
+        )?));
         self.done.opened_ms = None;
         sealed::sync_folder(self.folder)
     }

@@ -25,7 +25,11 @@ impl Partition {
         let (start, end) = (self.log_start_offset(), self.high_watermark());
         let before = if before == -1 { end } else { before };
         if before < 0 || before > end {
-            return Err(ReadError::OutOfRange { offset: before, start, end });
+            return Err(ReadError::OutOfRange {
+                offset: before,
+                start,
+                end,
+            });
         }
         self.move_start(before)?;
         Ok(self.log_start_offset())
@@ -41,7 +45,9 @@ impl Partition {
             }
             writer.producers.forget_idle(now_ms);
             let expired = config.deletes && is_expired(&writer.active, &config, now_ms);
-            if writer.active.size() > 0 && (expired || writer.is_older_than(config.segment_ms, now_ms)) {
+            if writer.active.size() > 0
+                && (expired || writer.is_older_than(config.segment_ms, now_ms))
+            {
                 self.roll(&mut writer)?;
                 self.publish(writer);
             }
@@ -60,7 +66,9 @@ impl Partition {
         for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
             left -= segment.size();
             let too_much = config.retention_bytes.is_some_and(|max| left >= max);
-            if next.base() > self.high_watermark() || !(too_much || is_expired(segment, config, now_ms)) {
+            if next.base() > self.high_watermark()
+                || !(too_much || is_expired(segment, config, now_ms))
+            {
                 break;
             }
             keep = keep.max(next.base());
@@ -69,7 +77,10 @@ impl Partition {
     }
 
     fn move_start(&self, to: i64) -> Result<(), Error> {
-        let _moves = self.start_moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let _moves = self
+            .start_moves
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if to <= self.log_start_offset() {
             return Ok(());
         }
@@ -82,7 +93,12 @@ impl Partition {
         }
         noted?;
         self.log_start.store(to, Ordering::Release);
-        tracing::info!(topic = self.topic(), partition = self.index(), log_start = to, "the log start moved");
+        tracing::info!(
+            topic = self.topic(),
+            partition = self.index(),
+            log_start = to,
+            "the log start moved"
+        );
         Ok(())
     }
 
@@ -90,7 +106,11 @@ impl Partition {
         let start = self.log_start_offset();
         let removed: Vec<Arc<Segment>> = {
             let mut segments = self.segments_mut();
-            let behind = segments.iter().skip(1).take_while(|next| next.base() <= start).count();
+            let behind = segments
+                .iter()
+                .skip(1)
+                .take_while(|next| next.base() <= start)
+                .count();
             segments.drain(..behind).collect()
         };
         removed.iter().try_for_each(|segment| segment.remove())
@@ -98,7 +118,9 @@ impl Partition {
 }
 
 fn is_expired(segment: &Segment, config: &TopicConfig, now_ms: i64) -> bool {
-    let Some(max_age) = config.retention_ms else { return false };
+    let Some(max_age) = config.retention_ms else {
+        return false;
+    };
     let newest = match segment.max_timestamp() {
         -1 => modified_ms(segment).unwrap_or(now_ms),
         timestamp => timestamp,

@@ -24,7 +24,13 @@ pub(super) const BODIES_WINDOW: usize = 1024 * 1024;
 impl<'a> Scan<'a> {
     /// Looks at the first `end` bytes of `file`.
     pub(super) fn new(file: &'a File, end: u64, window_max: usize) -> Self {
-        Self { file, end, window: Vec::new(), window_at: 0, window_max }
+        Self {
+            file,
+            end,
+            window: Vec::new(),
+            window_at: 0,
+            window_max,
+        }
     }
 
     /// The header of the batch at `position`; `None` if there is none or it does not fit before the end.
@@ -39,10 +45,14 @@ impl<'a> Scan<'a> {
 
     /// As [`Scan::header`], and the checksum is right.
     pub(super) fn intact(&mut self, position: u64) -> io::Result<Option<(Header, u64)>> {
-        let Some((header, size)) = self.header(position)? else { return Ok(None) };
+        let Some((header, size)) = self.header(position)? else {
+            return Ok(None);
+        };
         let (mut crc, mut at) = (0, position + CRC_FROM as u64);
         while at < position + size {
-            let want = usize::try_from(position + size - at).unwrap_or(usize::MAX).min(self.window_max);
+            let want = usize::try_from(position + size - at)
+                .unwrap_or(usize::MAX)
+                .min(self.window_max);
             let bytes = self.bytes(at, want)?;
             if bytes.is_empty() {
                 return Ok(None);
@@ -54,7 +64,11 @@ impl<'a> Scan<'a> {
     }
 
     /// The first intact batch at or behind `from` whose base offset is in `offsets`: its position and base offset.
-    pub(super) fn find_intact(&mut self, from: u64, offsets: std::ops::Range<i64>) -> io::Result<Option<(u64, i64)>> {
+    pub(super) fn find_intact(
+        &mut self,
+        from: u64,
+        offsets: std::ops::Range<i64>,
+    ) -> io::Result<Option<(u64, i64)>> {
         for position in from..self.end.saturating_sub(HEADER as u64) {
             match self.header(position)? {
                 Some((header, _)) if offsets.contains(&header.base_offset) => {
@@ -70,10 +84,14 @@ impl<'a> Scan<'a> {
 
     /// `want` bytes at `position`, fewer at the end.
     fn bytes(&mut self, position: u64, want: usize) -> io::Result<&[u8]> {
-        let want = want.min(usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX));
-        let inside = position >= self.window_at && position + want as u64 <= self.window_at + self.window.len() as u64;
+        let want =
+            want.min(usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX));
+        let inside = position >= self.window_at
+            && position + want as u64 <= self.window_at + self.window.len() as u64;
         if !inside {
-            let fill = self.window_max.min(usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX));
+            let fill = self
+                .window_max
+                .min(usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX));
             self.window.resize(fill, 0);
             self.window_at = position;
             self.file.read_exact_at(&mut self.window, position)?;

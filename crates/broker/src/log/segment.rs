@@ -42,7 +42,13 @@ pub(super) struct Segment {
 
 impl Segment {
     /// The segment of `folder` that begins with offset `base` and has `size` good bytes. Touches no file.
-    pub(super) fn new(folder: &Path, base: i64, size: u64, max_timestamp: i64, files: &Arc<OpenFiles>) -> Self {
+    pub(super) fn new(
+        folder: &Path,
+        base: i64,
+        size: u64,
+        max_timestamp: i64,
+        files: &Arc<OpenFiles>,
+    ) -> Self {
         let path = path(folder, base, LOG);
         Self {
             index: Index::new(path.with_extension(INDEX), base),
@@ -65,10 +71,15 @@ impl Segment {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(creating(error)),
             _ => {}
         }
-        let file = files.get(&segment.slot, &segment.path, true).map_err(creating)?;
+        let file = files
+            .get(&segment.slot, &segment.path, true)
+            .map_err(creating)?;
         match file.metadata().map_err(creating)?.len() {
             0 => Ok(segment),
-            _ => Err(Error::new(Kind::Corrupt, format!("{} exists already and is not empty", segment.path.display()))),
+            _ => Err(Error::new(
+                Kind::Corrupt,
+                format!("{} exists already and is not empty", segment.path.display()),
+            )),
         }
     }
 
@@ -94,27 +105,36 @@ impl Segment {
     }
 
     pub(super) fn file(&self) -> Result<Arc<File>, Error> {
-        self.files.get(&self.slot, &self.path, false).map_err(|error| self.error("opening", error))
+        self.files
+            .get(&self.slot, &self.path, false)
+            .map_err(|error| self.error("opening", error))
     }
 
     /// Takes a batch that was written to the end into the good bytes.
     pub(super) fn grow(&self, base_offset: i64, size: u64, max_timestamp: i64) {
         let position = self.size();
         self.index.note(base_offset, position, self.max_timestamp());
-        self.max_timestamp.fetch_max(max_timestamp, Ordering::AcqRel);
+        self.max_timestamp
+            .fetch_max(max_timestamp, Ordering::AcqRel);
         self.size.store(position + size, Ordering::Release);
     }
 
     /// Nothing more is appended: the next offset is `next`.
     pub(super) fn close(&self, next: i64) {
-        self.index.finish(Entry { offset: next, position: self.size(), max_timestamp_before: self.max_timestamp() });
+        self.index.finish(Entry {
+            offset: next,
+            position: self.size(),
+            max_timestamp_before: self.max_timestamp(),
+        });
     }
 
     /// Removes its files. A read that has the file open goes on.
     pub(super) fn remove(&self) -> Result<(), Error> {
         for path in [&self.path, self.index.path()] {
             match fs::remove_file(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.error("removing", error)),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(self.error("removing", error));
+                }
                 _ => {}
             }
         }
@@ -123,11 +143,20 @@ impl Segment {
 
     /// Whole batches from the one that holds `from` or follows it, of offsets below `below`, at most `max` bytes
     /// (the first at any size if `min_one`). `None` if the segment has nothing there.
-    pub(super) fn read(&self, from: i64, below: i64, max: usize, min_one: bool) -> Result<Option<Bytes>, Error> {
+    pub(super) fn read(
+        &self,
+        from: i64,
+        below: i64,
+        max: usize,
+        min_one: bool,
+    ) -> Result<Option<Bytes>, Error> {
         let end = self.size();
         let mut position = self.locate(from)?;
         while position < end {
-            let bytes = self.bytes(position, max.saturating_add(SLACK).min((end - position) as usize))?;
+            let bytes = self.bytes(
+                position,
+                max.saturating_add(SLACK).min((end - position) as usize),
+            )?;
             match window(&bytes, from, below, max).ok_or_else(|| self.damaged(position))? {
                 Window::Walk(0) => return Err(self.damaged(position)),
                 Window::Walk(on) => position += on as u64,
@@ -152,18 +181,25 @@ impl Segment {
 
     /// The first record at or after `from` with a timestamp of at least `ms`.
     pub(super) fn first_since(&self, ms: i64, from: i64) -> Result<Option<(i64, i64)>, Error> {
-        let entry = self.index().before_time(ms).map_err(|error| self.error("reading the index of", error))?;
+        let entry = self
+            .index()
+            .before_time(ms)
+            .map_err(|error| self.error("reading the index of", error))?;
         let (file, end) = (self.file()?, self.size());
         let mut scan = Scan::new(&file, end, HEADERS_WINDOW);
         let mut position = entry.map_or(0, |entry| entry.position);
         while position < end {
-            let found = scan.header(position).map_err(|error| self.error("reading", error))?;
+            let found = scan
+                .header(position)
+                .map_err(|error| self.error("reading", error))?;
             let (header, size) = found.ok_or_else(|| self.damaged(position))?;
             if header.max_timestamp >= ms && header.last_offset() >= from {
                 let batch = self.bytes(position, size as usize)?;
                 // Where the time is in a batch that cannot be read is unknown; its start misses nothing.
                 let unknown = Some((header.base_offset.max(from), header.max_timestamp));
-                if let Some(found) = record_times::first_since(&header, &batch, ms, from).unwrap_or(unknown) {
+                if let Some(found) =
+                    record_times::first_since(&header, &batch, ms, from).unwrap_or(unknown)
+                {
                     return Ok(Some(found));
                 }
             }
@@ -177,7 +213,10 @@ impl Segment {
         if self.index_checked.load(Ordering::Acquire) {
             return Ok(());
         }
-        let last = self.index.last().map_err(|error| self.error("reading the index of", error))?;
+        let last = self
+            .index
+            .last()
+            .map_err(|error| self.error("reading the index of", error))?;
         if last.is_none_or(|last| last.position != self.size()) {
             self.build_index(true)?;
         }
@@ -189,12 +228,19 @@ impl Segment {
     pub(super) fn build_index(&self, closed: bool) -> Result<(), Error> {
         let (file, end) = (self.file()?, self.size());
         let mut scan = Scan::new(&file, end, HEADERS_WINDOW);
-        let (mut entries, mut position, mut next, mut max_timestamp, mut last) = (Vec::new(), 0, self.base, -1, 0);
+        let (mut entries, mut position, mut next, mut max_timestamp, mut last) =
+            (Vec::new(), 0, self.base, -1, 0);
         while position < end {
-            let found = scan.header(position).map_err(|error| self.error("reading", error))?;
+            let found = scan
+                .header(position)
+                .map_err(|error| self.error("reading", error))?;
             let (header, size) = found.ok_or_else(|| self.damaged(position))?;
             if position >= last + INTERVAL {
-                entries.push(Entry { offset: header.base_offset, position, max_timestamp_before: max_timestamp });
+                entries.push(Entry {
+                    offset: header.base_offset,
+                    position,
+                    max_timestamp_before: max_timestamp,
+                });
                 last = position;
             }
             max_timestamp = max_timestamp.max(header.max_timestamp);
@@ -202,20 +248,31 @@ impl Segment {
             position += size;
         }
         if closed {
-            entries.push(Entry { offset: next, position: end, max_timestamp_before: max_timestamp });
+            entries.push(Entry {
+                offset: next,
+                position: end,
+                max_timestamp_before: max_timestamp,
+            });
         }
         tracing::info!(path = %self.path.display(), entries = entries.len(), "built an index anew");
-        self.index.replace(&entries).map_err(|error| self.error("writing the index of", error))
+        self.index
+            .replace(&entries)
+            .map_err(|error| self.error("writing the index of", error))
     }
 
     /// A position at or before the batch that holds `offset`.
     fn locate(&self, offset: i64) -> Result<u64, Error> {
-        let continued = *self.continued.lock().unwrap_or_else(PoisonError::into_inner);
+        let continued = *self
+            .continued
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((_, position)) = continued.filter(|(next, _)| *next == offset) {
             return Ok(position);
         }
         let reading = |error| self.error("reading the index of", error);
-        let Some(entry) = self.index.before_offset(offset).map_err(reading)? else { return Ok(0) };
+        let Some(entry) = self.index.before_offset(offset).map_err(reading)? else {
+            return Ok(0);
+        };
         if entry.position == self.size() {
             return Ok(entry.position);
         }
@@ -224,11 +281,18 @@ impl Segment {
         }
         tracing::warn!(path = %self.path.display(), "an index disagrees with its log");
         self.build_index(self.index_checked.load(Ordering::Acquire))?;
-        Ok(self.index.before_offset(offset).map_err(reading)?.map_or(0, |entry| entry.position))
+        Ok(self
+            .index
+            .before_offset(offset)
+            .map_err(reading)?
+            .map_or(0, |entry| entry.position))
     }
 
     fn is_right(&self, entry: &Entry) -> Result<bool, Error> {
-        Ok(entry.position < self.size() && self.header_at(entry.position)?.is_some_and(|header| header.base_offset == entry.offset))
+        Ok(entry.position < self.size()
+            && self
+                .header_at(entry.position)?
+                .is_some_and(|header| header.base_offset == entry.offset))
     }
 
     fn header_at(&self, position: u64) -> Result<Option<Header>, Error> {
@@ -237,12 +301,17 @@ impl Segment {
     }
 
     fn go_on_at(&self, offset: i64, position: u64) {
-        *self.continued.lock().unwrap_or_else(PoisonError::into_inner) = Some((offset, position));
+        *self
+            .continued
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some((offset, position));
     }
 
     fn bytes(&self, position: u64, len: usize) -> Result<Bytes, Error> {
         let mut bytes = vec![0; len];
-        self.file()?.read_exact_at(&mut bytes, position).map_err(|error| self.error("reading", error))?;
+        self.file()?
+            .read_exact_at(&mut bytes, position)
+            .map_err(|error| self.error("reading", error))?;
         Ok(bytes.into())
     }
 
@@ -251,7 +320,13 @@ impl Segment {
     }
 
     fn damaged(&self, position: u64) -> Error {
-        Error::new(Kind::Corrupt, format!("{} is damaged at byte {position}: no batch begins there", self.path.display()))
+        Error::new(
+            Kind::Corrupt,
+            format!(
+                "{} is damaged at byte {position}: no batch begins there",
+                self.path.display()
+            ),
+        )
     }
 }
 
@@ -269,7 +344,11 @@ enum Window {
     /// Whole batches; the offset behind them.
     Found { start: usize, end: usize, next: i64 },
     /// The first batch is larger than asked for.
-    TooLarge { start: usize, size: usize, next: i64 },
+    TooLarge {
+        start: usize,
+        size: usize,
+        next: i64,
+    },
 }
 
 /// `None`: no batch where one must begin.
@@ -284,12 +363,20 @@ fn window(bytes: &[u8], from: i64, below: i64, max: usize) -> Option<Window> {
         if header.last_offset() < from {
             at += size;
         } else if size > max {
-            return Some(Window::TooLarge { start: at, size, next: header.next_offset() });
+            return Some(Window::TooLarge {
+                start: at,
+                size,
+                next: header.next_offset(),
+            });
         } else if at + size > bytes.len() {
             break;
         } else {
             let (end, next) = extend(bytes, at, below, max);
-            return Some(Window::Found { start: at, end, next });
+            return Some(Window::Found {
+                start: at,
+                end,
+                next,
+            });
         }
     }
     Some(Window::Walk(at))
@@ -298,7 +385,9 @@ fn window(bytes: &[u8], from: i64, below: i64, max: usize) -> Option<Window> {
 /// As many whole batches from `start` as fit into `max` bytes: where they end, and the offset behind them.
 fn extend(bytes: &[u8], start: usize, below: i64, max: usize) -> (usize, i64) {
     let (mut at, mut next) = (start, 0);
-    while let Some((header, size)) = Header::stored(bytes.get(at..).unwrap_or_default()).and_then(|header| Some((header, header.size()?))) {
+    while let Some((header, size)) = Header::stored(bytes.get(at..).unwrap_or_default())
+        .and_then(|header| Some((header, header.size()?)))
+    {
         if header.base_offset >= below || at + size - start > max || at + size > bytes.len() {
             break;
         }

@@ -59,17 +59,29 @@ impl Writer {
             unsynced: Vec::new(),
             folder_changed: recovered.changed,
             unflushed: recovered.changed,
-            since_checkpoint: if recovered.changed { CHECKPOINT_BYTES } else { 0 },
+            since_checkpoint: if recovered.changed {
+                CHECKPOINT_BYTES
+            } else {
+                0
+            },
             scheduled: false,
             stopped: None,
         }
     }
 
     /// Whether the batches belong into a new segment.
-    pub(super) fn is_roll_due(&self, batches: &[Incoming], config: &TopicConfig, now_ms: i64) -> bool {
+    pub(super) fn is_roll_due(
+        &self,
+        batches: &[Incoming],
+        config: &TopicConfig,
+        now_ms: i64,
+    ) -> bool {
         let size = self.active.size();
         let more: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
-        let records: i64 = batches.iter().map(|batch| i64::from(batch.header.records)).sum();
+        let records: i64 = batches
+            .iter()
+            .map(|batch| i64::from(batch.header.records))
+            .sum();
         size > 0
             && (size + more > config.segment_bytes as u64
                 || self.is_older_than(config.segment_ms, now_ms)
@@ -78,11 +90,16 @@ impl Writer {
 
     /// Whether the active segment got its first batch longer ago than `age_ms`.
     pub(super) fn is_older_than(&self, age_ms: i64, now_ms: i64) -> bool {
-        self.opened_ms.is_some_and(|opened| now_ms.saturating_sub(opened) > age_ms)
+        self.opened_ms
+            .is_some_and(|opened| now_ms.saturating_sub(opened) > age_ms)
     }
 
     /// Begins a new segment.
-    pub(super) fn roll(&mut self, folder: &Path, files: &Arc<OpenFiles>) -> Result<Arc<Segment>, Error> {
+    pub(super) fn roll(
+        &mut self,
+        folder: &Path,
+        files: &Arc<OpenFiles>,
+    ) -> Result<Arc<Segment>, Error> {
         let segment = Arc::new(Segment::create(folder, self.next_offset, files)?);
         let closed = std::mem::replace(&mut self.active, segment.clone());
         closed.close(self.next_offset);
@@ -95,7 +112,12 @@ impl Writer {
     }
 
     /// Writes the batches behind the log's end with one call to the system: all, or none.
-    pub(super) fn write(&mut self, batches: &[Incoming], append_time: Option<i64>, now_ms: i64) -> Result<(), Error> {
+    pub(super) fn write(
+        &mut self,
+        batches: &[Incoming],
+        append_time: Option<i64>,
+        now_ms: i64,
+    ) -> Result<(), Error> {
         let mut offset = self.next_offset;
         let mut heads: Vec<[u8; HEADER]> = Vec::with_capacity(batches.len());
         for batch in batches {
@@ -103,7 +125,11 @@ impl Writer {
             offset += i64::from(batch.header.records);
         }
         let bodies = batches.iter().map(|batch| &batch.bytes[HEADER..]);
-        let mut slices: Vec<IoSlice<'_>> = heads.iter().zip(bodies).flat_map(|(head, body)| [IoSlice::new(head), IoSlice::new(body)]).collect();
+        let mut slices: Vec<IoSlice<'_>> = heads
+            .iter()
+            .zip(bodies)
+            .flat_map(|(head, body)| [IoSlice::new(head), IoSlice::new(body)])
+            .collect();
         let file = self.active.file()?;
         if let Err(error) = write_all(&file, &mut slices) {
             if let Err(second) = file.set_len(self.active.size()) {
@@ -121,16 +147,26 @@ impl Writer {
 
     fn note(&mut self, batch: &Incoming, append_time: Option<i64>, now_ms: i64) {
         let (header, size) = (&batch.header, batch.bytes.len() as u64);
-        self.active.grow(self.next_offset, size, append_time.unwrap_or(header.max_timestamp));
-        self.producers.note(header, self.next_offset, append_time.unwrap_or(-1), now_ms);
+        self.active.grow(
+            self.next_offset,
+            size,
+            append_time.unwrap_or(header.max_timestamp),
+        );
+        self.producers
+            .note(header, self.next_offset, append_time.unwrap_or(-1), now_ms);
         self.next_offset += i64::from(header.records);
         self.since_checkpoint += size;
     }
 
     /// What must be done so that everything appended until now is on the disk. `closing`: and a checkpoint, if the
     /// last one is not of now.
-    pub(super) fn begin_flush(&mut self, segments: impl FnOnce() -> Vec<Arc<Segment>>, closing: bool) -> Option<FlushJob> {
-        let due = self.since_checkpoint >= CHECKPOINT_BYTES || (closing && self.since_checkpoint > 0);
+    pub(super) fn begin_flush(
+        &mut self,
+        segments: impl FnOnce() -> Vec<Arc<Segment>>,
+        closing: bool,
+    ) -> Option<FlushJob> {
+        let due =
+            self.since_checkpoint >= CHECKPOINT_BYTES || (closing && self.since_checkpoint > 0);
         if !self.unflushed && !due {
             return None;
         }
@@ -141,7 +177,12 @@ impl Writer {
         self.unflushed = false;
         let mut unsynced = std::mem::take(&mut self.unsynced);
         unsynced.push(self.active.clone());
-        Some(FlushJob { end: self.next_offset, segments: unsynced, folder_changed: std::mem::take(&mut self.folder_changed), checkpoint })
+        Some(FlushJob {
+            end: self.next_offset,
+            segments: unsynced,
+            folder_changed: std::mem::take(&mut self.folder_changed),
+            checkpoint,
+        })
     }
 
     /// Whether more came while a flush ran.
@@ -150,10 +191,16 @@ impl Writer {
     }
 
     fn checkpoint(&self, segments: &[Arc<Segment>]) -> Checkpoint {
-        let closed = segments.iter().filter(|segment| segment.base() < self.active.base());
+        let closed = segments
+            .iter()
+            .filter(|segment| segment.base() < self.active.base());
         Checkpoint {
             closed: closed
-                .map(|segment| Closed { base: segment.base(), size: segment.size(), max_timestamp: segment.max_timestamp() })
+                .map(|segment| Closed {
+                    base: segment.base(),
+                    size: segment.size(),
+                    max_timestamp: segment.max_timestamp(),
+                })
                 .collect(),
             segment: self.active.base(),
             position: self.active.size(),
@@ -170,7 +217,10 @@ impl FlushJob {
     /// Carries it out. Only when all of it succeeded is anything of it called durable.
     pub(super) fn sync(&self, folder: &Path) -> Result<(), Error> {
         for segment in &self.segments {
-            segment.file()?.sync_data().map_err(|error| segment.error("syncing", error))?;
+            segment
+                .file()?
+                .sync_data()
+                .map_err(|error| segment.error("syncing", error))?;
         }
         if self.folder_changed {
             crate::store::sealed::sync_folder(folder)?;
@@ -180,12 +230,16 @@ impl FlushJob {
 
     /// Writes the checkpoint, if one is due. Without it the next start takes longer, no more.
     pub(super) fn write_checkpoint(self, folder: &Path) {
-        let (Some(mut checkpoint), Some(active)) = (self.checkpoint, self.segments.last()) else { return };
+        let (Some(mut checkpoint), Some(active)) = (self.checkpoint, self.segments.last()) else {
+            return;
+        };
         for segment in &self.segments {
             match segment.index().sync() {
                 Ok(bytes) if Arc::ptr_eq(segment, active) => checkpoint.index_bytes = bytes,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(path = %segment.path().display(), %error, "syncing an index failed"),
+                Err(error) => {
+                    tracing::warn!(path = %segment.path().display(), %error, "syncing an index failed")
+                }
             }
         }
         if let Err(error) = checkpoint.write(folder) {

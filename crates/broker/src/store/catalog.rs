@@ -32,7 +32,13 @@ pub(super) struct Catalog {
 impl Catalog {
     pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
         let entries: Vec<Entry> = sealed::read(&path)?.unwrap_or_default();
-        Ok(Self { entries: entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect(), path })
+        Ok(Self {
+            entries: entries
+                .into_iter()
+                .map(|entry| (entry.name.clone(), entry))
+                .collect(),
+            path,
+        })
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {

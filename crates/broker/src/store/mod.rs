@@ -83,7 +83,10 @@ impl Store {
         let folder = Folder::open(&config.data_dir)?;
         let store = Self {
             topic_defaults: config.topic_defaults.clone(),
-            shared: Shared { flusher: Flusher::start(config.flush)?, files: Arc::new(OpenFiles::default()) },
+            shared: Shared {
+                flusher: Flusher::start(config.flush)?,
+                files: Arc::new(OpenFiles::default()),
+            },
             producer_ids: ProducerIds::open(folder.file(producer_ids::FILE))?,
             topics: RwLock::default(),
             catalog: Mutex::new(Some(Catalog::open(folder.file(catalog::FILE))?)),
@@ -109,7 +112,9 @@ impl Store {
             self.open_topic(entry, &mut report)?;
             report.topics += 1;
         }
-        topic_folder::remove_unowned(&self.folder.topics(), |id| entries.iter().any(|entry| entry.id == id))?;
+        topic_folder::remove_unowned(&self.folder.topics(), |id| {
+            entries.iter().any(|entry| entry.id == id)
+        })?;
         Ok(report)
     }
 
@@ -120,28 +125,52 @@ impl Store {
 
     /// The topic of that name.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// The topic of that id.
     pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().find(|topic| topic.id == id).cloned()
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .find(|topic| topic.id == id)
+            .cloned()
     }
 
     /// All topics by name.
     pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Creates a topic with `configs` (Kafka's names); durable when it returns. Blocking (some fsyncs).
     ///
     /// # Errors
     /// The name or a setting is invalid, the topic exists, the disk refuses.
-    pub(crate) fn create_topic(&self, name: &str, partitions: i32, configs: BTreeMap<String, String>) -> Result<Arc<Topic>, Error> {
+    pub(crate) fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: BTreeMap<String, String>,
+    ) -> Result<Arc<Topic>, Error> {
         let mut catalog = self.catalog();
         let catalog = open(&mut catalog)?;
         self.check_new(name, partitions, &configs)?;
-        let entry = Entry { name: name.to_owned(), id: Uuid::new_v4(), partitions, configs };
+        let entry = Entry {
+            name: name.to_owned(),
+            id: Uuid::new_v4(),
+            partitions,
+            configs,
+        };
         self.topic_folder(entry.id).create(0..partitions)?;
         catalog.put(entry.clone())?;
         let topic = self.open_topic(&entry, &mut RecoveryReport::default())?;
@@ -150,16 +179,29 @@ impl Store {
     }
 
     /// What [`Store::create_topic`] would answer, without creating it (`validate_only`).
-    pub(crate) fn validate_topic(&self, name: &str, partitions: i32, configs: &BTreeMap<String, String>) -> Result<(), Error> {
+    pub(crate) fn validate_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         self.check_new(name, partitions, configs)
     }
 
-    fn check_new(&self, name: &str, partitions: i32, configs: &BTreeMap<String, String>) -> Result<(), Error> {
+    fn check_new(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         check_name(name)?;
         check_partitions(partitions)?;
         TopicConfig::new(configs.clone(), &self.topic_defaults)?;
         match self.topic(name) {
-            Some(_) => Err(Error::refused(ResponseError::TopicAlreadyExists, format!("topic {name} exists already"))),
+            Some(_) => Err(Error::refused(
+                ResponseError::TopicAlreadyExists,
+                format!("topic {name} exists already"),
+            )),
             None => Ok(()),
         }
     }
@@ -174,8 +216,14 @@ impl Store {
         let topic = self.topic(name).ok_or_else(|| unknown(name))?;
         let folder = self.topic_folder(topic.id);
         folder.begin_removal()?;
-        self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        topic.partitions().iter().for_each(|partition| partition.delete());
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        topic
+            .partitions()
+            .iter()
+            .for_each(|partition| partition.delete());
         catalog.remove(name)?;
         folder.finish_removal();
         tracing::info!(topic = name, "deleted a topic");
@@ -193,14 +241,25 @@ impl Store {
         let count = topic.partition_count();
         check_partitions(total)?;
         if total <= count {
-            let message = format!("topic {name} has {count} partitions already; a topic can only grow");
+            let message =
+                format!("topic {name} has {count} partitions already; a topic can only grow");
             return Err(Error::refused(ResponseError::InvalidPartitions, message));
         }
         let folder = self.topic_folder(topic.id);
         folder.create(count..total)?;
-        catalog.put(Entry { partitions: total, ..catalog.get(name).cloned().ok_or_else(|| unknown(name))? })?;
+        catalog.put(Entry {
+            partitions: total,
+            ..catalog.get(name).cloned().ok_or_else(|| unknown(name))?
+        })?;
         let config = topic.shared_config();
-        topic.add_partitions(folder.open(name, count..total, &config, &self.shared, now_ms(), &mut RecoveryReport::default())?);
+        topic.add_partitions(folder.open(
+            name,
+            count..total,
+            &config,
+            &self.shared,
+            now_ms(),
+            &mut RecoveryReport::default(),
+        )?);
         Ok(())
     }
 
@@ -208,12 +267,19 @@ impl Store {
     ///
     /// # Errors
     /// There is no such topic, a setting is invalid, or the disk refuses.
-    pub(crate) fn set_configs(&self, name: &str, configs: BTreeMap<String, String>) -> Result<(), Error> {
+    pub(crate) fn set_configs(
+        &self,
+        name: &str,
+        configs: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         let mut catalog = self.catalog();
         let catalog = open(&mut catalog)?;
         let topic = self.topic(name).ok_or_else(|| unknown(name))?;
         let config = TopicConfig::new(configs.clone(), &self.topic_defaults)?;
-        catalog.put(Entry { configs, ..catalog.get(name).cloned().ok_or_else(|| unknown(name))? })?;
+        catalog.put(Entry {
+            configs,
+            ..catalog.get(name).cloned().ok_or_else(|| unknown(name))?
+        })?;
         topic.set_config(config);
         Ok(())
     }
@@ -254,11 +320,24 @@ impl Store {
     }
 
     fn open_topic(&self, entry: &Entry, report: &mut RecoveryReport) -> Result<Arc<Topic>, Error> {
-        let config = Arc::new(RwLock::new(Arc::new(TopicConfig::new(entry.configs.clone(), &self.topic_defaults)?)));
+        let config = Arc::new(RwLock::new(Arc::new(TopicConfig::new(
+            entry.configs.clone(),
+            &self.topic_defaults,
+        )?)));
         let folder = self.topic_folder(entry.id);
-        let partitions = folder.open(&entry.name, 0..entry.partitions, &config, &self.shared, now_ms(), report)?;
+        let partitions = folder.open(
+            &entry.name,
+            0..entry.partitions,
+            &config,
+            &self.shared,
+            now_ms(),
+            report,
+        )?;
         let topic = Arc::new(Topic::new(entry.name.clone(), entry.id, config, partitions));
-        self.topics.write().unwrap_or_else(PoisonError::into_inner).insert(entry.name.clone(), topic.clone());
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(entry.name.clone(), topic.clone());
         Ok(topic)
     }
 
@@ -276,7 +355,10 @@ impl Drop for Store {
     fn drop(&mut self) {
         if self.catalog().take().is_some() {
             for topic in self.topics() {
-                topic.partitions().iter().for_each(|partition| partition.abandon());
+                topic
+                    .partitions()
+                    .iter()
+                    .for_each(|partition| partition.abandon());
             }
             self.shared.flusher.stop();
         }
@@ -284,7 +366,9 @@ impl Drop for Store {
 }
 
 fn open<'a>(catalog: &'a mut MutexGuard<'_, Option<Catalog>>) -> Result<&'a mut Catalog, Error> {
-    catalog.as_mut().ok_or_else(|| Error::new(Kind::Closed, "the data folder is closed"))
+    catalog
+        .as_mut()
+        .ok_or_else(|| Error::new(Kind::Closed, "the data folder is closed"))
 }
 
 fn check_name(name: &str) -> Result<(), Error> {
@@ -296,22 +380,31 @@ fn check_name(name: &str) -> Result<(), Error> {
         _ if !name.chars().all(allowed) => "only letters, digits, '.', '_' and '-' are allowed",
         _ => return Ok(()),
     };
-    Err(Error::refused(ResponseError::InvalidTopicException, format!("topic name {name:?} is invalid: {reason}")))
+    Err(Error::refused(
+        ResponseError::InvalidTopicException,
+        format!("topic name {name:?} is invalid: {reason}"),
+    ))
 }
 
 fn check_partitions(partitions: i32) -> Result<(), Error> {
     if (1..=PARTITIONS_MAX).contains(&partitions) {
         return Ok(());
     }
-    let message = format!("{partitions} partitions are not possible: a topic has 1 to {PARTITIONS_MAX}");
+    let message =
+        format!("{partitions} partitions are not possible: a topic has 1 to {PARTITIONS_MAX}");
     Err(Error::refused(ResponseError::InvalidPartitions, message))
 }
 
 fn unknown(name: &str) -> Error {
-    Error::refused(ResponseError::UnknownTopicOrPartition, format!("topic {name} does not exist"))
+    Error::refused(
+        ResponseError::UnknownTopicOrPartition,
+        format!("topic {name} does not exist"),
+    )
 }
 
 fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

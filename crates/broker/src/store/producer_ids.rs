@@ -27,7 +27,13 @@ struct State {
 impl ProducerIds {
     pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
         let next = sealed::read(&path)?.unwrap_or(0);
-        Ok(Self { path, state: Mutex::new(State { next, reserved: next }) })
+        Ok(Self {
+            path,
+            state: Mutex::new(State {
+                next,
+                reserved: next,
+            }),
+        })
     }
 
     pub(super) fn next(&self) -> Result<i64, Error> {

@@ -26,7 +26,9 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let unfinished = path.with_added_extension(UNFINISHED);
     let writing = |error| Error::io(format_args!("writing {}", path.display()), error);
     let mut file = File::create(&unfinished).map_err(writing)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(writing)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_data())
+        .map_err(writing)?;
     fs::rename(&unfinished, path).map_err(writing)
 }
 
@@ -43,15 +45,27 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(format_args!("reading {}", path.display()), error)),
     };
-    let damaged = |what: &str| Error::new(Kind::Corrupt, format!("{} is damaged: {what}", path.display()));
+    let damaged = |what: &str| {
+        Error::new(
+            Kind::Corrupt,
+            format!("{} is damaged: {what}", path.display()),
+        )
+    };
     let text = String::from_utf8(text).map_err(|_| damaged("not text"))?;
     let (first, body) = text.split_once('\n').ok_or_else(|| damaged("cut short"))?;
-    let body = body.strip_suffix('\n').ok_or_else(|| damaged("cut short"))?;
-    let crc = first.strip_prefix(MARK).map(str::trim).and_then(|crc| u32::from_str_radix(crc, 16).ok());
+    let body = body
+        .strip_suffix('\n')
+        .ok_or_else(|| damaged("cut short"))?;
+    let crc = first
+        .strip_prefix(MARK)
+        .map(str::trim)
+        .and_then(|crc| u32::from_str_radix(crc, 16).ok());
     if crc != Some(crc32c::crc32c(body.as_bytes())) {
         return Err(damaged("its checksum is wrong"));
     }
-    serde_json::from_str(body).map(Some).map_err(|error| damaged("unexpected content").caused_by(error))
+    serde_json::from_str(body)
+        .map(Some)
+        .map_err(|error| damaged("unexpected content").caused_by(error))
 }
 
 /// Makes created, renamed and removed names of a folder durable.

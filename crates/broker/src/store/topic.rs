@@ -20,8 +20,18 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    pub(super) fn new(name: String, id: Uuid, config: SharedConfig, partitions: Vec<Arc<Partition>>) -> Self {
-        Self { name, id, partitions: RwLock::new(partitions.into()), config }
+    pub(super) fn new(
+        name: String,
+        id: Uuid,
+        config: SharedConfig,
+        partitions: Vec<Arc<Partition>>,
+    ) -> Self {
+        Self {
+            name,
+            id,
+            partitions: RwLock::new(partitions.into()),
+            config,
+        }
     }
 
     /// The partition of that number.
@@ -37,12 +47,18 @@ impl Topic {
 
     /// All partitions in order.
     pub(crate) fn partitions(&self) -> Arc<[Arc<Partition>]> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The settings in force.
     pub(crate) fn config(&self) -> Arc<TopicConfig> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The settings that the topic sets itself, by Kafka's names.
@@ -59,7 +75,10 @@ impl Topic {
     }
 
     pub(super) fn add_partitions(&self, more: Vec<Arc<Partition>>) {
-        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = self
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *partitions = partitions.iter().cloned().chain(more).collect();
     }
 }

@@ -70,11 +70,23 @@ const SETTINGS: &[(&str, &str, Accepts)] = &[
     ("flush.messages", "9223372036854775807", Number(1, i64::MAX)),
     ("flush.ms", "9223372036854775807", LONG),
     ("index.interval.bytes", "4096", LONG),
-    ("max.compaction.lag.ms", "9223372036854775807", Number(1, i64::MAX)),
+    (
+        "max.compaction.lag.ms",
+        "9223372036854775807",
+        Number(1, i64::MAX),
+    ),
     ("max.message.bytes", "1048588", Number(0, i32::MAX as i64)),
     ("message.timestamp.after.max.ms", "3600000", LONG),
-    ("message.timestamp.before.max.ms", "9223372036854775807", LONG),
-    ("message.timestamp.type", "CreateTime", Word(&["CreateTime", "LogAppendTime"])),
+    (
+        "message.timestamp.before.max.ms",
+        "9223372036854775807",
+        LONG,
+    ),
+    (
+        "message.timestamp.type",
+        "CreateTime",
+        Word(&["CreateTime", "LogAppendTime"]),
+    ),
     ("min.cleanable.dirty.ratio", "0.5", Ratio),
     ("min.compaction.lag.ms", "0", LONG),
     ("min.insync.replicas", "1", Number(1, 1)),
@@ -82,7 +94,11 @@ const SETTINGS: &[(&str, &str, Accepts)] = &[
     ("retention.bytes", "-1", Number(-1, i64::MAX)),
     ("retention.ms", "604800000", Number(-1, i64::MAX)),
     ("segment.bytes", "1073741824", Number(14, i32::MAX as i64)),
-    ("segment.index.bytes", "10485760", Number(4, i32::MAX as i64)),
+    (
+        "segment.index.bytes",
+        "10485760",
+        Number(4, i32::MAX as i64),
+    ),
     ("segment.jitter.ms", "0", LONG),
     ("segment.ms", "604800000", Number(1, i64::MAX)),
     ("unclean.leader.election.enable", "false", BOOLEAN),
@@ -93,18 +109,31 @@ impl TopicConfig {
     ///
     /// # Errors
     /// A setting is unknown, or its value not one that it takes.
-    pub(crate) fn new(overrides: BTreeMap<String, String>, defaults: &BTreeMap<String, String>) -> Result<Self, Error> {
-        let mut values: BTreeMap<&'static str, String> = SETTINGS.iter().map(|(name, value, _)| (*name, (*value).to_owned())).collect();
+    pub(crate) fn new(
+        overrides: BTreeMap<String, String>,
+        defaults: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let mut values: BTreeMap<&'static str, String> = SETTINGS
+            .iter()
+            .map(|(name, value, _)| (*name, (*value).to_owned()))
+            .collect();
         for (name, value) in defaults.iter().chain(&overrides) {
-            let (name, _, accepts) = SETTINGS.iter().find(|(known, ..)| known == name).ok_or_else(|| invalid(name, value, "it is unknown"))?;
-            accepts.check(value).map_err(|reason| invalid(name, value, &reason))?;
+            let (name, _, accepts) = SETTINGS
+                .iter()
+                .find(|(known, ..)| known == name)
+                .ok_or_else(|| invalid(name, value, "it is unknown"))?;
+            accepts
+                .check(value)
+                .map_err(|reason| invalid(name, value, &reason))?;
             values.insert(name, value.trim().to_owned());
         }
         let text = |name: &str| values.get(name).map(String::as_str).unwrap_or_default();
         let number = |name: &str| text(name).parse::<i64>().unwrap_or(i64::MAX);
         let size = |name: &str| usize::try_from(number(name)).unwrap_or(usize::MAX);
         Ok(Self {
-            deletes: text("cleanup.policy").split(',').any(|policy| policy.trim() == "delete"),
+            deletes: text("cleanup.policy")
+                .split(',')
+                .any(|policy| policy.trim() == "delete"),
             retention_ms: Some(number("retention.ms")).filter(|&ms| ms >= 0),
             retention_bytes: u64::try_from(number("retention.bytes")).ok(),
             segment_bytes: size("segment.bytes"),
@@ -136,8 +165,12 @@ impl Accepts {
     fn check(&self, value: &str) -> Result<(), String> {
         let value = value.trim();
         let fits = match self {
-            Number(min, max) => value.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number)),
-            Ratio => value.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)),
+            Number(min, max) => value
+                .parse()
+                .is_ok_and(|number: i64| (*min..=*max).contains(&number)),
+            Ratio => value
+                .parse()
+                .is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)),
             Word(words) => words.contains(&value),
             Words(words) => value.split(',').all(|word| words.contains(&word.trim())),
         };
@@ -146,7 +179,9 @@ impl Accepts {
 
     fn wanted(&self) -> String {
         match self {
-            Number(min, max) if min == max => format!("on one node, which keeps batches as they come, it can only be {min}"),
+            Number(min, max) if min == max => {
+                format!("on one node, which keeps batches as they come, it can only be {min}")
+            }
             Number(min, i64::MAX) => format!("it must be a whole number of at least {min}"),
             Number(min, max) => format!("it must be a whole number from {min} to {max}"),
             Ratio => "it must be a number from 0 to 1".to_owned(),
@@ -158,5 +193,8 @@ impl Accepts {
 }
 
 fn invalid(name: &str, value: &str, reason: &str) -> Error {
-    Error::refused(ResponseError::InvalidConfig, format!("topic setting {name}={value}: {reason}"))
+    Error::refused(
+        ResponseError::InvalidConfig,
+        format!("topic setting {name}={value}: {reason}"),
+    )
 }

@@ -61,10 +61,17 @@ impl TopicFolder {
             if !folder.is_dir() {
                 return Err(Error::new(
                     Kind::Corrupt,
-                    format!("the folder {} of {topic}-{index} is missing: restore it from a backup", folder.display()),
+                    format!(
+                        "the folder {} of {topic}-{index} is missing: restore it from a backup",
+                        folder.display()
+                    ),
                 ));
             }
-            let place = Place { topic: topic.to_owned(), index, folder };
+            let place = Place {
+                topic: topic.to_owned(),
+                index,
+                folder,
+            };
             let found = Partition::open(place, config.clone(), shared.clone(), now_ms)?;
             report.partitions += 1;
             report.checked_bytes += found.checked_bytes;
@@ -76,7 +83,8 @@ impl TopicFolder {
 
     /// Begins the removal: durable when it returns.
     pub(super) fn begin_removal(&self) -> Result<(), Error> {
-        fs::rename(&self.path, self.removed()).map_err(|error| Error::io(format_args!("renaming {}", self.path.display()), error))?;
+        fs::rename(&self.path, self.removed())
+            .map_err(|error| Error::io(format_args!("renaming {}", self.path.display()), error))?;
         self.path.parent().map_or(Ok(()), sealed::sync_folder)
     }
 
@@ -101,23 +109,40 @@ pub(super) fn remove_unowned(topics: &Path, is_owned: impl Fn(Uuid) -> bool) -> 
     let listing = |error| Error::io(format_args!("listing {}", topics.display()), error);
     for entry in fs::read_dir(topics).map_err(listing)? {
         let path = entry.map_err(listing)?.path();
-        if path.extension().is_some_and(|extension| extension == REMOVED) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == REMOVED)
+        {
             remove(&path);
             continue;
         }
-        let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| Uuid::parse_str(name).ok());
+        let id = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| Uuid::parse_str(name).ok());
         match id {
             Some(id) if is_owned(id) => {}
             Some(_) if has_no_records(&path) => remove(&path),
-            _ => tracing::warn!(folder = %path.display(), "a folder with records belongs to no topic: it is left alone"),
+            _ => {
+                tracing::warn!(folder = %path.display(), "a folder with records belongs to no topic: it is left alone")
+            }
         }
     }
     Ok(())
 }
 
 fn has_no_records(topic: &Path) -> bool {
-    let files = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-    let logs = files(topic).into_iter().flat_map(|partition| files(&partition));
+    let files = |folder: &Path| {
+        fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect::<Vec<_>>()
+    };
+    let logs = files(topic)
+        .into_iter()
+        .flat_map(|partition| files(&partition));
     logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .all(|path| path.metadata().is_ok_and(|data| data.len() == 0))
 }

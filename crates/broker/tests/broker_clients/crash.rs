@@ -13,7 +13,7 @@ const FOLDER: &str = "ACKWELL_CRASH_FOLDER";
 const LISTEN: &str = "ACKWELL_CRASH_LISTEN";
 
 /// Not a test of its own: what the killed process runs.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by the tests that kill it"]
 #[expect(clippy::print_stdout, reason = "the parent reads the address")]
 async fn broker_process() {

@@ -20,7 +20,7 @@ fn member(node: &Node, group: &str, topic: &str) -> StreamConsumer {
     consumer
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_goes_on_where_it_committed_also_after_a_restart() {
     let node = Node::start().await;
     node.create("orders", 1).await;
@@ -47,7 +47,7 @@ async fn a_group_goes_on_where_it_committed_also_after_a_restart() {
     assert_eq!(text(&take(&consumer, 1).await[0]), "c");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn two_members_share_the_partitions_and_one_takes_over_when_the_other_leaves() {
     let node = Node::start().await;
     node.create("shared", 4).await;
@@ -74,7 +74,7 @@ async fn two_members_share_the_partitions_and_one_takes_over_when_the_other_leav
     poll(&|| owned(&first) == 4).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn commit_metadata_comes_back_byte_for_byte() {
     let node = Node::start().await;
     node.create("orders", 1).await;
@@ -102,7 +102,7 @@ async fn commit_metadata_comes_back_byte_for_byte() {
     assert_eq!(committed[0].metadata(), "1-3,5 \u{fc}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn groups_are_listed_and_deleted() {
     let node = Node::start().await;
     node.create("orders", 1).await;

@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::{Node, PATIENCE, headers, send, take, text};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_values_headers_and_timestamps_come_back_as_they_were_sent() {
     let node = Node::start().await;
     node.create("orders", 1).await;
@@ -48,7 +48,7 @@ async fn keys_values_headers_and_timestamps_come_back_as_they_were_sent() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn tombstones_and_empty_values_are_told_apart() {
     let node = Node::start().await;
     node.create("state", 1).await;
@@ -64,7 +64,7 @@ async fn tombstones_and_empty_values_are_told_apart() {
     assert_eq!(records[1].key(), Some(&b""[..]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_compression_of_the_client_passes_through() {
     let node = Node::start().await;
     for codec in ["none", "gzip", "snappy", "lz4"] {
@@ -91,7 +91,7 @@ async fn every_compression_of_the_client_passes_through() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn pipelined_records_keep_their_order_in_every_partition() {
     let node = Node::start().await;
     node.create("ordered", 3).await;
@@ -120,7 +120,7 @@ async fn pipelined_records_keep_their_order_in_every_partition() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_fetch_gets_a_record_when_it_is_produced() {
     let node = Node::start_with(|config| config.limits.fetch_wait_max = PATIENCE).await;
     node.create("waiting", 1).await;
@@ -147,7 +147,7 @@ async fn a_waiting_fetch_gets_a_record_when_it_is_produced() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn acks_none_and_leader_arrive_too() {
     let node = Node::start().await;
     node.create("acks", 1).await;
@@ -165,7 +165,7 @@ async fn acks_none_and_leader_arrive_too() {
     assert_eq!(records.iter().map(text).collect::<Vec<_>>(), ["0", "1"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn offsets_are_found_by_time() {
     let node = Node::start().await;
     node.create("times", 1).await;
@@ -194,7 +194,7 @@ async fn offsets_are_found_by_time() {
     assert_eq!(node.watermarks("times", 0), (0, 3));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_offset_beyond_the_end_is_out_of_range() {
     let node = Node::start().await;
     node.create("short", 1).await;
@@ -215,7 +215,7 @@ async fn an_offset_beyond_the_end_is_out_of_range() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_beyond_max_message_bytes_is_refused_and_the_next_is_not() {
     let node = Node::start().await;
     node.create("large", 1).await;
@@ -237,7 +237,7 @@ async fn a_record_beyond_max_message_bytes_is_refused_and_the_next_is_not() {
     assert_eq!(send(&producer, "large", "small").await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_does_not_exist_is_an_error_and_not_a_new_topic() {
     let node = Node::start().await;
     let producer: FutureProducer = node
@@ -259,7 +259,7 @@ async fn a_topic_that_does_not_exist_is_an_error_and_not_a_new_topic() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_created_by_its_first_use_where_the_setting_allows_it() {
     let node = Node::start_with(|config| {
         config.auto_create_topics = true;
@@ -279,7 +279,7 @@ async fn a_topic_is_created_by_its_first_use_where_the_setting_allows_it() {
     assert_eq!(metadata.topics()[0].partitions().len(), 4);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn records_offsets_and_topics_survive_a_restart() {
     let node = Node::start().await;
     node.create("kept", 2).await;
@@ -299,7 +299,7 @@ async fn records_offsets_and_topics_survive_a_restart() {
     assert_eq!(node.watermarks("kept", 1), (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idempotent_producer_goes_on_after_a_restart_of_the_broker() {
     let folder = tempfile::tempdir().expect("a folder");
     let broker = crate::support::start_in(folder.path(), |_| ()).await;
@@ -322,7 +322,7 @@ async fn an_idempotent_producer_goes_on_after_a_restart_of_the_broker() {
     broker.shutdown().await.expect("stops");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transactional_producer_is_refused_clearly() {
     let node = Node::start().await;
     let producer: FutureProducer = node
