@@ -147,6 +147,11 @@ impl Gate {
         })
     }
 
+    /// How many wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
     /// Sees to a group that was handed over to somebody who then gave up.
     fn tend(self: &Arc<Self>) {
         if self.waiting.load(SeqCst) > 0 {
@@ -175,7 +180,7 @@ impl Gate {
             Ok(()) => {
                 self.stats.committed(group.members, start.elapsed());
                 if group.emitted {
-                    self.emitted.notify_waiters();
+                    self.emitted.notify_one();
                 }
             }
             Err(error) => {

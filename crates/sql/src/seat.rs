@@ -153,6 +153,14 @@ impl Seat {
         let mut state = self.state();
         if matches!(state.stage, Stage::Untouched | Stage::Joined) {
             state.stage = Stage::Failed(error.clone());
+            let turn = match self.entry {
+                // A listener's turn goes on to its next record; others need not wait for the
+                // end of a transaction that can only be rolled back.
+                Some(_) => None,
+                None => state.turn.take(),
+            };
+            drop(state);
+            drop(turn);
         }
         error
     }

@@ -6,6 +6,8 @@ mod plan;
 mod running;
 mod supervise;
 mod topics;
+#[cfg(test)]
+mod tests;
 
 use std::any::{Any, TypeId};
 use std::borrow::Cow;

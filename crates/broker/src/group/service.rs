@@ -32,7 +32,7 @@ use crate::error::Kind;
 use crate::store::{Store, Topic};
 
 /// The topic that holds groups and offsets.
-pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// What a client is told when its shard cannot answer: it looks for the coordinator and tries again.
 const UNAVAILABLE: ResponseError = ResponseError::CoordinatorNotAvailable;

@@ -59,7 +59,11 @@ impl Location {
 
 /// Opens the one writing connection; creates folder and file where they are missing.
 /// Blocks, and waits at most `wait` for another process.
-pub(crate) fn open_writer(location: &Location, wait: Duration) -> Result<Box<dyn Backend>> {
+pub(crate) fn open_writer(
+    location: &Location,
+    wait: Duration,
+    size_max: Option<u64>,
+) -> Result<Box<dyn Backend>> {
     let Location::File(path) = location;
     if let Some(folder) = path
         .parent()
@@ -79,6 +83,11 @@ pub(crate) fn open_writer(location: &Location, wait: Duration) -> Result<Box<dyn
             tracing::warn!(path = %path.display(), mode, "the file system refuses a write-ahead log");
         }
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        if let Some(size_max) = size_max {
+            let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+            let pages = i64::try_from(size_max).unwrap_or(i64::MAX) / page;
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+        }
         // Waiting happens where it is bounded and off the async threads: in `Backend::begin`.
         connection.busy_timeout(Duration::ZERO)
     };

@@ -182,7 +182,9 @@ impl Group {
             warn!(group = %self.id, member = %id, "member evicted: it did not sync in time");
             self.remove(cx, id);
         }
-        self.rebalance(cx, "members did not sync in time");
+        if !owing.is_empty() {
+            self.rebalance(cx, "members did not sync in time");
+        }
     }
 
     /// How long a rebalance may take: as long as the slowest member asked for.
