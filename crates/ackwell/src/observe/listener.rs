@@ -1,5 +1,6 @@
 //! From what a container observes to metrics and health.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
@@ -7,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::health::{Reporter, Status};
 use super::histogram::Histogram;
 use super::metrics::{ByListener, ByOutcome, ByPartition, ByReason, ByTopic, Metrics};
-use crate::container::{Observation, Observer};
+use crate::container::{Container, Observation, Observer};
 use crate::failure::Class;
 
 /// Listens to one container. What each run reports is at hand without a look-up.
@@ -82,6 +83,23 @@ impl ListenerObserver {
             .get_or_create(&self.by())
             .set(now.max(0));
     }
+}
+
+/// Tells a container's queues whenever metrics are read.
+pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Container>) {
+    let by = ByListener {
+        listener: listener.to_owned(),
+    };
+    let paused = metrics.listeners.paused.get_or_create_owned(&by);
+    let in_work = metrics.listeners.in_work.get_or_create_owned(&by);
+    let container = Arc::downgrade(container);
+    metrics.refresh(move || {
+        let stats = container.upgrade().map(|container| container.stats());
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        paused.set(stats.map_or(0, |stats| gauge(stats.paused)));
+        in_work.set(stats.map_or(0, |stats| gauge(stats.in_flight)));
+        stats.is_some()
+    });
 }
 
 impl Observer for ListenerObserver {
