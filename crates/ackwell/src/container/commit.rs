@@ -28,7 +28,9 @@ impl Commits {
     ) -> KafkaResult<()> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in &positions {
-            let Some((topic, partition)) = partitions.name(position.partition) else { continue };
+            let Some((topic, partition)) = partitions.name(position.partition) else {
+                continue;
+            };
             let mut element = list.add_partition(topic, *partition);
             element.set_offset(Offset::Offset(position.offset.0))?;
             if !position.metadata.is_empty() {
@@ -53,7 +55,11 @@ impl Commits {
                 for position in &positions {
                     if let Some((topic, partition)) = partitions.name(position.partition) {
                         let offset = position.offset.0;
-                        observer.observe(&Observation::Committed { topic, partition: *partition, offset });
+                        observer.observe(&Observation::Committed {
+                            topic,
+                            partition: *partition,
+                            offset,
+                        });
                     }
                 }
             }

@@ -120,12 +120,26 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
     thread::Builder::new()
         .name(format!("poll-{}", spec.listener))
         .spawn(move || ended.send_replace(Some(poller.run())))
-        .map_err(|source| StartError::Thread { listener: spec.listener.clone(), source })?;
-    Ok(Container { listener: spec.listener.into(), mailbox, counters, end, tasks })
+        .map_err(|source| StartError::Thread {
+            listener: spec.listener.clone(),
+            source,
+        })?;
+    Ok(Container {
+        listener: spec.listener.into(),
+        mailbox,
+        counters,
+        end,
+        tasks,
+    })
 }
 
 fn check(spec: &Spec) -> Result<(), StartError> {
-    let wrong = |reason| Err(StartError::Spec { listener: spec.listener.clone(), reason });
+    let wrong = |reason| {
+        Err(StartError::Spec {
+            listener: spec.listener.clone(),
+            reason,
+        })
+    };
     match spec {
         Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
@@ -134,7 +148,10 @@ fn check(spec: &Spec) -> Result<(), StartError> {
 }
 
 fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
-    let wrong = |source| StartError::Client { listener: spec.listener.clone(), source };
+    let wrong = |source| StartError::Client {
+        listener: spec.listener.clone(),
+        source,
+    };
     let settings = consumer::settings(&spec.consumer, &spec.group);
     let callbacks = Callbacks::default();
     let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
@@ -194,8 +211,14 @@ impl Container {
             Err(_) => None,
         };
         self.tasks.close();
-        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait()).await.is_err() {
-            tracing::warn!(listener = &*self.listener, "a handler blocks its thread and is left behind");
+        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                listener = &*self.listener,
+                "a handler blocks its thread and is left behind"
+            );
         }
         end.unwrap_or_else(|| End::Failed("its poll thread panicked".into()))
     }
@@ -224,6 +247,8 @@ impl Drop for Container {
 
 impl fmt::Debug for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Container").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("Container")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }
