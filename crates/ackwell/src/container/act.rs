@@ -80,9 +80,7 @@ impl Poller {
                 }
             }
             Effect::Commit { commit, positions } => {
-                let sent = self
-                    .commits
-                    .send(&self.client, &self.partitions, commit, positions);
+                let sent = self.commits.send(&self.partitions, commit, positions);
                 if let Err(error) = sent {
                     let event = Event::CommitDone {
                         commit,

@@ -1,27 +1,74 @@
 //! Settled positions go to the broker, one request in flight.
+//!
+//! A thread of its own sends them and waits for each answer. A commit that nobody waits for would
+//! never be answered: librdkafka tells such answers only to an `offset_commit_cb`, which the Rust
+//! client does not set. The poll thread must not wait, so it hears of the answer as of any event.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+use std::{fmt, io};
 
 use ackwell_core::engine::{CommitId, Position};
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::consumer::Client;
+use super::consumer::{Client, Told};
+use super::mailbox::Waker;
 use super::spec::{Observation, Observer};
 use super::track::Partitions;
 
-/// Requests that the client has not answered yet; it answers in their order.
-#[derive(Debug, Default)]
+/// How long the container's end waits for an answer that the engine waits for no longer.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// Requests that the broker has not answered yet; they are answered in their order.
+///
+/// The channel needs no bound of its own: the engine has one request in flight, and sends another
+/// without an answer only after its `commit_wait`.
 pub(super) struct Commits {
     sent: VecDeque<(CommitId, Vec<Position>)>,
+    requests: Option<Sender<TopicPartitionList>>,
+    /// Nothing is sent here; it is closed when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl Commits {
+    /// Starts the thread that sends.
+    pub(super) fn start(listener: &str, client: Arc<Client>, waker: Waker) -> io::Result<Self> {
+        let (requests, waiting) = channel::<TopicPartitionList>();
+        let (ending, ended) = channel();
+        thread::Builder::new()
+            .name(format!("commit-{listener}"))
+            .spawn(move || {
+                for positions in waiting {
+                    let answer = client.commit(&positions, CommitMode::Sync);
+                    let answer = answer.map_err(|error| error.to_string());
+                    client.context().tell(Told::Committed(answer));
+                    waker.wake();
+                }
+                drop(client);
+                drop::<Sender<()>>(ending);
+            })?;
+        Ok(Self {
+            sent: VecDeque::new(),
+            requests: Some(requests),
+            ended,
+        })
+    }
+
+    /// Ends the thread, which must let go of the client before it can leave the group.
+    pub(super) fn close(&mut self) {
+        self.requests = None;
+        // Closed or timed out: there is nothing more to do in either case.
+        let _ = self.ended.recv_timeout(CLOSE_WAIT);
+    }
+
     /// Sends a request.
     pub(super) fn send(
         &mut self,
-        client: &Client,
         partitions: &Partitions,
         id: CommitId,
         positions: Vec<Position>,
@@ -37,7 +84,13 @@ impl Commits {
                 element.set_metadata(&position.metadata);
             }
         }
-        client.commit(&list, CommitMode::Async)?;
+        let sent = self
+            .requests
+            .as_ref()
+            .is_some_and(|requests| requests.send(list).is_ok());
+        if !sent {
+            return Err(KafkaError::Canceled);
+        }
         self.sent.push_back((id, positions));
         Ok(())
     }
@@ -69,5 +122,13 @@ impl Commits {
             }
         }
         Some(id)
+    }
+}
+
+impl fmt::Debug for Commits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commits")
+            .field("sent", &self.sent)
+            .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
@@ -47,7 +47,7 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
-    fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Told) {
         self.told
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -121,18 +121,6 @@ impl ConsumerContext for Callbacks {
                 });
             }
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let refused = offsets
-            .elements()
-            .iter()
-            .find_map(|element| element.error().err());
-        let result = match (result, refused) {
-            (Err(error), _) | (Ok(()), Some(error)) => Err(error.to_string()),
-            (Ok(()), None) => Ok(()),
-        };
-        self.tell(Told::Committed(result));
     }
 }
 

@@ -46,6 +46,7 @@ pub use spec::{
 };
 pub use stats::Stats;
 
+use self::commit::Commits;
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::dispatch::Dispatcher;
@@ -105,6 +106,12 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         tasks: tasks.clone(),
         runs: HashMap::new(),
     };
+    let no_thread = |source| StartError::Thread {
+        listener: spec.listener.clone(),
+        source,
+    };
+    let waker = mailbox.waker().clone();
+    let commits = Commits::start(&spec.listener, Arc::clone(&client), waker).map_err(no_thread)?;
     let poller = Poller::new(Parts {
         client,
         topics: spec.topics.clone(),
@@ -112,6 +119,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         inbox,
         mailbox: mailbox.clone(),
         dispatcher,
+        commits,
         dead_letters,
         counters: Arc::clone(&counters),
     });
@@ -120,10 +128,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
     thread::Builder::new()
         .name(format!("poll-{}", spec.listener))
         .spawn(move || ended.send_replace(Some(poller.run())))
-        .map_err(|source| StartError::Thread {
-            listener: spec.listener.clone(),
-            source,
-        })?;
+        .map_err(no_thread)?;
     Ok(Container {
         listener: spec.listener.into(),
         mailbox,

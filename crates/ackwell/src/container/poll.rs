@@ -93,6 +93,7 @@ pub(super) struct Parts {
     pub(super) inbox: Receiver<Event<Record>>,
     pub(super) mailbox: Mailbox,
     pub(super) dispatcher: Dispatcher,
+    pub(super) commits: Commits,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) counters: Arc<Counters>,
 }
@@ -106,6 +107,7 @@ impl Poller {
             inbox,
             mailbox,
             dispatcher,
+            commits,
             dead_letters,
             counters,
         } = parts;
@@ -117,7 +119,7 @@ impl Poller {
             mailbox,
             partitions: Partitions::default(),
             dispatcher,
-            commits: Commits::default(),
+            commits,
             dead_letters,
             counters,
             clock: Clock::start(),
@@ -143,6 +145,7 @@ impl Poller {
         };
         // Rebalances are answered on the spot from here; dropping the client leaves the group.
         self.client.context().close();
+        self.commits.close();
         self.partitions.clear();
         end
     }
