@@ -26,66 +26,31 @@ impl Poller {
 
     fn act_on(&mut self, effect: Effect<Record>) {
         match effect {
-            Effect::Dispatch {
-                run,
-                attempt,
-                records,
-                ..
-            } => {
+            Effect::Dispatch { run, attempt, records, .. } => {
                 self.dispatcher.dispatch(run, attempt, records);
             }
             Effect::Halt { run } => self.dispatcher.halt(run),
             Effect::Cancel { run } => self.dispatcher.cancel(run),
-            Effect::Recover {
-                recovery,
-                record,
-                failure,
-                attempts,
-                ..
-            } => {
-                let letter = Letter {
-                    record,
-                    failure,
-                    attempts,
-                };
+            Effect::Recover { recovery, record, failure, attempts, .. } => {
+                let letter = Letter { record, failure, attempts };
                 if let Some(writer) = &self.dead_letters {
-                    let Self {
-                        mailbox,
-                        dispatcher,
-                        ..
-                    } = &*self;
+                    let Self { mailbox, dispatcher, .. } = &*self;
                     let (tasks, runtime) = (&dispatcher.tasks, &dispatcher.runtime);
                     writer.write(recovery, letter, mailbox.clone(), tasks, runtime);
                 }
             }
-            Effect::Failed {
-                partition,
-                offset,
-                failure,
-                attempt,
-                retry,
-            } => {
+            Effect::Failed { partition, offset, failure, attempt, retry } => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
                 if let Some((topic, number)) = self.partitions.name(partition) {
                     let (partition, class) = (*number, failure.class);
-                    let failed = Observation::Failed {
-                        topic,
-                        partition,
-                        offset,
-                        class,
-                        attempt,
-                        retry,
-                    };
+                    let failed = Observation::Failed { topic, partition, offset, class, attempt, retry };
                     self.dispatcher.observer.observe(&failed);
                 }
             }
             Effect::Commit { commit, positions } => {
-                let sent = self.commits.send(&self.partitions, commit, positions);
+                let sent = self.committer.send(&self.partitions, commit, &positions);
                 if let Err(error) = sent {
-                    let event = Event::CommitDone {
-                        commit,
-                        result: Err(error.to_string()),
-                    };
+                    let event = Event::CommitDone { commit, result: Err(error) };
                     self.engine.on_event(self.clock.now(), event);
                 }
             }
@@ -102,12 +67,8 @@ impl Poller {
     }
 
     fn seek(&mut self, partition: PartitionId, to: CommitOffset) {
-        let Some((topic, number)) = self.partitions.name(partition) else {
-            return;
-        };
-        let sought = self
-            .client
-            .seek(topic, *number, Offset::Offset(to.0), SEEK_TIMEOUT);
+        let Some((topic, number)) = self.partitions.name(partition) else { return };
+        let sought = self.client.seek(topic, *number, Offset::Offset(to.0), SEEK_TIMEOUT);
         if let Err(error) = sought {
             tracing::warn!(%error, topic = &**topic, partition = *number, "a seek failed");
         }

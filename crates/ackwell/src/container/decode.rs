@@ -68,9 +68,7 @@ impl Decoder {
     }
 
     fn push_headers(&mut self, message: &BorrowedMessage<'_>) {
-        let Some(headers) = message.headers() else {
-            return;
-        };
+        let Some(headers) = message.headers() else { return };
         for header in headers.iter() {
             let value = header.value.map(|value| {
                 let start = self.buffer.len();

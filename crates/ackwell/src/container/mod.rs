@@ -46,7 +46,7 @@ pub use spec::{
 };
 pub use stats::Stats;
 
-use self::commit::Commits;
+use self::commit::{Committer, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::dispatch::Dispatcher;
@@ -106,12 +106,13 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         tasks: tasks.clone(),
         runs: HashMap::new(),
     };
-    let no_thread = |source| StartError::Thread {
-        listener: spec.listener.clone(),
-        source,
+    let thread = |source| StartError::Thread { listener: spec.listener.clone(), source };
+    let listeners = Listeners {
+        mailbox: mailbox.clone(),
+        observer: Arc::clone(&spec.observer),
+        counters: Arc::clone(&counters),
     };
-    let waker = mailbox.waker().clone();
-    let commits = Commits::start(&spec.listener, Arc::clone(&client), waker).map_err(no_thread)?;
+    let committer = Committer::start(&spec.listener, Arc::clone(&client), listeners).map_err(thread)?;
     let poller = Poller::new(Parts {
         client,
         topics: spec.topics.clone(),
@@ -119,7 +120,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         inbox,
         mailbox: mailbox.clone(),
         dispatcher,
-        commits,
+        committer,
         dead_letters,
         counters: Arc::clone(&counters),
     });
@@ -128,23 +129,12 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
     thread::Builder::new()
         .name(format!("poll-{}", spec.listener))
         .spawn(move || ended.send_replace(Some(poller.run())))
-        .map_err(no_thread)?;
-    Ok(Container {
-        listener: spec.listener.into(),
-        mailbox,
-        counters,
-        end,
-        tasks,
-    })
+        .map_err(thread)?;
+    Ok(Container { listener: spec.listener.into(), mailbox, counters, end, tasks })
 }
 
 fn check(spec: &Spec) -> Result<(), StartError> {
-    let wrong = |reason| {
-        Err(StartError::Spec {
-            listener: spec.listener.clone(),
-            reason,
-        })
-    };
+    let wrong = |reason| Err(StartError::Spec { listener: spec.listener.clone(), reason });
     match spec {
         Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
@@ -153,10 +143,7 @@ fn check(spec: &Spec) -> Result<(), StartError> {
 }
 
 fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
-    let wrong = |source| StartError::Client {
-        listener: spec.listener.clone(),
-        source,
-    };
+    let wrong = |source| StartError::Client { listener: spec.listener.clone(), source };
     let settings = consumer::settings(&spec.consumer, &spec.group);
     let callbacks = Callbacks::default();
     let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
@@ -216,14 +203,8 @@ impl Container {
             Err(_) => None,
         };
         self.tasks.close();
-        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                listener = &*self.listener,
-                "a handler blocks its thread and is left behind"
-            );
+        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait()).await.is_err() {
+            tracing::warn!(listener = &*self.listener, "a handler blocks its thread and is left behind");
         }
         end.unwrap_or_else(|| End::Failed("its poll thread panicked".into()))
     }
@@ -252,8 +233,6 @@ impl Drop for Container {
 
 impl fmt::Debug for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Container")
-            .field("listener", &self.listener)
-            .finish_non_exhaustive()
+        f.debug_struct("Container").field("listener", &self.listener).finish_non_exhaustive()
     }
 }

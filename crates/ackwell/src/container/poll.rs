@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ackwell_core::Timestamp;
 use ackwell_core::engine::{Engine, Event, PartitionId};
 use ackwell_core::offset::CommitOffset;
+use ackwell_core::Timestamp;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use super::End;
-use super::commit::Commits;
+use super::commit::Committer;
 use super::consumer::{Client, Told, problem};
 use super::dead_letter::DeadLetterWriter;
 use super::decode::Decoder;
@@ -41,7 +41,7 @@ pub(super) struct Poller {
     pub(super) mailbox: Mailbox,
     pub(super) partitions: Partitions,
     pub(super) dispatcher: Dispatcher,
-    pub(super) commits: Commits,
+    pub(super) committer: Committer,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
@@ -68,20 +68,14 @@ pub(super) struct Health {
 
 impl Clock {
     pub(super) fn start() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-        Clock {
-            started: Instant::now(),
-            started_at: Timestamp::from_millis(millis),
-        }
+        Clock { started: Instant::now(), started_at: Timestamp::from_millis(millis) }
     }
 
     pub(super) fn now(&self) -> Timestamp {
         let passed = self.started.elapsed();
-        self.started_at
-            + Duration::from_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+        self.started_at + Duration::from_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -93,24 +87,15 @@ pub(super) struct Parts {
     pub(super) inbox: Receiver<Event<Record>>,
     pub(super) mailbox: Mailbox,
     pub(super) dispatcher: Dispatcher,
-    pub(super) commits: Commits,
+    pub(super) committer: Committer,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) counters: Arc<Counters>,
 }
 
 impl Poller {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            client,
-            topics,
-            engine,
-            inbox,
-            mailbox,
-            dispatcher,
-            commits,
-            dead_letters,
-            counters,
-        } = parts;
+        let Parts { client, topics, engine, inbox, mailbox, dispatcher, committer, dead_letters, counters } =
+            parts;
         Poller {
             client,
             topics,
@@ -119,7 +104,7 @@ impl Poller {
             mailbox,
             partitions: Partitions::default(),
             dispatcher,
-            commits,
+            committer,
             dead_letters,
             counters,
             clock: Clock::start(),
@@ -145,8 +130,8 @@ impl Poller {
         };
         // Rebalances are answered on the spot from here; dropping the client leaves the group.
         self.client.context().close();
-        self.commits.close();
         self.partitions.clear();
+        self.committer.join();
         end
     }
 
@@ -156,7 +141,7 @@ impl Poller {
         self.act();
     }
 
-    /// Polls the client's own queue: rebalances, answered commits, errors.
+    /// Polls the client's own queue: rebalances, statistics, errors.
     fn take_events(&mut self) -> bool {
         let mut busy = false;
         // An event that was taken looks like an empty queue, so it is asked twice.
@@ -182,34 +167,11 @@ impl Poller {
         match told {
             Told::Assign(named) => self.assigned(&named),
             Told::Revoke { partitions, lost } => {
-                let ids: Vec<_> = partitions
-                    .iter()
-                    .map(|named| self.partitions.id(named))
-                    .collect();
+                let ids: Vec<_> = partitions.iter().map(|named| self.partitions.id(named)).collect();
                 let partitions = ids.len();
-                tracing::info!(
-                    group = &*self.dispatcher.group,
-                    partitions,
-                    lost,
-                    "partitions revoked"
-                );
-                self.dispatcher
-                    .observer
-                    .observe(&Observation::Revoked { partitions, lost });
-                self.on_event(if lost {
-                    Event::Lost(ids)
-                } else {
-                    Event::Revoke(ids)
-                });
-            }
-            Told::Committed(result) => {
-                let observer = &*self.dispatcher.observer;
-                if let Some(commit) = self.commits.answered(&result, &self.partitions, observer) {
-                    self.counters
-                        .commits
-                        .fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
-                    self.on_event(Event::CommitDone { commit, result });
-                }
+                tracing::info!(group = &*self.dispatcher.group, partitions, lost, "partitions revoked");
+                self.dispatcher.observer.observe(&Observation::Revoked { partitions, lost });
+                self.on_event(if lost { Event::Lost(ids) } else { Event::Revoke(ids) });
             }
             Told::Problem { error, fatal } => self.client_problem(error, fatal),
             Told::Ends(ends) => self.tell_lag(ends),
@@ -222,14 +184,8 @@ impl Poller {
         let partitions = named.len();
         match self.partitions.assign(&client, &waker, named) {
             Ok(assigned) => {
-                tracing::info!(
-                    group = &*self.dispatcher.group,
-                    partitions,
-                    "partitions assigned"
-                );
-                self.dispatcher
-                    .observer
-                    .observe(&Observation::Assigned { partitions });
+                tracing::info!(group = &*self.dispatcher.group, partitions, "partitions assigned");
+                self.dispatcher.observer.observe(&Observation::Assigned { partitions });
                 self.on_event(Event::Assigned(assigned));
             }
             Err(error) => self.client_problem(format!("taking over partitions: {error}"), true),
@@ -242,11 +198,7 @@ impl Poller {
             if let Some(position) = self.engine.position(id) {
                 let records = (end - position.0).max(0);
                 let (topic, partition) = (named.0.as_str(), named.1);
-                self.dispatcher.observer.observe(&Observation::Lag {
-                    topic,
-                    partition,
-                    records,
-                });
+                self.dispatcher.observer.observe(&Observation::Lag { topic, partition, records });
             }
         }
     }
@@ -281,9 +233,7 @@ impl Poller {
     }
 
     fn take_batch(&mut self, index: usize) -> bool {
-        let Some(queue) = self.partitions.queue(index) else {
-            return false;
-        };
+        let Some(queue) = self.partitions.queue(index) else { return false };
         if queue.paused || !queue.take_ready() {
             return false;
         }
@@ -307,15 +257,9 @@ impl Poller {
             self.client_failed(&error);
         }
         let Some(next) = next else { return false };
-        self.counters
-            .polled
-            .fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.counters.polled.fetch_add(records.len() as u64, Ordering::Relaxed);
         let partition = PartitionId(u32::try_from(index).unwrap_or(u32::MAX));
-        self.on_event(Event::Polled {
-            partition,
-            records,
-            next: CommitOffset(next),
-        });
+        self.on_event(Event::Polled { partition, records, next: CommitOffset(next) });
         true
     }
 
@@ -325,12 +269,8 @@ impl Poller {
         if !busy || self.engine.deadline().is_some_and(|at| at <= now) {
             self.on_event(Event::Tick);
         }
-        self.counters
-            .in_flight
-            .store(self.engine.queued_records(), Ordering::Relaxed);
-        self.counters
-            .partitions
-            .store(self.engine.partitions(), Ordering::Relaxed);
+        self.counters.in_flight.store(self.engine.queued_records(), Ordering::Relaxed);
+        self.counters.partitions.store(self.engine.partitions(), Ordering::Relaxed);
     }
 
     fn rest(&self) -> Duration {
@@ -359,10 +299,7 @@ impl Poller {
 
     /// Sees whether what the client complained about is over.
     fn look_for_broker(&mut self) {
-        let due = self
-            .health
-            .looked
-            .is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL);
+        let due = self.health.looked.is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL);
         if self.health.client.is_none() || self.health.fatal.is_some() || !due {
             return;
         }
@@ -378,24 +315,15 @@ impl Poller {
     }
 
     pub(super) fn tell_health(&mut self) {
-        let problem = self
-            .health
-            .engine
-            .as_ref()
-            .or(self.health.client.as_ref())
-            .cloned();
+        let problem = self.health.engine.as_ref().or(self.health.client.as_ref()).cloned();
         if problem != self.health.told {
-            self.dispatcher.observer.observe(&Observation::Health {
-                problem: problem.as_deref(),
-            });
+            self.dispatcher.observer.observe(&Observation::Health { problem: problem.as_deref() });
             self.health.told = problem;
         }
     }
 
     /// How the container ended, when the engine has stopped with this problem.
     pub(super) fn ended(&self, problem: Option<String>) -> End {
-        problem
-            .or_else(|| self.health.fatal.clone())
-            .map_or(End::Stopped, End::Failed)
+        problem.or_else(|| self.health.fatal.clone()).map_or(End::Stopped, End::Failed)
     }
 }

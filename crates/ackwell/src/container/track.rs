@@ -115,9 +115,7 @@ impl Partitions {
             assigned.push(Assigned {
                 partition,
                 position: found.map(|(at, _)| *at),
-                metadata: found
-                    .map(|(_, metadata)| metadata.clone())
-                    .unwrap_or_default(),
+                metadata: found.map(|(_, metadata)| metadata.clone()).unwrap_or_default(),
             });
         }
         match client.rebalance_protocol() {
@@ -128,12 +126,8 @@ impl Partitions {
     }
 
     fn split(&mut self, client: &Arc<Client>, waker: &Waker, id: PartitionId) {
-        let Some((topic, partition)) = self.name(id).cloned() else {
-            return;
-        };
-        let Some(mut queue) = client.split_partition_queue(&topic, partition) else {
-            return;
-        };
+        let Some((topic, partition)) = self.name(id).cloned() else { return };
+        let Some(mut queue) = client.split_partition_queue(&topic, partition) else { return };
         let ready = Arc::new(AtomicBool::new(true));
         let (flag, waker) = (Arc::clone(&ready), waker.clone());
         queue.set_nonempty_callback(move || {
@@ -141,13 +135,7 @@ impl Partitions {
             waker.wake();
         });
         if let Some(place) = self.queues.get_mut(id.0 as usize) {
-            *place = Some(Queue {
-                queue,
-                topic,
-                partition,
-                paused: false,
-                ready,
-            });
+            *place = Some(Queue { queue, topic, partition, paused: false, ready });
         }
     }
 
@@ -185,9 +173,7 @@ fn positions(found: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String
     let elements = found.elements();
     let known = elements.iter().filter(|element| element.error().is_ok());
     let positions = known.filter_map(|element| {
-        let Offset::Offset(at) = element.offset() else {
-            return None;
-        };
+        let Offset::Offset(at) = element.offset() else { return None };
         // The client library panics on metadata that is not UTF-8.
         let metadata = std::panic::catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
         let named = (element.topic().to_owned(), element.partition());

@@ -18,9 +18,9 @@ mod event;
 mod header;
 mod place;
 mod state;
+mod value;
 #[cfg(test)]
 mod tests;
-mod value;
 
 pub use event::Event;
 pub use header::{FromHeader, Header, HeaderValue, Key, KeyBytes};
