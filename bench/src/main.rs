@@ -1,3 +1,94 @@
 //! Load drivers, and the peers' side of every comparison.
+//!
+//! A figure without its peer says nothing about a program, only about a machine. So each command
+//! runs both sides in one go, on the same records, in the same process and against the same
+//! broker, in turns; it prints every side with its spread, the ratio, and the goal.
+//!
+//! | module | what it measures |
+//! |---|---|
+//! | `listener` | a listener that does nothing, against a bare `BaseConsumer::poll` loop |
+//! | `transaction` | a listener with a transaction, against one transaction and one commit a record |
+//! | `broker` | the embedded broker: in, out, latency, start, idle |
+//! | `import` | the order system on a file of real orders |
+//! | `client` | librdkafka with the same settings for everybody, topics and loads |
+//! | `process` | the programs under test as children, their memory and CPU time |
+//! | `report` | what is printed, for people and as JSON |
 
-fn main() {}
+mod broker;
+mod client;
+mod import;
+mod listener;
+mod process;
+mod report;
+mod transaction;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use report::Report;
+
+/// What can go wrong in a benchmark ends it, with a sentence.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measures Ackwell, and what one would use instead, in one run on this machine.
+#[derive(Parser)]
+#[command(name = "ackwell-bench")]
+struct Arguments {
+    /// Print the result as JSON; the lines for people then go to standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// A listener that does nothing, against a bare rdkafka poll loop.
+    Listener(listener::Arguments),
+    /// A listener with inbox, update and outbox in a transaction, against the plain way.
+    Transaction(transaction::Arguments),
+    /// The embedded broker: records in and out, latency, start, memory.
+    Broker(broker::Arguments),
+    /// `orders import` of a whole file, with memory over time and the audit afterwards.
+    Import(import::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.benchmark {
+        Benchmark::Listener(arguments) => listener::run(arguments),
+        Benchmark::Transaction(arguments) => transaction::run(arguments),
+        Benchmark::Broker(arguments) => broker::run(arguments),
+        Benchmark::Import(arguments) => import::run(arguments),
+    };
+    match result.and_then(|report| print(&report, arguments.json)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(&format!("the benchmark failed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells how far a benchmark has come.
+pub(crate) fn note(line: &str) {
+    // Who closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn print(report: &Report, json: bool) -> Outcome<()> {
+    if json {
+        note(&report.to_string());
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::to_string_pretty(report)?
+        )?;
+    } else {
+        writeln!(std::io::stdout(), "{report}")?;
+    }
+    Ok(())
+}

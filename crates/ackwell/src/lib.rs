@@ -1,1 +1,25 @@
 //! Services on Kafka records that lose none and apply none twice.
+
+pub mod config;
+pub mod container;
+mod context;
+mod encode;
+pub mod extensions;
+pub mod extract;
+pub mod failure;
+mod handler;
+pub mod record;
+mod topic;
+pub mod unit;
+
+pub use ackwell_core as core;
+pub use context::{Context, Setup, SetupError};
+pub use encode::{
+    AGGREGATE_ID, CONTENT_TYPE, EVENT_ID, EVENT_TYPE, EncodeError, EncodedEvent, JSON, OCCURRED_AT, TRACEPARENT,
+};
+pub use extensions::Extensions;
+pub use extract::FromRecord;
+pub use failure::{Class, Classify, Failure};
+pub use handler::{Handler, Outcome};
+pub use record::{Headers, Record};
+pub use topic::{DEAD_LETTER_SUFFIX, Event, Topic, TopicDeclaration};

@@ -1,1 +1,27 @@
 //! Decisions without I/O: what is safe to commit, what to retry, what to do next.
+//!
+//! Everything here is a pure state machine or a pure function: time and randomness are
+//! arguments, inputs are events, outputs are effects. That is what lets a seeded simulation
+//! (see `tests/`) drive thousands of crashes and rebalances a second through the code that
+//! production runs.
+//!
+//! - [`offset`], [`tracker`]: which records are delivered, settled, and safe to commit.
+//! - [`lane`]: which records may be handled at the same time.
+//! - [`settle`], [`backoff`]: what a failure leads to, and when.
+//! - [`commit`]: when a position is worth a commit.
+//! - [`engine`]: the container, which puts the above together.
+//! - [`envelope`]: the header names of events and dead letters.
+//! - [`murmur2`]: Java's partitioner.
+
+pub mod backoff;
+pub mod commit;
+pub mod engine;
+pub mod lane;
+pub mod murmur2;
+pub mod settle;
+pub mod time;
+
+pub use backoff::Policy as RetryPolicy;
+pub use lane::Concurrency;
+pub use settle::Class;
+pub use time::Timestamp;

@@ -1,1 +1,31 @@
 //! One database transaction for work, inbox and outbox.
+//!
+//! A handler's writes, the mark that its record was handled, and the events that it emits
+//! commit together or not at all; a relay then publishes the events. Nothing is written
+//! twice and nothing is published that did not happen.
+//!
+//! - [`Database`]: a SQLite file; one writer that all share by group commit, readers beside it.
+//! - [`Tx`]: the transaction, as an extractor in a listener or of one's own.
+//! - [`Migration`]: the schema's steps. [`Row`], [`params!`]: what goes in and comes out.
+
+mod backend;
+mod database;
+mod error;
+mod group;
+mod inbox;
+mod migration;
+mod readers;
+mod row;
+mod schema;
+mod seat;
+mod stats;
+mod tx;
+mod value;
+
+pub use database::{Database, Settings};
+pub use error::{Error, Result};
+pub use migration::Migration;
+pub use row::{Cell, Column, FromCell, Row};
+pub use stats::Counts;
+pub use tx::Tx;
+pub use value::{ToValue, Value};

@@ -1,0 +1,208 @@
+//! librdkafka with the same settings for everybody, topics and loads.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::Outcome;
+use crate::process::{self, Child};
+use crate::report::Run;
+
+/// Bytes of each record's value.
+pub(crate) const VALUE_BYTES: usize = 100;
+/// Different keys of a load.
+const KEYS: u64 = 10_000;
+/// How long one poll waits.
+pub(crate) const POLL_MAX: Duration = Duration::from_millis(100);
+/// Records between two looks at the acknowledgements.
+const POLL_EVERY: u64 = 1000;
+/// How long a client waits for anything before the benchmark fails.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Starts `ackwell broker` on a free port.
+pub(crate) fn start_broker(program: &Path, data: &Path, more: &[&str]) -> Outcome<Child> {
+    let data = data.to_str().ok_or("the data folder's name is not text")?;
+    let mut arguments = vec!["broker", "--listen", "127.0.0.1:0", "--data", data];
+    arguments.extend(more);
+    Child::start(program, &arguments, 1)
+}
+
+/// What every client here is given.
+pub(crate) fn settings(broker: &Child) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", broker.addresses()[0].to_string());
+    settings
+}
+
+/// A consumer of the reference side: set up as well as Ackwell sets up its own, so that the
+/// comparison is of what is done with the records.
+pub(crate) fn consumer(broker: &Child, group: &str) -> Outcome<BaseConsumer> {
+    Ok(settings(broker)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // With librdkafka's default of 1000 ms a full local queue stops fetching for a second.
+        .set("fetch.queue.backoff.ms", "5")
+        .create()?)
+}
+
+/// Creates a topic and waits until the broker has it.
+pub(crate) fn create_topic(broker: &Child, name: &str, partitions: i32) -> Outcome<()> {
+    let admin: AdminClient<DefaultClientContext> = settings(broker).create()?;
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let options = AdminOptions::new().operation_timeout(Some(WAIT_MAX));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    for result in runtime.block_on(admin.create_topics([&topic], &options))? {
+        result.map_err(|(name, code)| format!("creating topic {name}: {code}"))?;
+    }
+    Ok(())
+}
+
+/// The sum of a group's committed offsets on a topic: records it will not get again.
+pub(crate) fn committed(broker: &Child, group: &str, topic: &str, partitions: i32) -> Outcome<i64> {
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_range(topic, 0, partitions - 1);
+    let answered = consumer(broker, group)?.committed_offsets(wanted, WAIT_MAX)?;
+    Ok(answered
+        .elements()
+        .iter()
+        .filter_map(|partition| partition.offset().to_raw())
+        .filter(|offset| *offset > 0)
+        .sum())
+}
+
+/// One record to send; its buffers are used again for the next.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    pub(crate) key: String,
+    pub(crate) value: Vec<u8>,
+    pub(crate) headers: Option<OwnedHeaders>,
+}
+
+/// Makes `record` the plain record of this number: 100 bytes and a key.
+pub(crate) fn plain_record(number: u64, record: &mut Outgoing) -> fmt::Result {
+    record.key.clear();
+    write!(record.key, "key-{:06}", number % KEYS)?;
+    record.value.resize(VALUE_BYTES, b'x');
+    record.value[..8].copy_from_slice(&number.to_be_bytes());
+    Ok(())
+}
+
+/// Sends `count` records as fast as they go, and waits until the broker has acknowledged each.
+///
+/// The time is from the first record until the last acknowledgement, the CPU time this process's.
+pub(crate) fn send(
+    broker: &Child,
+    topic: &str,
+    count: u64,
+    mut fill: impl FnMut(u64, &mut Outgoing) -> fmt::Result,
+) -> Outcome<Run> {
+    let receipts = Arc::new(Receipts::default());
+    let producer: BaseProducer<Receiver> =
+        sending(broker).create_with_context(Receiver(Arc::clone(&receipts)))?;
+    producer.client().fetch_metadata(Some(topic), WAIT_MAX)?;
+    let (cpu_before, started) = (process::cpu(std::process::id())?, Instant::now());
+    let mut record = Outgoing::default();
+    for number in 0..count {
+        fill(number, &mut record)?;
+        enqueue(&producer, topic, &mut record)?;
+        if number % POLL_EVERY == 0 {
+            producer.poll(Duration::ZERO);
+        }
+    }
+    producer.flush(WAIT_MAX)?;
+    let run = Run::new(
+        count,
+        started.elapsed(),
+        process::cpu(std::process::id())? - cpu_before,
+    );
+    match (
+        receipts.acknowledged.load(Ordering::Relaxed),
+        receipts.failed.load(Ordering::Relaxed),
+    ) {
+        (acknowledged, 0) if acknowledged == count => Ok(run),
+        (acknowledged, failed) => Err(format!(
+            "of {count} records, {acknowledged} were acknowledged and {failed} failed"
+        )
+        .into()),
+    }
+}
+
+fn sending(broker: &Child) -> ClientConfig {
+    let mut settings = settings(broker);
+    settings
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("linger.ms", "5")
+        .set("queue.buffering.max.messages", "500000");
+    settings
+}
+
+fn enqueue(producer: &BaseProducer<Receiver>, topic: &str, record: &mut Outgoing) -> Outcome<()> {
+    let mut entry = BaseRecord::to(topic)
+        .key(&record.key)
+        .payload(&record.value);
+    if let Some(headers) = record.headers.take() {
+        entry = entry.headers(headers);
+    }
+    while let Err((error, again)) = producer.send(entry) {
+        if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+            return Err(error.into());
+        }
+        producer.poll(Duration::from_millis(10));
+        entry = again;
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Receipts {
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+}
+
+struct Receiver(Arc<Receipts>);
+
+impl ClientContext for Receiver {}
+
+impl ProducerContext for Receiver {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let counter = if result.is_ok() {
+            &self.0.acknowledged
+        } else {
+            &self.0.failed
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives a consumer every partition of a topic from the beginning, without a group.
+pub(crate) fn assign_all(consumer: &BaseConsumer, topic: &str) -> Outcome<()> {
+    let metadata = consumer.fetch_metadata(Some(topic), WAIT_MAX)?;
+    let topic = metadata
+        .topics()
+        .first()
+        .ok_or("the broker does not know the topic")?;
+    let mut all = TopicPartitionList::new();
+    for partition in topic.partitions() {
+        all.add_partition_offset(topic.name(), partition.id(), Offset::Beginning)?;
+    }
+    Ok(consumer.assign(&all)?)
+}

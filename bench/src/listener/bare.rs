@@ -1,0 +1,27 @@
+//! The reference: poll, look at the record, next.
+
+use std::time::Instant;
+
+use rdkafka::consumer::Consumer;
+
+use super::Meter;
+use crate::process::Child;
+use crate::{Outcome, client};
+
+pub(super) fn run(broker: &Child, group: &str, topic: &str, meter: &Meter) -> Outcome<()> {
+    let consumer = client::consumer(broker, group)?;
+    consumer.subscribe(&[topic])?;
+    let until = Instant::now() + client::WAIT_MAX;
+    let mut bytes = 0;
+    loop {
+        match consumer.poll(client::POLL_MAX) {
+            Some(record) => bytes += record?.payload_len(),
+            None if Instant::now() < until => continue,
+            None => return Err(format!("no record came within {:?}", client::WAIT_MAX).into()),
+        }
+        if meter.count() {
+            std::hint::black_box(bytes);
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What the framework costs: a listener whose handler does nothing, against a bare
+//! `BaseConsumer::poll` loop.
+//!
+//! The bare loop is the fastest that `rdkafka` offers safely and commits nothing at all, so every
+//! microsecond of the listener beyond it is Ackwell's: lanes, tracking, the handler's call and the
+//! commits. Both sides count each record in the same way, and their clock runs from the first
+//! record to the last: joining the group is not what is compared. Afterwards the listener's
+//! committed offsets must be the end of the topic.
+
+mod bare;
+mod ours;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::process::{Child, cpu, program, work_folder};
+use crate::report::{Goal, Report, Run};
+use crate::{Outcome, client, note};
+
+const TOPIC: &str = "bench-listener";
+const GOAL: Goal = Goal::AtLeast(0.8);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Records of each run.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: u64,
+    /// Runs of each side; they take turns.
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 6)]
+    partitions: i32,
+    /// Only this side, to look at it with a profiler.
+    #[arg(long)]
+    only: Option<Way>,
+}
+
+/// The sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// `BaseConsumer::poll`.
+    Bare,
+    /// Ackwell, offsets committed after each batch.
+    Batch,
+    /// Ackwell, offsets committed after each record.
+    Record,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
+    let data = work_folder()?;
+    let broker = client::start_broker(&program("ackwell")?, data.path(), &[])?;
+    client::create_topic(&broker, TOPIC, arguments.partitions)?;
+    note("filling the topic");
+    client::send(&broker, TOPIC, arguments.records, client::plain_record)?;
+
+    let ways: Vec<Way> = arguments
+        .only
+        .map_or_else(|| vec![Way::Bare, Way::Batch, Way::Record], |way| vec![way]);
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); ways.len()];
+    // The first turn warms caches and is not counted.
+    for turn in 0..=arguments.runs {
+        for (way, runs) in ways.iter().zip(&mut runs) {
+            let run = one(*way, turn, &broker, arguments)?;
+            note(&format!(
+                "turn {turn}, {way:?}: {:.0} records/s",
+                run.rate()
+            ));
+            if turn > 0 {
+                runs.push(run);
+            }
+        }
+    }
+    Ok(report(arguments, &ways, runs))
+}
+
+fn one(way: Way, turn: usize, broker: &Child, arguments: &Arguments) -> Outcome<Run> {
+    let group = format!("{way:?}-{turn}").to_lowercase();
+    let meter = Meter::of(arguments.records);
+    match way {
+        Way::Bare => bare::run(broker, &group, TOPIC, &meter)?,
+        Way::Batch | Way::Record => {
+            ours::run(broker, &group, way, &meter)?;
+            let committed = client::committed(broker, &group, TOPIC, arguments.partitions)?;
+            if committed != arguments.records as i64 {
+                return Err(format!(
+                    "{way:?} committed {committed} of {} records",
+                    arguments.records
+                )
+                .into());
+            }
+        }
+    }
+    meter.run()
+}
+
+fn report(arguments: &Arguments, ways: &[Way], runs: Vec<Vec<Run>>) -> Report {
+    let method = format!(
+        "{} records of {} bytes with keys, {} partitions, embedded broker as a process of its own; \
+         first record to last; {} runs a side in turns after one to warm up",
+        arguments.records,
+        client::VALUE_BYTES,
+        arguments.partitions,
+        arguments.runs
+    );
+    let mut report = Report::new("listener", method);
+    let mut bare = None;
+    for (way, runs) in ways.iter().zip(runs) {
+        let rate = report.side(way.name(), runs);
+        match (way, bare) {
+            (Way::Bare, _) => bare = Some(rate),
+            (_, Some(bare)) => report.figure(
+                format!("{} / bare", way.name()),
+                rate / bare,
+                "",
+                Some(GOAL),
+            ),
+            (_, None) => {}
+        }
+    }
+    report
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "BaseConsumer::poll",
+            Self::Batch => "Ackwell, batch mode",
+            Self::Record => "Ackwell, record mode",
+        }
+    }
+}
+
+/// Counts records and takes the time from the first to the last.
+pub(crate) struct Meter {
+    expected: u64,
+    seen: AtomicU64,
+    first: OnceLock<(Instant, Duration)>,
+    last: OnceLock<(Instant, Duration)>,
+}
+
+impl Meter {
+    pub(crate) fn of(expected: u64) -> Self {
+        Self {
+            expected,
+            seen: AtomicU64::new(0),
+            first: OnceLock::new(),
+            last: OnceLock::new(),
+        }
+    }
+
+    /// One more record was handled. True when it was the last.
+    pub(crate) fn count(&self) -> bool {
+        let seen = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
+        if seen == 1 {
+            let _ = self.first.set(now());
+        }
+        if seen == self.expected {
+            let _ = self.last.set(now());
+        }
+        seen == self.expected
+    }
+
+    /// Fails when records are missing or came twice.
+    pub(crate) fn run(&self) -> Outcome<Run> {
+        match (
+            self.first.get(),
+            self.last.get(),
+            self.seen.load(Ordering::Relaxed),
+        ) {
+            (Some(first), Some(last), seen) if seen == self.expected => Ok(Run::new(
+                seen,
+                last.0 - first.0,
+                last.1.saturating_sub(first.1),
+            )),
+            (_, _, seen) => {
+                Err(format!("{seen} records were handled instead of {}", self.expected).into())
+            }
+        }
+    }
+}
+
+fn now() -> (Instant, Duration) {
+    (Instant::now(), cpu(std::process::id()).unwrap_or_default())
+}

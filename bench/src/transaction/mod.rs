@@ -1,0 +1,174 @@
+//! What the transaction gains: a listener with `Tx`, whose records share transactions and whose
+//! offsets follow, against what one writes by hand for the same promise.
+//!
+//! Both sides do the same for every record: remember its event id, change one of 100 rows of
+//! stock, and put an event into the outbox, in a SQLite file with `journal_mode=WAL` and
+//! `synchronous=FULL`. By hand that is one database transaction and one awaited offset commit a
+//! record, because a record whose offset is committed first can be lost, and one whose transaction
+//! is shared by hand is where the bugs are. Nobody publishes the outbox on either side.
+
+mod ours;
+mod plain;
+
+use std::path::Path;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rusqlite::Connection;
+use uuid::Uuid;
+
+use crate::listener::Meter;
+use crate::process::{Child, program, work_folder};
+use crate::report::{Goal, Report, Run};
+use crate::{Outcome, client, note};
+
+const TOPIC: &str = "bench-transaction";
+const PRODUCTS: i64 = 100;
+const GOAL: Goal = Goal::AtLeast(10.0);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Records of each run.
+    #[arg(long, default_value_t = 20_000)]
+    records: u64,
+    /// Runs of each side; they take turns.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 6)]
+    partitions: i32,
+    /// Only this side, to look at it with a profiler.
+    #[arg(long)]
+    only: Option<Way>,
+}
+
+/// The sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// One transaction and one awaited commit a record.
+    Plain,
+    /// Ackwell's `Tx`.
+    Ackwell,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
+    let data = work_folder()?;
+    let broker = client::start_broker(&program("ackwell")?, &data.path().join("broker"), &[])?;
+    client::create_topic(&broker, TOPIC, arguments.partitions)?;
+    note("filling the topic");
+    client::send(&broker, TOPIC, arguments.records, order_record)?;
+
+    let ways: Vec<Way> = arguments
+        .only
+        .map_or_else(|| vec![Way::Plain, Way::Ackwell], |way| vec![way]);
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); ways.len()];
+    for turn in 0..=arguments.runs {
+        for (way, runs) in ways.iter().zip(&mut runs) {
+            let run = one(*way, turn, &broker, data.path(), arguments)?;
+            note(&format!(
+                "turn {turn}, {way:?}: {:.0} records/s",
+                run.rate()
+            ));
+            if turn > 0 {
+                runs.push(run);
+            }
+        }
+    }
+    Ok(report(arguments, &ways, runs))
+}
+
+fn one(
+    way: Way,
+    turn: usize,
+    broker: &Child,
+    folder: &Path,
+    arguments: &Arguments,
+) -> Outcome<Run> {
+    let group = format!("{way:?}-{turn}").to_lowercase();
+    let database = folder.join(format!("{group}.db"));
+    let meter = Meter::of(arguments.records);
+    match way {
+        Way::Plain => plain::run(broker, &group, &database, &meter)?,
+        Way::Ackwell => ours::run(broker, &group, &database, &meter)?,
+    }
+    let committed = client::committed(broker, &group, TOPIC, arguments.partitions)?;
+    if committed != arguments.records as i64 {
+        return Err(format!(
+            "{way:?} committed {committed} of {} records",
+            arguments.records
+        )
+        .into());
+    }
+    let reserved = reserved(&database)?;
+    if reserved != arguments.records as i64 {
+        return Err(format!(
+            "{way:?} applied {reserved} of {} records",
+            arguments.records
+        )
+        .into());
+    }
+    meter.run()
+}
+
+/// How many records took effect.
+fn reserved(database: &Path) -> Outcome<i64> {
+    let sum =
+        Connection::open(database)?
+            .query_row("SELECT sum(reserved) FROM stock", [], |row| row.get(0))?;
+    Ok(sum)
+}
+
+/// A record as the order system sends it.
+fn order_record(number: u64, record: &mut client::Outgoing) -> std::fmt::Result {
+    use std::fmt::Write as _;
+    record.key.clear();
+    write!(record.key, "order-{number:08}")?;
+    record.value = format!(
+        "{{\"product\":{},\"quantity\":1}}",
+        number as i64 % PRODUCTS
+    )
+    .into_bytes();
+    record.headers = Some(headers(&record.key, "StockRequested"));
+    Ok(())
+}
+
+fn headers(aggregate: &str, event_type: &str) -> OwnedHeaders {
+    let id = Uuid::now_v7().to_string();
+    let header = |key, value| Header {
+        key,
+        value: Some(value),
+    };
+    OwnedHeaders::new_with_capacity(5)
+        .insert(header("eventId", id.as_str()))
+        .insert(header("eventType", event_type))
+        .insert(header("occurredAt", "2026-01-01T00:00:00.000Z"))
+        .insert(header("aggregateId", aggregate))
+        .insert(header("contentType", "application/json"))
+}
+
+fn report(arguments: &Arguments, ways: &[Way], runs: Vec<Vec<Run>>) -> Report {
+    let method = format!(
+        "{} records, {} partitions; inbox, one update of {PRODUCTS} rows, one outbox event; SQLite, WAL, \
+         synchronous=FULL; embedded broker with fsync as a process of its own; first record to last; \
+         {} runs a side in turns after one to warm up",
+        arguments.records, arguments.partitions, arguments.runs
+    );
+    let mut report = Report::new("transaction", method);
+    let rates: Vec<f64> = ways
+        .iter()
+        .zip(runs)
+        .map(|(way, runs)| report.side(way.name(), runs))
+        .collect();
+    if let [plain, ackwell] = rates[..] {
+        report.figure("Ackwell / plain", ackwell / plain, "", Some(GOAL));
+    }
+    report
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "a transaction and an awaited commit a record",
+            Self::Ackwell => "Ackwell, listener with Tx",
+        }
+    }
+}

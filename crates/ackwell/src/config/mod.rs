@@ -1,0 +1,148 @@
+//! Configuration: one file, the environment and flags, checked before anything starts.
+//!
+//! A typo in a setting that is silently ignored, or two settings that contradict each other, are
+//! found at three in the morning. So settings are typed, unknown keys and contradictions are
+//! start-up errors, and each error says where the value came from and how to mend it.
+//!
+//! Layers, later ones win: defaults, the file `ackwell.toml`, environment variables, flags.
+//!
+//! ```toml
+//! data = "./ackwell-data"
+//!
+//! [kafka]
+//! bootstrap_servers = "127.0.0.1:9092"
+//! [kafka.extra]                       # any librdkafka property, for every client
+//! security.protocol = "ssl"
+//!
+//! [producer]
+//! compression = "lz4"
+//! ```
+//!
+//! | variable | setting |
+//! |---|---|
+//! | `KAFKA_BOOTSTRAP_SERVERS` | `kafka.bootstrap_servers` |
+//! | `DATABASE_URL` | `database.url` |
+//! | `ACKWELL_DATA` | `data` |
+//! | `ACKWELL_CONFIG` | the path of the file |
+//! | `ACKWELL_SECTION__KEY` | `section.key`, for every other setting |
+//!
+//! A service adds a section of its own with [`Settings::section`].
+
+mod duration;
+mod error;
+mod java;
+mod kafka;
+mod locate;
+mod settings;
+mod sources;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use duration::deserialize as duration;
+pub use error::{Error, Problem};
+pub use kafka::{Acks, Compression, Kafka, Producer};
+pub use settings::Settings;
+pub use sources::Sources;
+
+/// What every service needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The data folder (`ACKWELL_DATA`); default `./ackwell-data`.
+    pub data: PathBuf,
+    /// How to reach Kafka.
+    pub kafka: Kafka,
+    /// How records are sent.
+    pub producer: Producer,
+    /// The database, if the service has one.
+    pub database: Database,
+    /// How topics are created and checked at start.
+    pub topics: Topics,
+    /// How a service stops.
+    pub stop: Stop,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("./ackwell-data"),
+            kafka: Kafka::default(),
+            producer: Producer::default(),
+            database: Database::default(),
+            topics: Topics::default(),
+            stop: Stop::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `ackwell.toml` (or the file that `ACKWELL_CONFIG` names) and the environment.
+    ///
+    /// # Errors
+    /// When a setting is unknown, malformed or contradicts another one.
+    pub fn load() -> Result<Self, Error> {
+        let mut settings = Sources::new().read()?;
+        let config = settings.config()?;
+        settings.finish()?;
+        Ok(config)
+    }
+
+    /// The defaults with another broker: for tests and for embedding.
+    pub fn with_bootstrap_servers(servers: impl Into<String>) -> Self {
+        let kafka = Kafka {
+            bootstrap_servers: servers.into(),
+            ..Kafka::default()
+        };
+        Self {
+            kafka,
+            ..Self::default()
+        }
+    }
+}
+
+/// The database, section `[database]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// `DATABASE_URL`: `sqlite:path`. Without it a service keeps a SQLite file in the data folder.
+    pub url: Option<String>,
+}
+
+/// Creating and checking topics at start, section `[topics]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topics {
+    /// Whether missing topics are created as declared (default) or are an error.
+    pub create: bool,
+    /// Replicas of a created topic; default -1, the broker's `default.replication.factor`.
+    pub replication_factor: i32,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            create: true,
+            replication_factor: -1,
+        }
+    }
+}
+
+/// Stopping, section `[stop]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// How long records in work may take to finish before they are cancelled and handed back;
+    /// default 10 s, well within the 30 s that Kubernetes grants.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub drain: Duration,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_secs(10),
+        }
+    }
+}

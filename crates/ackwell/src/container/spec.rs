@@ -1,0 +1,307 @@
+//! What a container needs to know before it starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ackwell_core::commit::Schedule;
+use ackwell_core::{Class, Concurrency, RetryPolicy};
+use futures_util::future::BoxFuture;
+use rdkafka::ClientConfig;
+
+use crate::extensions::Extensions;
+use crate::failure::Failure;
+use crate::record::Record;
+use crate::unit::{OneByOne, UnitOfWork};
+
+/// Calls the user's function for one record.
+pub trait RecordHandler: Send + Sync + 'static {
+    /// Handles `record`; `attempt` counts from 1.
+    fn call(
+        &self,
+        record: Record,
+        attempt: u32,
+        extensions: Extensions,
+    ) -> BoxFuture<'static, Result<(), Failure>>;
+}
+
+impl<F, Fut> RecordHandler for F
+where
+    F: Fn(Record) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    fn call(
+        &self,
+        record: Record,
+        _attempt: u32,
+        _extensions: Extensions,
+    ) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(self(record))
+    }
+}
+
+/// A listener, ready to start.
+pub struct Spec {
+    /// Its name in logs and metrics.
+    pub listener: String,
+    /// The topics it reads; at least one.
+    pub topics: Vec<String>,
+    /// Its consumer group.
+    pub group: String,
+    /// Settings of the consumer's client. The container sets those on which its promise hangs
+    /// (`group.id`, `enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`)
+    /// whatever they are here.
+    pub consumer: ClientConfig,
+    /// Settings of the dead-letter producer's client; the container makes it idempotent with
+    /// acks=all.
+    pub producer: ClientConfig,
+    /// How many records may be handled at the same time.
+    pub concurrency: Concurrency,
+    /// When a transient failure is repeated.
+    pub retry: RetryPolicy,
+    /// When positions are committed.
+    pub commit: Schedule,
+    /// Bounds on queues and waits.
+    pub limits: Limits,
+    /// How runs are carried out.
+    pub unit: Arc<dyn UnitOfWork>,
+    /// What handles a record.
+    pub handler: Arc<dyn RecordHandler>,
+    /// Where records go that can't be handled.
+    pub dead_letters: DeadLetters,
+    /// Who hears of what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Spec {
+    /// A listener with the defaults: one lane a partition, the default retry policy, batch
+    /// commits, dead letters to `<topic>.DLQ`.
+    pub fn new(
+        client: ClientConfig,
+        group: impl Into<String>,
+        topics: impl IntoIterator<Item = impl Into<String>>,
+        handler: Arc<dyn RecordHandler>,
+    ) -> Self {
+        let group = group.into();
+        Spec {
+            listener: group.clone(),
+            topics: topics.into_iter().map(Into::into).collect(),
+            group,
+            consumer: client.clone(),
+            producer: client,
+            concurrency: Concurrency::default(),
+            retry: RetryPolicy::default(),
+            commit: Schedule::default(),
+            limits: Limits::default(),
+            unit: Arc::new(OneByOne),
+            handler,
+            dead_letters: DeadLetters::default(),
+            observer: Arc::new(Silent),
+        }
+    }
+}
+
+/// Bounds on queues and waits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Records of a partition that may wait or be in work before it is paused. Default 5,000:
+    /// ten polls, enough to bridge a commit of the unit of work.
+    pub queued_records: usize,
+    /// Their bytes. Default 16 MiB.
+    pub queued_bytes: usize,
+    /// Records handed to a lane at once. Default 500, as Kafka's `max.poll.records`.
+    pub run_records: usize,
+    /// How long a revoke waits for work in progress before it is cancelled. Default 10 s, well
+    /// within the rebalance timeout (`max.poll.interval.ms`, 5 minutes).
+    pub revoke_drain: Duration,
+    /// The same for a stop. Default 20 s, within the 30 s that orchestrators give.
+    pub stop_drain: Duration,
+    /// How long a commit's answer is awaited before it counts as failed. Default 10 s.
+    pub commit_wait: Duration,
+    /// Bytes of commit metadata for records settled beyond a gap. Default 3,072, below the
+    /// broker's `offset.metadata.max.bytes` of 4,096.
+    pub metadata_bytes: usize,
+    /// Between probes of something unavailable. Default from 250 ms doubling to 5 s.
+    pub probe: RetryPolicy,
+    /// Between attempts to write a dead letter. Default from 1 s doubling to 30 s.
+    pub recovery: RetryPolicy,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            queued_records: 5_000,
+            queued_bytes: 16 << 20,
+            run_records: 500,
+            revoke_drain: Duration::from_secs(10),
+            stop_drain: Duration::from_secs(20),
+            commit_wait: Duration::from_secs(10),
+            metadata_bytes: 3_072,
+            probe: RetryPolicy::exponential(Duration::from_millis(250), 2.0)
+                .max(Duration::from_secs(5))
+                .jitter(0.1),
+            recovery: RetryPolicy::exponential(Duration::from_secs(1), 2.0)
+                .max(Duration::from_secs(30))
+                .jitter(0.1),
+        }
+    }
+}
+
+/// Where records go that can't be handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeadLetters {
+    /// To the topic named like the origin plus this suffix, which is created at the start with
+    /// the origin's partitions if it is missing. Default `.DLQ`; Spring's is `-dlt`.
+    Suffix(String),
+    /// Nowhere: the listener stops instead, so that nothing is passed over.
+    Stop,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        DeadLetters::Suffix(".DLQ".into())
+    }
+}
+
+/// Hears of what happens in a container: metrics and health hang on it. Called from the
+/// container's own threads; must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something has happened.
+    fn observe(&self, observation: &Observation<'_>);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn observe(&self, _: &Observation<'_>) {}
+}
+
+/// What an [`Observer`] hears.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Observation<'a> {
+    /// A run of one partition has ended: `settled` of its records are settled, `duplicates` of
+    /// them by an earlier delivery. `elapsed` is the time of the whole run.
+    Handled {
+        /// Origin of the records.
+        topic: &'a str,
+        /// Origin of the records.
+        partition: i32,
+        /// Records settled.
+        settled: usize,
+        /// Records among them that had been settled before.
+        duplicates: usize,
+        /// Time of the whole run.
+        elapsed: Duration,
+    },
+    /// An attempt has failed.
+    Failed {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Why.
+        class: Class,
+        /// Which attempt it was, from 1.
+        attempt: u32,
+        /// Whether another attempt follows.
+        retry: bool,
+    },
+    /// A dead letter was acknowledged by the broker.
+    DeadLettered {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Why.
+        class: Class,
+    },
+    /// A dead letter could not be written; the record is kept and recovery is repeated.
+    RecoveryFailed {
+        /// Origin of the record.
+        topic: &'a str,
+        /// What went wrong.
+        error: &'a str,
+    },
+    /// A commit was acknowledged; `lag` is not known here, the position is.
+    Committed {
+        /// Topic of the position.
+        topic: &'a str,
+        /// Partition of the position.
+        partition: i32,
+        /// The next offset to read.
+        offset: i64,
+    },
+    /// How far a partition's polled position is from its end, where the client knows.
+    Lag {
+        /// Topic of the position.
+        topic: &'a str,
+        /// Partition of the position.
+        partition: i32,
+        /// Records between the settled position and the partition's end.
+        records: i64,
+    },
+    /// A commit failed and is repeated with the next.
+    CommitFailed {
+        /// What the broker said.
+        error: &'a str,
+    },
+    /// Partitions were given to this container.
+    Assigned {
+        /// How many.
+        partitions: usize,
+    },
+    /// Partitions were handed over.
+    Revoked {
+        /// How many.
+        partitions: usize,
+        /// They were lost rather than handed over: their work may be repeated elsewhere.
+        lost: bool,
+    },
+    /// The listener turned healthy (`None`) or unhealthy, for this reason.
+    Health {
+        /// Why it is unhealthy.
+        problem: Option<&'a str>,
+    },
+}
+
+/// Why a listener could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The client library refuses its settings or could not subscribe.
+    #[error("starting listener {listener}: the Kafka client refuses its settings")]
+    Client {
+        /// The listener's name.
+        listener: String,
+        /// What the client says.
+        source: rdkafka::error::KafkaError,
+    },
+    /// A dead-letter topic is missing and could not be made.
+    #[error("starting listener {listener}: preparing dead-letter topic {topic}: {reason}")]
+    DeadLetterTopic {
+        /// The listener's name.
+        listener: String,
+        /// The dead-letter topic.
+        topic: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The spec names no topic, or no group.
+    #[error("starting listener {listener}: {reason}")]
+    Spec {
+        /// The listener's name.
+        listener: String,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// The poll thread could not be started.
+    #[error("starting listener {listener}: its poll thread could not be started")]
+    Thread {
+        /// The listener's name.
+        listener: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,194 @@
+//! What an extractor can see, at the record and at the start.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::extensions::Extensions;
+use crate::record::Record;
+use crate::unit::UnitOfWork;
+
+/// One record on its way into a handler: what [`FromRecord`](crate::FromRecord) takes from.
+#[derive(Debug)]
+pub struct Context {
+    record: Record,
+    attempt: u32,
+    extensions: Extensions,
+    shared: Arc<Shared>,
+}
+
+/// What all records of a listener share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) group: Arc<str>,
+    pub(crate) states: States,
+}
+
+impl Context {
+    pub(crate) fn new(
+        record: Record,
+        attempt: u32,
+        extensions: Extensions,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            record,
+            attempt,
+            extensions,
+            shared,
+        }
+    }
+
+    /// The record.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The listener's consumer group.
+    pub fn group(&self) -> &str {
+        &self.shared.group
+    }
+
+    /// Which attempt at this record it is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// A value given to [`App::state`](crate::App::state).
+    pub fn state<T: 'static>(&self) -> Option<&T> {
+        self.shared.states.get()
+    }
+
+    /// What the unit of work laid at hand for this record.
+    pub fn extensions(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+}
+
+/// A listener about to start: extractors ask here for what they will need.
+pub struct Setup<'a> {
+    listener: &'a str,
+    group: &'a str,
+    states: &'a States,
+    unit: Option<(TypeId, Arc<dyn UnitOfWork>)>,
+    problem: Option<SetupError>,
+}
+
+impl<'a> Setup<'a> {
+    pub(crate) fn new(listener: &'a str, group: &'a str, states: &'a States) -> Self {
+        Self {
+            listener,
+            group,
+            states,
+            unit: None,
+            problem: None,
+        }
+    }
+
+    /// The listener's name.
+    pub fn listener(&self) -> &str {
+        self.listener
+    }
+
+    /// The listener's consumer group.
+    pub fn group(&self) -> &str {
+        self.group
+    }
+
+    /// A value given to [`App::state`](crate::App::state).
+    pub fn state<T: 'static>(&self) -> Option<&T> {
+        self.states.get()
+    }
+
+    /// How the listener's runs are carried out, for instance in a shared database transaction.
+    /// Installing the same type again changes nothing; two different ones are a start-up error.
+    pub fn unit_of_work<U: UnitOfWork>(&mut self, unit: Arc<U>) {
+        match &self.unit {
+            None => self.unit = Some((TypeId::of::<U>(), unit)),
+            Some((installed, _)) if *installed == TypeId::of::<U>() => {}
+            Some(_) => {
+                self.problem = Some(
+                    SetupError::new("two of its extractors bring different units of work")
+                        .mend("use the extractors of one database in a handler"),
+                );
+            }
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<Option<Arc<dyn UnitOfWork>>, SetupError> {
+        match self.problem {
+            Some(problem) => Err(problem),
+            None => Ok(self.unit.map(|(_, unit)| unit)),
+        }
+    }
+}
+
+impl fmt::Debug for Setup<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("listener", &self.listener)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that a listener needs is missing at its start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}{}", .mend.as_ref().map(|mend| format!("; {mend}")).unwrap_or_default())]
+pub struct SetupError {
+    what: String,
+    mend: Option<String>,
+}
+
+impl SetupError {
+    /// `what` is missing or wrong.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            mend: None,
+        }
+    }
+
+    /// How to mend it, as an instruction: ``"add `.state(db)` to the App"``.
+    #[must_use]
+    pub fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.mend = Some(mend.into());
+        self
+    }
+
+    /// The state `T` is missing.
+    pub fn missing_state<T>() -> Self {
+        let name = std::any::type_name::<T>();
+        Self::new(format!(
+            "it needs the state `{name}`, which the app does not have"
+        ))
+        .mend("add it with `App::state(..)`")
+    }
+}
+
+/// Values by their type, shared by all handlers of an app.
+#[derive(Clone, Default)]
+pub(crate) struct States {
+    values: Arc<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
+}
+
+impl States {
+    pub(crate) fn from_values(values: HashMap<TypeId, Box<dyn Any + Send + Sync>>) -> Self {
+        Self {
+            values: Arc::new(values),
+        }
+    }
+
+    pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
+        self.values.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+}
+
+impl fmt::Debug for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("States")
+            .field("len", &self.values.len())
+            .finish()
+    }
+}

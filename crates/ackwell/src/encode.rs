@@ -1,0 +1,94 @@
+//! From an event to the record that carries it: the one place where envelopes are written.
+//!
+//! `Producer::send` and the outbox write the same bytes, so a consumer can't tell them apart, and
+//! an event that was written to the outbox keeps its id through every attempt to publish it.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::record::Headers;
+use crate::topic::Event;
+
+/// Header: the event's id, a UUID.
+pub const EVENT_ID: &str = "eventId";
+/// Header: the event's type.
+pub const EVENT_TYPE: &str = "eventType";
+/// Header: when it happened, RFC 3339 in UTC with milliseconds.
+pub const OCCURRED_AT: &str = "occurredAt";
+/// Header: the aggregate that it happened to; also the key.
+pub const AGGREGATE_ID: &str = "aggregateId";
+/// Header: the value's media type.
+pub const CONTENT_TYPE: &str = "contentType";
+/// Header: the W3C trace context, passed along.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// The value's media type, as events are written.
+pub const JSON: &str = "application/json";
+
+/// An event as a record: what `Producer::send` and `Tx::emit` write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedEvent {
+    /// Where it goes.
+    pub topic: &'static str,
+    /// The aggregate id.
+    pub key: Bytes,
+    /// The event as JSON.
+    pub value: Bytes,
+    /// The envelope.
+    pub headers: Headers,
+    /// The same as the header `eventId`.
+    pub event_id: Uuid,
+}
+
+impl EncodedEvent {
+    /// Encodes `event`, which happened now.
+    ///
+    /// # Errors
+    /// When the event does not serialize as JSON (a map with keys that are no texts, for instance).
+    pub fn new<E: Event>(event: &E) -> Result<Self, EncodeError> {
+        Self::with_trace(event, None)
+    }
+
+    /// The same, with a `traceparent` to pass along.
+    ///
+    /// # Errors
+    /// When the event does not serialize as JSON.
+    pub fn with_trace<E: Event>(event: &E, traceparent: Option<&str>) -> Result<Self, EncodeError> {
+        let event_type = event.event_type();
+        let value =
+            serde_json::to_vec(event).map_err(|source| EncodeError { event_type, source })?;
+        let event_id = event.event_id().unwrap_or_else(Uuid::now_v7);
+        let key = Bytes::from(event.aggregate_id().into_owned());
+        let mut headers = Headers::new();
+        headers.push_static(EVENT_ID, event_id.to_string());
+        headers.push_static(EVENT_TYPE, Bytes::from_static(event_type.as_bytes()));
+        headers.push_static(OCCURRED_AT, format!("{:.3}", Timestamp::now()));
+        headers.push_static(AGGREGATE_ID, key.clone());
+        headers.push_static(CONTENT_TYPE, Bytes::from_static(JSON.as_bytes()));
+        if let Some(traceparent) = traceparent {
+            headers.push_static(TRACEPARENT, traceparent.to_owned());
+        }
+        Ok(Self {
+            topic: E::TOPIC.name(),
+            key,
+            value: value.into(),
+            headers,
+            event_id,
+        })
+    }
+}
+
+/// An event that does not serialize.
+#[derive(Debug, thiserror::Error)]
+#[error("encoding an event of type `{event_type}` as JSON")]
+pub struct EncodeError {
+    event_type: &'static str,
+    source: serde_json::Error,
+}
+
+impl crate::failure::Classify for EncodeError {
+    fn class(&self) -> crate::failure::Class {
+        crate::failure::Class::Permanent
+    }
+}

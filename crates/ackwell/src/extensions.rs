@@ -1,0 +1,77 @@
+//! Values that travel with one record from the unit of work to its extractors.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+
+/// A small map from a type to its one value.
+#[derive(Default)]
+pub struct Extensions {
+    /// A record carries a handful at most, so a scan beats a hash; empty costs no allocation.
+    values: Vec<(TypeId, Box<dyn Any + Send>)>,
+}
+
+impl Extensions {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Extensions { values: Vec::new() }
+    }
+
+    /// Puts `value`, and gives back the one of its type that was there before.
+    pub fn insert<T: Send + 'static>(&mut self, value: T) -> Option<T> {
+        let before = self.remove();
+        self.values.push((TypeId::of::<T>(), Box::new(value)));
+        before
+    }
+
+    /// The value of type `T`.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        let (_, value) = self
+            .values
+            .iter()
+            .find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.downcast_ref()
+    }
+
+    /// The value of type `T`, to change.
+    pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        let (_, value) = self
+            .values
+            .iter_mut()
+            .find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.downcast_mut()
+    }
+
+    /// Takes the value of type `T` out.
+    pub fn remove<T: 'static>(&mut self) -> Option<T> {
+        let at = self
+            .values
+            .iter()
+            .position(|(id, _)| *id == TypeId::of::<T>())?;
+        let (_, value) = self.values.swap_remove(at);
+        value.downcast().ok().map(|value| *value)
+    }
+}
+
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extensions")
+            .field("len", &self.values.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_found_by_its_type_and_can_be_taken_once() {
+        let mut extensions = Extensions::new();
+        assert_eq!(extensions.insert(7u32), None);
+        assert_eq!(extensions.insert(8u32), Some(7));
+        extensions.insert("text");
+        assert_eq!(extensions.get::<&str>(), Some(&"text"));
+        assert_eq!(extensions.remove::<u32>(), Some(8));
+        assert_eq!(extensions.remove::<u32>(), None);
+    }
+}

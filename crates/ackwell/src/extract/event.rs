@@ -1,0 +1,68 @@
+use super::{FromRecord, FromValue, undecodable, value_of};
+use crate::context::Context;
+use crate::encode::EVENT_TYPE;
+use crate::failure::Failure;
+use crate::topic;
+
+/// The record's event, decoded from JSON by its header `eventType`.
+///
+/// A record without the header, of a type that [`E::knows`](crate::Event::knows) not, or whose
+/// value does not decode, is dead-lettered at once with the reason `undecodable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<E>(
+    /// The event.
+    pub E,
+);
+
+impl<E: topic::Event> FromRecord for Event<E> {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        let event_type = event_type(cx)?;
+        if !E::knows(event_type) {
+            return Err(undecodable(format_args!(
+                "unknown event type `{}`",
+                Shown(event_type)
+            )));
+        }
+        let event: E = serde_json::from_slice(value_of(cx)?)
+            .map_err(|error| undecodable(format_args!("`{event_type}`: {error}")))?;
+        if event.event_type() != event_type {
+            let decoded = event.event_type();
+            return Err(undecodable(format_args!(
+                "the header says `{event_type}`, the value is a `{decoded}`"
+            )));
+        }
+        Ok(Self(event))
+    }
+}
+
+impl<E: topic::Event> FromValue for Event<E> {}
+
+fn event_type(cx: &Context) -> Result<&str, Failure> {
+    let headers = cx.record().headers();
+    if headers.get(EVENT_TYPE).is_none() {
+        return Err(undecodable(format_args!(
+            "the header `{EVENT_TYPE}` is missing"
+        )));
+    }
+    headers
+        .get_str(EVENT_TYPE)
+        .ok_or_else(|| undecodable(format_args!("the header `{EVENT_TYPE}` is not UTF-8")))
+}
+
+/// A text from outside, cut to what belongs in a message.
+struct Shown<'a>(&'a str);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const LIMIT: usize = 80;
+        let mut chars = self.0.chars();
+        for c in chars.by_ref().take(LIMIT) {
+            write!(f, "{}", c.escape_debug())?;
+        }
+        if chars.next().is_some() {
+            f.write_str("..")
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,82 @@
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::{FromRecord, FromValue, undecodable, value_of};
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// The value decoded as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Json<T>(
+    /// The decoded value.
+    pub T,
+);
+
+impl<T: DeserializeOwned + Send + 'static> FromRecord for Json<T> {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        serde_json::from_slice(value_of(cx)?)
+            .map(Self)
+            .map_err(undecodable)
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> FromValue for Json<T> {}
+
+/// A codec of one's own for [`Payload`].
+pub trait Decode: Sized + Send + 'static {
+    /// Why a value can't be decoded.
+    type Error: std::fmt::Display;
+
+    /// Decodes the value's bytes.
+    ///
+    /// # Errors
+    /// When the bytes are not one of its values; the record is dead-lettered.
+    fn decode(value: &[u8]) -> Result<Self, Self::Error>;
+}
+
+/// The value decoded by its own codec, see [`Decode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload<T>(
+    /// The decoded value.
+    pub T,
+);
+
+impl<T: Decode> FromRecord for Payload<T> {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        T::decode(value_of(cx)?).map(Self).map_err(undecodable)
+    }
+}
+
+impl<T: Decode> FromValue for Payload<T> {}
+
+/// The value's bytes, a slice of the poll's buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw(
+    /// The bytes.
+    pub Bytes,
+);
+
+impl FromRecord for Raw {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        value_of(cx)?;
+        Ok(Self(cx.record().value_bytes().unwrap_or_default()))
+    }
+}
+
+impl FromValue for Raw {}
+
+/// The value as UTF-8 text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(
+    /// The text.
+    pub String,
+);
+
+impl FromRecord for Text {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        let text = std::str::from_utf8(value_of(cx)?).map_err(undecodable)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromValue for Text {}

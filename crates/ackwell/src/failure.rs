@@ -1,0 +1,118 @@
+//! Why a handler failed.
+//!
+//! A handler's error type says its [`Class`] by implementing one trait; everything that follows
+//! (retry, dead letter, pause, stop) hangs on it.
+
+use std::error::Error;
+use std::fmt;
+
+pub use ackwell_core::Class;
+
+/// An error that knows its class. The default, transient, is the careful one: the record is
+/// retried and then dead-lettered, never dropped.
+///
+/// ```
+/// use ackwell::failure::{Class, Classify};
+///
+/// #[derive(Debug)]
+/// struct UnknownProduct(u64);
+///
+/// impl std::fmt::Display for UnknownProduct {
+///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+///         write!(f, "product {} is unknown", self.0)
+///     }
+/// }
+///
+/// impl Classify for UnknownProduct {
+///     fn class(&self) -> Class {
+///         Class::Permanent
+///     }
+/// }
+/// ```
+pub trait Classify: fmt::Display {
+    /// What kind of failure this is.
+    fn class(&self) -> Class {
+        Class::Transient
+    }
+}
+
+impl Classify for Box<dyn Error + Send + Sync> {}
+
+/// A classified failure of one record: what the container acts on and what a dead letter says.
+#[derive(Debug)]
+pub struct Failure {
+    class: Class,
+    summary: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure of this class; `summary` becomes the dead letter's `failure.reason`.
+    pub fn new(class: Class, summary: impl Into<String>) -> Self {
+        Failure {
+            class,
+            summary: summary.into(),
+            source: None,
+        }
+    }
+
+    /// Shorthand for a [`Class::Permanent`] failure.
+    pub fn permanent(summary: impl Into<String>) -> Self {
+        Failure::new(Class::Permanent, summary)
+    }
+
+    /// Shorthand for a [`Class::Unavailable`] failure.
+    pub fn unavailable(summary: impl Into<String>) -> Self {
+        Failure::new(Class::Unavailable, summary)
+    }
+
+    /// Adds the cause, which logs show in full.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// What went wrong, in a sentence.
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.summary)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+impl<E: Classify> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::new(error.class(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_without_a_class_is_transient() {
+        let error: Box<dyn Error + Send + Sync> = "connection reset".into();
+        let failure = Failure::from(error);
+        assert_eq!(failure.class(), Class::Transient);
+        assert_eq!(failure.summary(), "connection reset");
+    }
+}

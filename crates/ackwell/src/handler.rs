@@ -1,0 +1,171 @@
+//! Plain async functions as handlers.
+//!
+//! A handler asks for what it needs by the types of its arguments, as in axum. Whether each
+//! argument can be had is checked by the compiler, and what only the running app knows (a
+//! state, a database) when the listener starts, never at the first record.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::container::RecordHandler;
+use crate::context::{Context, Setup, SetupError, Shared};
+use crate::extensions::Extensions;
+use crate::extract::FromRecord;
+use crate::failure::Failure;
+use crate::record::Record;
+
+/// An async function with up to eight extractors that returns nothing, or `Result<(), E>` where
+/// `E` says its class ([`Classify`](crate::Classify)).
+///
+/// ```
+/// use ackwell::extract::{Key, Offset, Text};
+///
+/// async fn print(Key(key): Key, Text(text): Text, Offset(offset): Offset) {
+///     println!("{offset}: {key:?} = {text}");
+/// }
+/// # fn handler<A>(_: impl ackwell::Handler<A>) {}
+/// # handler(print);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't handle records",
+    label = "not a handler",
+    note = "a handler is an `async fn` with up to 8 arguments that implement `FromRecord`; its future must be `Send`",
+    note = "it returns `()` or `Result<(), E>` where `E: Classify` (or `Failure`, or a boxed error)"
+)]
+pub trait Handler<Arguments>: Clone + Send + Sync + 'static {
+    /// Calls it with what it asks for.
+    fn call(&self, cx: &mut Context) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure>;
+
+    /// Asks every extractor what it will need.
+    ///
+    /// # Errors
+    /// When something is missing.
+    fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError>;
+}
+
+/// What a handler may return.
+#[diagnostic::on_unimplemented(
+    message = "a handler can't return `{Self}`",
+    label = "neither `()` nor `Result<(), E>` with a classified error",
+    note = "implement `ackwell::Classify` for the error type to say whether it is transient, permanent, .."
+)]
+pub trait Outcome {
+    /// The verdict on the record.
+    ///
+    /// # Errors
+    /// With the handler's classified failure.
+    fn into_result(self) -> Result<(), Failure>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<E: Into<Failure>> Outcome for Result<(), E> {
+    fn into_result(self) -> Result<(), Failure> {
+        self.map_err(Into::into)
+    }
+}
+
+macro_rules! handler {
+    ($($argument:ident),*) => {
+        #[expect(clippy::allow_attributes, reason = "some arities use every name")]
+        #[allow(non_snake_case, unused_variables, reason = "type names double as variables")]
+        impl<F, R, $($argument,)*> Handler<($($argument,)*)> for F
+        where
+            F: Fn($($argument),*) -> R + Clone + Send + Sync + 'static,
+            R: Future + Send + 'static,
+            R::Output: Outcome,
+            $($argument: FromRecord,)*
+        {
+            fn call(&self, cx: &mut Context) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure> {
+                $(let $argument = $argument::from_record(cx)?;)*
+                let handling = self($($argument),*);
+                Ok(Box::pin(async move { handling.await.into_result() }))
+            }
+
+            fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
+                $($argument::prepare(setup)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+handler!();
+handler!(A);
+handler!(A, B);
+handler!(A, B, C);
+handler!(A, B, C, D);
+handler!(A, B, C, D, E);
+handler!(A, B, C, D, E, G);
+handler!(A, B, C, D, E, G, H);
+handler!(A, B, C, D, E, G, H, I);
+
+/// A handler whose arguments' types are forgotten, so that listeners can stand in one list.
+pub(crate) trait Erased: Send + Sync + 'static {
+    fn prepare(&self, setup: &mut Setup<'_>) -> Result<(), SetupError>;
+    fn bind(&self, shared: Arc<Shared>) -> Arc<dyn RecordHandler>;
+}
+
+pub(crate) struct Typed<H, A> {
+    handler: H,
+    arguments: PhantomData<fn() -> A>,
+}
+
+impl<H, A> Typed<H, A> {
+    pub(crate) fn new(handler: H) -> Self {
+        Self {
+            handler,
+            arguments: PhantomData,
+        }
+    }
+}
+
+impl<H: Handler<A>, A: 'static> Erased for Typed<H, A> {
+    fn prepare(&self, setup: &mut Setup<'_>) -> Result<(), SetupError> {
+        H::prepare(setup)
+    }
+
+    fn bind(&self, shared: Arc<Shared>) -> Arc<dyn RecordHandler> {
+        let handler = self.handler.clone();
+        Arc::new(Bound {
+            handler,
+            shared,
+            arguments: PhantomData,
+        })
+    }
+}
+
+struct Bound<H, A> {
+    handler: H,
+    shared: Arc<Shared>,
+    arguments: PhantomData<fn() -> A>,
+}
+
+impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
+    fn call(
+        &self,
+        record: Record,
+        attempt: u32,
+        extensions: Extensions,
+    ) -> BoxFuture<'static, Result<(), Failure>> {
+        let mut cx = Context::new(record, attempt, extensions, Arc::clone(&self.shared));
+        match self.handler.call(&mut cx) {
+            Ok(handling) => handling,
+            Err(failure) => Box::pin(std::future::ready(Err(failure))),
+        }
+    }
+}
+
+impl<H, A> fmt::Debug for Typed<H, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Typed")
+    }
+}

@@ -1,0 +1,182 @@
+//! Topics and the events that live on them.
+//!
+//! A topic's name, its event type and its declared partitions belong together. Where they are
+//! written apart, a service sends the right event to the wrong topic, or a broker creates a
+//! topic with one partition and makes concurrency useless. [`Topic`] ties them into one constant
+//! and [`Event`] names it, so sending takes an event and never a topic string.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// What is appended to a topic's name for its dead letters.
+pub const DEAD_LETTER_SUFFIX: &str = ".DLQ";
+
+/// A topic: its name, the events on it, and how it is created where it is missing.
+///
+/// ```
+/// use std::time::Duration;
+/// # use std::borrow::Cow;
+/// use ackwell::{Event, Topic};
+///
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct OrderPlaced { order_id: String }
+/// # impl Event for OrderPlaced {
+/// #     const TOPIC: Topic<Self> = ORDER_EVENTS;
+/// #     fn event_type(&self) -> &'static str { "OrderPlaced" }
+/// #     fn knows(event_type: &str) -> bool { event_type == "OrderPlaced" }
+/// #     fn aggregate_id(&self) -> Cow<'_, str> { Cow::Borrowed(&self.order_id) }
+/// # }
+/// const ORDER_EVENTS: Topic<OrderPlaced> = Topic::new("order-events")
+///     .partitions(12)
+///     .retention(Duration::from_secs(7 * 24 * 3600));
+///
+/// assert_eq!(ORDER_EVENTS.dead_letter_name(), "order-events.DLQ");
+/// ```
+pub struct Topic<E> {
+    name: &'static str,
+    partitions: u16,
+    retention: Option<Duration>,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E> Topic<E> {
+    /// How many partitions a topic has if it declares none: enough for two instances with three
+    /// lanes each, few enough for a laptop.
+    pub const DEFAULT_PARTITIONS: u16 = 6;
+
+    /// The topic `name`, with [`Topic::DEFAULT_PARTITIONS`] partitions and the broker's retention.
+    pub const fn new(name: &'static str) -> Self {
+        assert!(!name.is_empty(), "a topic needs a name");
+        Self {
+            name,
+            partitions: Self::DEFAULT_PARTITIONS,
+            retention: None,
+            event: PhantomData,
+        }
+    }
+
+    /// The number of partitions with which the topic is created. A topic on the broker with fewer
+    /// is an error at start; one with more is fine.
+    #[must_use]
+    pub const fn partitions(mut self, partitions: u16) -> Self {
+        assert!(partitions > 0, "a topic has at least one partition");
+        self.partitions = partitions;
+        self
+    }
+
+    /// How long records are kept (`retention.ms`). Without it the broker decides.
+    #[must_use]
+    pub const fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// The topic's name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The topic's dead letters live on `<name>.DLQ`.
+    pub fn dead_letter_name(&self) -> String {
+        format!("{}{DEAD_LETTER_SUFFIX}", self.name)
+    }
+
+    /// The same without its event type: what creating and checking need.
+    pub const fn declaration(&self) -> TopicDeclaration {
+        TopicDeclaration {
+            name: Cow::Borrowed(self.name),
+            partitions: self.partitions,
+            retention: self.retention,
+        }
+    }
+}
+
+impl<E> Clone for Topic<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Topic<E> {}
+
+impl<E> fmt::Debug for Topic<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topic")
+            .field("name", &self.name)
+            .field("partitions", &self.partitions)
+            .field("retention", &self.retention)
+            .finish()
+    }
+}
+
+/// What a topic must look like on the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDeclaration {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// The least number of partitions, and the number with which it is created.
+    pub partitions: u16,
+    /// How long records are kept; `None` leaves it to the broker.
+    pub retention: Option<Duration>,
+}
+
+impl TopicDeclaration {
+    /// A topic known by name only, as in configuration files.
+    pub fn named(name: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            name: name.into(),
+            partitions: Topic::<()>::DEFAULT_PARTITIONS,
+            retention: None,
+        }
+    }
+}
+
+impl<E> From<Topic<E>> for TopicDeclaration {
+    fn from(topic: Topic<E>) -> Self {
+        topic.declaration()
+    }
+}
+
+impl From<&'static str> for TopicDeclaration {
+    fn from(name: &'static str) -> Self {
+        Self::named(name)
+    }
+}
+
+/// Something that happened to an aggregate, as it stands on a topic.
+///
+/// One type stands for all that a listener expects on a topic: a struct for one event, an enum
+/// for several. With an enum, let serde carry the variant's fields only and tell the variants
+/// apart by `#[serde(tag = "..")]`, or untagged; the header `eventType` must agree with
+/// [`Event::event_type`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    label = "implement `ackwell::Event` for it",
+    note = "an event says its topic, type and aggregate id; for values without an envelope use `Json<T>` or `Payload<T>`"
+)]
+pub trait Event: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
+    /// Where it is sent.
+    const TOPIC: Topic<Self>;
+
+    /// Its type, the header `eventType`: `"StockValidRequested"`.
+    fn event_type(&self) -> &'static str;
+
+    /// Whether `event_type` is one of those that this type decodes. A record of another type is a
+    /// permanent failure and is dead-lettered: an unknown event is never skipped in silence.
+    fn knows(event_type: &str) -> bool;
+
+    /// The aggregate that it happened to: the record's key, which keeps its events in order.
+    fn aggregate_id(&self) -> Cow<'_, str>;
+
+    /// An id that follows from the event itself, so that sending twice is the same event.
+    /// `None` gives it a new UUIDv7.
+    fn event_id(&self) -> Option<Uuid> {
+        None
+    }
+}

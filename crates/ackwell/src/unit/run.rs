@@ -1,0 +1,218 @@
+//! The records that a lane has been given, and how far they have come.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::container::RecordHandler;
+use crate::extensions::Extensions;
+use crate::failure::Failure;
+use crate::record::Record;
+
+/// Settled records are reported at least this often while handlers keep the thread busy, so that
+/// commits go on during a long run.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What the container hears of a run while it goes on.
+pub(crate) trait ProgressSink: Send + Sync {
+    /// The next `count` records of the run are settled.
+    fn progress(&self, count: usize);
+}
+
+/// Records of one lane, to be handled in order.
+pub struct Run {
+    group: Arc<str>,
+    handler: Arc<dyn RecordHandler>,
+    sink: Box<dyn ProgressSink>,
+    cancel: CancellationToken,
+    records: Vec<Record>,
+    /// Attempt of the first record; the others have not been tried yet.
+    attempt: u32,
+    started: usize,
+    settled: usize,
+    duplicates: usize,
+    reported: usize,
+    reported_at: Instant,
+    failure: Option<Failure>,
+}
+
+/// How a run ended, for the container.
+pub(crate) struct Ended {
+    pub(crate) records: Vec<Record>,
+    pub(crate) settled: usize,
+    pub(crate) reported: usize,
+    pub(crate) duplicates: usize,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Run {
+    pub(crate) fn new(
+        group: Arc<str>,
+        handler: Arc<dyn RecordHandler>,
+        sink: Box<dyn ProgressSink>,
+        cancel: CancellationToken,
+        records: Vec<Record>,
+        attempt: u32,
+    ) -> Self {
+        Run {
+            group,
+            handler,
+            sink,
+            cancel,
+            records,
+            attempt,
+            started: 0,
+            settled: 0,
+            duplicates: 0,
+            reported: 0,
+            reported_at: Instant::now(),
+            failure: None,
+        }
+    }
+
+    /// The consumer group.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The next record to start; `None` at the end, after a failure, or when cancelled.
+    pub fn peek(&self) -> Option<&Record> {
+        if self.failure.is_some() || self.cancel.is_cancelled() {
+            return None;
+        }
+        self.records.get(self.started)
+    }
+
+    /// The attempt of the next record, from 1.
+    pub fn attempt(&self) -> u32 {
+        if self.started == 0 { self.attempt } else { 1 }
+    }
+
+    /// Starts handling the next record; `extensions` are at hand for its extractors. `None` where
+    /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
+    /// failure of the record.
+    pub fn start(
+        &mut self,
+        extensions: Extensions,
+    ) -> Option<BoxFuture<'static, Result<(), Failure>>> {
+        let record = self.peek()?.clone();
+        let attempt = self.attempt();
+        self.started += 1;
+        if record.has_unreadable_headers() {
+            let unreadable = Failure::permanent("the record's header names are not UTF-8");
+            return Some(std::future::ready(Err(unreadable)).boxed());
+        }
+        let handler = Arc::clone(&self.handler);
+        let call = AssertUnwindSafe(|| handler.call(record, attempt, extensions));
+        Some(match std::panic::catch_unwind(call) {
+            Ok(handling) => Box::pin(catching(handling)),
+            Err(panic) => std::future::ready(Err(panicked(&*panic))).boxed(),
+        })
+    }
+
+    /// Awaits `handling`; before it waits, what has settled so far is reported, so that a slow
+    /// handler does not hold back the commits of the records before it.
+    ///
+    /// # Errors
+    ///
+    /// The handler's failure.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the handler where it waits.
+    pub async fn drive(
+        &mut self,
+        handling: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        let mut handling = pin!(handling);
+        std::future::poll_fn(|cx| {
+            let poll = handling.as_mut().poll(cx);
+            if poll.is_pending() {
+                self.report();
+            }
+            poll
+        })
+        .await
+    }
+
+    /// The earliest `count` started but unsettled records are durable.
+    pub fn settled(&mut self, count: usize) {
+        self.settled = self.started.min(self.settled + count);
+        let waiting = self.settled - self.reported;
+        // A clock read at 1, 2, 4, .. records: rare for fast handlers, soon enough for slow ones.
+        if waiting.is_power_of_two() && self.reported_at.elapsed() >= PROGRESS_INTERVAL {
+            self.report();
+        }
+    }
+
+    /// As [`settled`](Run::settled), for records that an earlier delivery has settled already.
+    pub fn duplicates(&mut self, count: usize) {
+        self.duplicates += count;
+        self.settled(count);
+    }
+
+    /// The earliest unsettled record failed. Ends the run: records behind it that were started
+    /// must have left no effect.
+    pub fn failed(&mut self, failure: Failure) {
+        if self.failure.is_none() && self.settled < self.records.len() {
+            self.failure = Some(failure);
+        }
+    }
+
+    /// Waits until the run is cancelled: its partition was revoked or the listener stops, and
+    /// the drain limit has passed.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.cancel.clone().cancelled_owned()
+    }
+
+    /// Tells the container what has settled so far. Called by [`drive`](Run::drive); a unit of
+    /// work that waits by other means calls it before.
+    pub fn report(&mut self) {
+        if self.settled > self.reported {
+            self.sink.progress(self.settled - self.reported);
+            self.reported = self.settled;
+            self.reported_at = Instant::now();
+        }
+    }
+
+    pub(crate) fn finish(self) -> Ended {
+        let Run {
+            records,
+            settled,
+            reported,
+            duplicates,
+            failure,
+            ..
+        } = self;
+        Ended {
+            records,
+            settled,
+            reported,
+            duplicates,
+            failure,
+        }
+    }
+}
+
+async fn catching(handling: BoxFuture<'static, Result<(), Failure>>) -> Result<(), Failure> {
+    match AssertUnwindSafe(handling).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => Err(panicked(&*panic)),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Failure::permanent(format!("the handler panicked: {text}"))
+}

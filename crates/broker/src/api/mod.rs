@@ -1,0 +1,1 @@
+//! One file per Kafka API; the table of keys, versions and handlers.

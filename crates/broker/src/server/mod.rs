@@ -1,0 +1,1 @@
+//! Connections: accepting, framing, limits, responses in request order.

@@ -1,0 +1,196 @@
+//! A service's database: one writer that all units of work share, and readers beside it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::backend::{Location, open_writer};
+use crate::error::{Error, Result};
+use crate::group::Gate;
+use crate::migration::{Migration, migrate};
+use crate::readers::Readers;
+use crate::row::Row;
+use crate::stats::{Counts, Stats};
+use crate::tx::Tx;
+use crate::value::Value;
+
+/// Limits of a database. [`Settings::default`] has the values named here.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Units of work in one group commit; 500. More gain little, and repeat more on a crash.
+    pub group_members: usize,
+    /// Age at which a group commits although others wait; 20 ms, which bounds what a
+    /// member of a busy group waits for.
+    pub group_time: Duration,
+    /// How long a unit waits for its turn; 10 s. Longer means that somebody keeps the
+    /// transaction open, and is answered with an error that says so.
+    pub turn_wait: Duration,
+    /// How many may wait for their turn; 10,000. More are answered at once as unavailable.
+    pub waiters_max: usize,
+    /// How long to wait for another process that writes to the same file; 5 s.
+    pub lock_wait: Duration,
+    /// Connections for [`Database::query`]; 4.
+    pub readers: usize,
+    /// Bytes of an emitted event, key and headers included; 1,000,000, what brokers take
+    /// by default. A larger one is refused when it is emitted, while the caller is there
+    /// to hear it; in the outbox it would stop all that follow.
+    pub message_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            group_members: 500,
+            group_time: Duration::from_millis(20),
+            turn_wait: Duration::from_secs(10),
+            waiters_max: 10_000,
+            lock_wait: Duration::from_secs(5),
+            readers: 4,
+            message_bytes_max: 1_000_000,
+        }
+    }
+}
+
+/// A database; cheap to clone, all clones share its connections.
+///
+/// Give it to the app as state: handlers then ask for a [`Tx`], and everything they do
+/// with it commits together with the mark that their record was handled.
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    location: Location,
+    settings: Settings,
+    gate: Arc<Gate>,
+    readers: Arc<Readers>,
+    stats: Arc<Stats>,
+    emitted: Arc<Notify>,
+}
+
+impl Database {
+    /// Opens the database that `url` names and brings its schema up to date.
+    ///
+    /// `sqlite:path/to/file.db` is a file; it and its folder are created where they are
+    /// missing. `postgres://..` is not there yet, and is answered so.
+    ///
+    /// # Errors
+    /// When the file is damaged or no database, was written by a newer program, an applied
+    /// migration has changed, or another process keeps it locked for longer than
+    /// [`Settings::lock_wait`]. The error says what mends it.
+    pub async fn open(url: &str, migrations: &[Migration]) -> Result<Self> {
+        Self::open_with(url, migrations, Settings::default()).await
+    }
+
+    /// Like [`open`](Self::open), with other limits.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn open_with(
+        url: &str,
+        migrations: &[Migration],
+        settings: Settings,
+    ) -> Result<Self> {
+        let location = Location::parse(url)?;
+        let migrations = migrations.to_vec();
+        let opened = tokio::task::spawn_blocking(move || {
+            Self::open_blocking(location, &migrations, settings)
+        });
+        opened.await.map_err(|gone| Error::unavailable("opening the database").because(gone))?
+    }
+
+    fn open_blocking(
+        location: Location,
+        migrations: &[Migration],
+        settings: Settings,
+    ) -> Result<Self> {
+        let mut writer = open_writer(&location, settings.lock_wait)?;
+        let file = location.path().display().to_string();
+        let mut schema = || {
+            writer.begin(settings.lock_wait)?;
+            migrate(writer.as_mut(), migrations)?;
+            writer.commit()
+        };
+        schema().map_err(|error| error.while_doing(format_args!("opening {file}")))?;
+        let readers = Readers::new(location.clone(), settings.readers, settings.lock_wait);
+        let stats = Arc::new(Stats::default());
+        let emitted = Arc::new(Notify::new());
+        let gate = Gate::new(writer, settings, Arc::clone(&stats), Arc::clone(&emitted));
+        let shared = Shared {
+            location,
+            settings,
+            gate: Arc::new(gate),
+            readers: Arc::new(readers),
+            stats,
+            emitted,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A transaction outside of a listener, such as an HTTP request's.
+    ///
+    /// It opens at its first statement. Dropped without [`Tx::commit`], it leaves nothing.
+    ///
+    /// ```no_run
+    /// # use ackwell_sql::{Database, params};
+    /// # async fn f(db: Database) -> Result<(), ackwell_sql::Error> {
+    /// let mut tx = db.begin();
+    /// tx.execute("INSERT INTO orders (id, total) VALUES ($1, $2)", params!["o-1", 1250_i64]).await?;
+    /// tx.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn begin(&self) -> Tx {
+        Tx::own(self.clone())
+    }
+
+    /// Reads what is committed, beside the writers and without waiting for them.
+    ///
+    /// # Errors
+    /// When the statement is wrong or would write, or the database is unavailable.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the answer; the query itself still runs to its end.
+    pub async fn query(&self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        self.shared.readers.query(sql, params).await
+    }
+
+    /// Like [`query`](Self::query), for at most one row: the first, if there are several.
+    ///
+    /// # Errors
+    /// Those of [`query`](Self::query).
+    pub async fn query_opt(&self, sql: &str, params: &[Value<'_>]) -> Result<Option<Row>> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// What this database has done since it was opened.
+    pub fn counts(&self) -> Counts {
+        self.shared.stats.counts()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.shared.gate
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Told after each commit, in this process, that has outbox rows.
+    pub(crate) fn emitted(&self) -> &Notify {
+        &self.shared.emitted
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("location", &self.shared.location).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,179 @@
+//! Where a unit of work and its transaction meet.
+//!
+//! The handler holds a [`Tx`](crate::Tx), the unit of work decides when it ends. Both see
+//! this seat: its turn is there once the first statement joined a group, and its stage
+//! says what the handler's end may still become.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::group::Turn;
+use crate::inbox;
+
+/// The transaction of one unit of work.
+pub(crate) struct Seat {
+    database: Database,
+    entry: Option<inbox::Entry>,
+    state: Mutex<State>,
+    duplicate: Notify,
+}
+
+struct State {
+    turn: Option<Turn>,
+    stage: Stage,
+    emitted: bool,
+    given: bool,
+}
+
+/// How far a unit's transaction has come.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    /// No statement yet; there may be a turn already, handed down from the record before.
+    Untouched,
+    /// In a group, under a savepoint of its own.
+    Joined,
+    /// Its record was handled before: nothing of it may happen.
+    Duplicate,
+    /// A statement failed: all that is left is to take everything back.
+    Failed(Error),
+    /// The unit has ended.
+    Over,
+}
+
+impl Seat {
+    pub(crate) fn new(database: Database, entry: Option<inbox::Entry>, turn: Option<Turn>) -> Self {
+        let state = State { turn, stage: Stage::Untouched, emitted: false, given: false };
+        Self { database, entry, state: Mutex::new(state), duplicate: Notify::new() }
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Whether this is the first to ask for the seat's transaction.
+    pub(crate) fn take(&self) -> bool {
+        !std::mem::replace(&mut self.state().given, true)
+    }
+
+    pub(crate) fn is_untouched(&self) -> bool {
+        matches!(self.state().stage, Stage::Untouched)
+    }
+
+    /// Joins a group, unless that is done. Never returns when the record is a duplicate:
+    /// the unit of work then drops the handler, which so cannot mistake it for success.
+    pub(crate) async fn join(&self) -> Result<()> {
+        let held = {
+            let mut state = self.state();
+            match &state.stage {
+                Stage::Untouched => state.turn.take(),
+                Stage::Joined => return Ok(()),
+                Stage::Failed(error) => return Err(doomed(error)),
+                Stage::Over => return Err(over()),
+                Stage::Duplicate => None,
+            }
+        };
+        if !self.is_untouched() {
+            return std::future::pending().await;
+        }
+        let turn = match held {
+            Some(turn) => Ok(turn),
+            None => self.database.gate().join().await,
+        };
+        let joined = turn.and_then(|turn| self.sit_down(turn));
+        match joined {
+            Ok(true) => Ok(()),
+            Ok(false) => std::future::pending().await,
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Answers whether the record is new.
+    fn sit_down(&self, mut turn: Turn) -> Result<bool> {
+        turn.start()?;
+        let new = match &self.entry {
+            Some(entry) => entry.insert(&mut turn)?,
+            None => true,
+        };
+        let mut state = self.state();
+        if matches!(state.stage, Stage::Over) {
+            return Err(over());
+        }
+        state.turn = Some(turn);
+        state.stage = if new { Stage::Joined } else { Stage::Duplicate };
+        drop(state);
+        if !new {
+            self.duplicate.notify_one();
+        }
+        Ok(new)
+    }
+
+    /// Runs `work` in the transaction; its failure leaves only the way back.
+    pub(crate) fn work<T>(&self, work: impl FnOnce(&mut Turn) -> Result<T>) -> Result<T> {
+        let result = match &mut *self.state() {
+            State { stage: Stage::Joined, turn: Some(turn), .. } => work(turn),
+            State { stage: Stage::Failed(error), .. } => return Err(doomed(error)),
+            _ => return Err(over()),
+        };
+        result.map_err(|error| self.fail(error))
+    }
+
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        let mut state = self.state();
+        if matches!(state.stage, Stage::Untouched | Stage::Joined) {
+            state.stage = Stage::Failed(error.clone());
+        }
+        error
+    }
+
+    pub(crate) fn note_emitted(&self) {
+        self.state().emitted = true;
+    }
+
+    /// Waits until the record turns out to be a duplicate.
+    pub(crate) async fn duplicate(&self) {
+        self.duplicate.notified().await;
+    }
+
+    /// Takes a turn back that the unit handed down and nobody used.
+    pub(crate) fn take_unused_turn(&self) -> Option<Turn> {
+        let mut state = self.state();
+        match state.stage {
+            Stage::Untouched => state.turn.take(),
+            _ => None,
+        }
+    }
+
+    /// Ends the unit: no statement after this. Answers how far it had come.
+    pub(crate) fn close(&self) -> Closed {
+        let mut state = self.state();
+        Closed {
+            stage: std::mem::replace(&mut state.stage, Stage::Over),
+            turn: state.turn.take(),
+            emitted: state.emitted,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a unit leaves behind.
+pub(crate) struct Closed {
+    pub(crate) stage: Stage,
+    pub(crate) turn: Option<Turn>,
+    pub(crate) emitted: bool,
+}
+
+fn over() -> Error {
+    Error::usage("using a transaction after its end")
+}
+
+/// A swallowed error must not look like success.
+fn doomed(error: &Error) -> Error {
+    Error::new(error.kind(), "the transaction failed before and can only be rolled back")
+        .because(error.clone())
+}
