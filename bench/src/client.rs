@@ -1,7 +1,6 @@
 //! librdkafka with the same settings for everybody, topics and loads.
 
 use std::fmt::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,10 +14,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
+use uuid::Uuid;
 
 use crate::Outcome;
-use crate::process::{self, Child};
+use crate::process;
 use crate::report::Run;
+use crate::target::Broker;
 
 /// Bytes of each record's value.
 pub(crate) const VALUE_BYTES: usize = 100;
@@ -31,24 +32,21 @@ const POLL_EVERY: u64 = 1000;
 /// How long a client waits for anything before the benchmark fails.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Starts `ackwell broker` on a free port.
-pub(crate) fn start_broker(program: &Path, data: &Path, more: &[&str]) -> Outcome<Child> {
-    let data = data.to_str().ok_or("the data folder's name is not text")?;
-    let mut arguments = vec!["broker", "--listen", "127.0.0.1:0", "--data", data];
-    arguments.extend(more);
-    Child::start(program, &arguments, 1)
+/// A name that no earlier run on the same broker has used.
+pub(crate) fn fresh(what: &str) -> String {
+    format!("{what}-{}", Uuid::now_v7().simple())
 }
 
 /// What every client here is given.
-pub(crate) fn settings(broker: &Child) -> ClientConfig {
+pub(crate) fn settings(broker: &Broker) -> ClientConfig {
     let mut settings = ClientConfig::new();
-    settings.set("bootstrap.servers", broker.addresses()[0].to_string());
+    settings.set("bootstrap.servers", broker.address());
     settings
 }
 
 /// A consumer of the reference side: set up as well as Ackwell sets up its own, so that the
 /// comparison is of what is done with the records.
-pub(crate) fn consumer(broker: &Child, group: &str) -> Outcome<BaseConsumer> {
+pub(crate) fn consumer(broker: &Broker, group: &str) -> Outcome<BaseConsumer> {
     Ok(settings(broker)
         .set("group.id", group)
         .set("auto.offset.reset", "earliest")
@@ -60,7 +58,7 @@ pub(crate) fn consumer(broker: &Child, group: &str) -> Outcome<BaseConsumer> {
 }
 
 /// Creates a topic and waits until the broker has it.
-pub(crate) fn create_topic(broker: &Child, name: &str, partitions: i32) -> Outcome<()> {
+pub(crate) fn create_topic(broker: &Broker, name: &str, partitions: i32) -> Outcome<()> {
     let admin: AdminClient<DefaultClientContext> = settings(broker).create()?;
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new().operation_timeout(Some(WAIT_MAX));
@@ -74,7 +72,12 @@ pub(crate) fn create_topic(broker: &Child, name: &str, partitions: i32) -> Outco
 }
 
 /// The sum of a group's committed offsets on a topic: records it will not get again.
-pub(crate) fn committed(broker: &Child, group: &str, topic: &str, partitions: i32) -> Outcome<i64> {
+pub(crate) fn committed(
+    broker: &Broker,
+    group: &str,
+    topic: &str,
+    partitions: i32,
+) -> Outcome<i64> {
     let mut wanted = TopicPartitionList::new();
     wanted.add_partition_range(topic, 0, partitions - 1);
     let answered = consumer(broker, group)?.committed_offsets(wanted, WAIT_MAX)?;
@@ -107,7 +110,7 @@ pub(crate) fn plain_record(number: u64, record: &mut Outgoing) -> fmt::Result {
 ///
 /// The time is from the first record until the last acknowledgement, the CPU time this process's.
 pub(crate) fn send(
-    broker: &Child,
+    broker: &Broker,
     topic: &str,
     count: u64,
     mut fill: impl FnMut(u64, &mut Outgoing) -> fmt::Result,
@@ -143,7 +146,7 @@ pub(crate) fn send(
     }
 }
 
-fn sending(broker: &Child) -> ClientConfig {
+fn sending(broker: &Broker) -> ClientConfig {
     let mut settings = settings(broker);
     settings
         .set("enable.idempotence", "true")

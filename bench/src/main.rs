@@ -12,6 +12,7 @@
 //! | `import` | the order system on a file of real orders |
 //! | `client` | librdkafka with the same settings for everybody, topics and loads |
 //! | `process` | the programs under test as children, their memory and CPU time |
+//! | `target` | the broker that the clients talk to |
 //! | `report` | what is printed, for people and as JSON |
 
 mod broker;
@@ -20,6 +21,7 @@ mod import;
 mod listener;
 mod process;
 mod report;
+mod target;
 mod transaction;
 
 use std::error::Error;

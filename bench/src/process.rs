@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, note};
+use crate::Outcome;
 
 /// How long a child may take until it says where it listens.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -111,7 +111,6 @@ fn line_addresses(line: &str) -> impl Iterator<Item = SocketAddr> {
 pub(crate) fn program(name: &str) -> Outcome<PathBuf> {
     let beside = std::env::current_exe()?.with_file_name(name);
     if let Some(cargo) = std::env::var_os("CARGO") {
-        note(&format!("building {name}"));
         let profile: &[&str] = if cfg!(debug_assertions) {
             &[]
         } else {
@@ -119,7 +118,7 @@ pub(crate) fn program(name: &str) -> Outcome<PathBuf> {
         };
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "--bin", name])
+            .args(["build", "--bin", name])
             .args(profile)
             .current_dir(root)
             .status()?;

@@ -1,3 +1,7 @@
 //! The order system: Ackwell's proof.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ackwell_orders::main()
+}

@@ -1,6 +1,5 @@
 //! How long a record takes from the producer's call to the consumer's.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
@@ -12,24 +11,23 @@ use crate::process::work_folder;
 use crate::report::{Report, quantile, sorted};
 use crate::{Outcome, client};
 
-const TOPIC: &str = "bench-latency";
 /// Between two records, so that each finds the broker at rest.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Records that are not counted, at the beginning.
 const WARM_UP: usize = 200;
 
 pub(super) fn measure(
-    program: &Path,
     arguments: &Arguments,
     flush: &str,
     flags: &[&str],
     report: &mut Report,
 ) -> Outcome<()> {
     let data = work_folder()?;
-    let broker = client::start_broker(program, data.path(), flags)?;
-    client::create_topic(&broker, TOPIC, 1)?;
+    let broker = arguments.target.start(data.path(), flags)?;
+    let topic = client::fresh("bench-latency");
+    client::create_topic(&broker, &topic, 1)?;
     let consumer = client::consumer(&broker, "bench-latency")?;
-    client::assign_all(&consumer, TOPIC)?;
+    client::assign_all(&consumer, &topic)?;
     let producer: ThreadedProducer<DefaultProducerContext> = client::settings(&broker)
         .set("enable.idempotence", "true")
         .set("acks", "all")
@@ -37,7 +35,7 @@ pub(super) fn measure(
         .create()?;
     let mut taken = Vec::with_capacity(arguments.latency_records);
     for number in 0..arguments.latency_records + WARM_UP {
-        let took = round_trip(&producer, &consumer, number)?;
+        let took = round_trip(&producer, &consumer, &topic, number)?;
         if number >= WARM_UP {
             taken.push(took.as_secs_f64() * 1000.0);
         }
@@ -59,13 +57,14 @@ pub(super) fn measure(
 fn round_trip(
     producer: &ThreadedProducer<DefaultProducerContext>,
     consumer: &BaseConsumer,
+    topic: &str,
     number: usize,
 ) -> Outcome<Duration> {
     let mut value = [b'x'; client::VALUE_BYTES];
     value[..8].copy_from_slice(&number.to_be_bytes());
     let sent = Instant::now();
     producer
-        .send(BaseRecord::<[u8], [u8]>::to(TOPIC).payload(&value))
+        .send(BaseRecord::<[u8], [u8]>::to(topic).payload(&value))
         .map_err(|(error, _)| error)?;
     let record = consumer
         .poll(client::WAIT_MAX)

@@ -9,8 +9,8 @@ mod start;
 mod throughput;
 
 use crate::Outcome;
-use crate::process::program;
 use crate::report::Report;
+use crate::target::Target;
 
 /// Each side of the disk: what is measured, and what `ackwell broker` is told for it.
 const FLUSHES: [(&str, &[&str]); 2] = [
@@ -35,10 +35,11 @@ pub(crate) struct Arguments {
     /// Starts to measure.
     #[arg(long, default_value_t = 20)]
     starts: usize,
+    #[command(flatten)]
+    target: Target,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
-    let program = program("ackwell")?;
     let method = format!(
         "{} records of {} bytes with keys, {} partitions, librdkafka idempotent with acks=all, linger 5 ms, \
          no compression, {} runs after one to warm up; latency of {} records sent one by one, linger 0; {} starts",
@@ -50,10 +51,23 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         arguments.starts
     );
     let mut report = Report::new("broker", method);
-    start::measure(&program, arguments, &mut report)?;
-    for (name, flags) in FLUSHES {
-        throughput::measure(&program, arguments, name, flags, &mut report)?;
-        latency::measure(&program, arguments, name, flags, &mut report)?;
+    if arguments.target.is_embedded() {
+        start::measure(arguments, &mut report)?;
+    }
+    for (name, flags) in arguments.flushes() {
+        throughput::measure(arguments, name, flags, &mut report)?;
+        latency::measure(arguments, name, flags, &mut report)?;
     }
     Ok(report)
+}
+
+impl Arguments {
+    /// The settings to measure; of another broker only the one it has.
+    fn flushes(&self) -> &'static [(&'static str, &'static [&'static str])] {
+        if self.target.is_embedded() {
+            &FLUSHES
+        } else {
+            &[("as it is set", &[])]
+        }
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Arguments;
-use crate::process::{Child, resident_mib, work_folder};
+use crate::process::{program, resident_mib, work_folder};
 use crate::report::{Goal, Report, quantile, sorted};
+use crate::target::{self, Broker};
 use crate::{Outcome, client};
 
 const FIRST_METADATA: Goal = Goal::AtMost(20.0);
@@ -19,13 +19,13 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// id, client id, no list of topics, no creation of topics.
 const METADATA: &[u8] = b"\0\0\0\x14\0\x03\0\x04\0\0\0\x07\0\x05bench\xff\xff\xff\xff\0";
 
-pub(super) fn measure(program: &Path, arguments: &Arguments, report: &mut Report) -> Outcome<()> {
-    let data = work_folder()?;
+pub(super) fn measure(arguments: &Arguments, report: &mut Report) -> Outcome<()> {
+    let (program, data) = (program("ackwell")?, work_folder()?);
     let mut taken = Vec::new();
     // The first start creates the folder and brings the program into the page cache.
     for turn in 0..=arguments.starts {
         let started = Instant::now();
-        let broker = client::start_broker(program, data.path(), &[])?;
+        let broker = target::start(&program, data.path(), &[])?;
         first_answer(&broker)?;
         if turn > 0 {
             taken.push(started.elapsed().as_secs_f64() * 1000.0);
@@ -46,20 +46,20 @@ pub(super) fn measure(program: &Path, arguments: &Arguments, report: &mut Report
         None,
     );
 
-    let broker = client::start_broker(program, data.path(), &[])?;
+    let broker = target::start(&program, data.path(), &[])?;
     first_answer(&broker)?;
     std::thread::sleep(SETTLE);
     report.figure(
         "memory when idle",
-        resident_mib(broker.id())?,
+        resident_mib(broker.process().ok_or("the broker is ours")?)?,
         "MiB",
         Some(IDLE_MEMORY),
     );
     broker.stop()
 }
 
-fn first_answer(broker: &Child) -> Outcome<()> {
-    let mut connection = TcpStream::connect(broker.addresses()[0])?;
+fn first_answer(broker: &Broker) -> Outcome<()> {
+    let mut connection = TcpStream::connect(broker.address())?;
     connection.set_read_timeout(Some(client::WAIT_MAX))?;
     connection.write_all(METADATA)?;
     let mut head = [0; 8];

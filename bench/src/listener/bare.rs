@@ -5,10 +5,10 @@ use std::time::Instant;
 use rdkafka::consumer::Consumer;
 
 use super::Meter;
-use crate::process::Child;
+use crate::target::Broker;
 use crate::{Outcome, client};
 
-pub(super) fn run(broker: &Child, group: &str, topic: &str, meter: &Meter) -> Outcome<()> {
+pub(super) fn run(broker: &Broker, group: &str, topic: &str, meter: &Meter) -> Outcome<()> {
     let consumer = client::consumer(broker, group)?;
     consumer.subscribe(&[topic])?;
     let until = Instant::now() + client::WAIT_MAX;

@@ -14,11 +14,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::process::{Child, cpu, program, work_folder};
+use crate::process::{cpu, work_folder};
 use crate::report::{Goal, Report, Run};
+use crate::target::{Broker, Target};
 use crate::{Outcome, client, note};
 
-const TOPIC: &str = "bench-listener";
 const GOAL: Goal = Goal::AtLeast(0.8);
 
 #[derive(clap::Args)]
@@ -35,6 +35,8 @@ pub(crate) struct Arguments {
     /// Only this side, to look at it with a profiler.
     #[arg(long)]
     only: Option<Way>,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// The sides.
@@ -50,10 +52,11 @@ pub(crate) enum Way {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     let data = work_folder()?;
-    let broker = client::start_broker(&program("ackwell")?, data.path(), &[])?;
-    client::create_topic(&broker, TOPIC, arguments.partitions)?;
+    let broker = arguments.target.start(data.path(), &[])?;
+    let topic = client::fresh("bench-listener");
+    client::create_topic(&broker, &topic, arguments.partitions)?;
     note("filling the topic");
-    client::send(&broker, TOPIC, arguments.records, client::plain_record)?;
+    client::send(&broker, &topic, arguments.records, client::plain_record)?;
 
     let ways: Vec<Way> = arguments
         .only
@@ -62,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     // The first turn warms caches and is not counted.
     for turn in 0..=arguments.runs {
         for (way, runs) in ways.iter().zip(&mut runs) {
-            let run = one(*way, turn, &broker, arguments)?;
+            let run = one(*way, turn, &broker, &topic, arguments)?;
             note(&format!(
                 "turn {turn}, {way:?}: {:.0} records/s",
                 run.rate()
@@ -75,14 +78,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     Ok(report(arguments, &ways, runs))
 }
 
-fn one(way: Way, turn: usize, broker: &Child, arguments: &Arguments) -> Outcome<Run> {
-    let group = format!("{way:?}-{turn}").to_lowercase();
+fn one(way: Way, turn: usize, broker: &Broker, topic: &str, arguments: &Arguments) -> Outcome<Run> {
+    let group = client::fresh(&format!("{way:?}-{turn}").to_lowercase());
     let meter = Meter::of(arguments.records);
     match way {
-        Way::Bare => bare::run(broker, &group, TOPIC, &meter)?,
+        Way::Bare => bare::run(broker, &group, topic, &meter)?,
         Way::Batch | Way::Record => {
-            ours::run(broker, &group, way, &meter)?;
-            let committed = client::committed(broker, &group, TOPIC, arguments.partitions)?;
+            ours::run(broker, &group, topic, way, &meter)?;
+            let committed = client::committed(broker, &group, topic, arguments.partitions)?;
             if committed != arguments.records as i64 {
                 return Err(format!(
                     "{way:?} committed {committed} of {} records",
@@ -97,11 +100,12 @@ fn one(way: Way, turn: usize, broker: &Child, arguments: &Arguments) -> Outcome<
 
 fn report(arguments: &Arguments, ways: &[Way], runs: Vec<Vec<Run>>) -> Report {
     let method = format!(
-        "{} records of {} bytes with keys, {} partitions, embedded broker as a process of its own; \
+        "{} records of {} bytes with keys, {} partitions, {}; \
          first record to last; {} runs a side in turns after one to warm up",
         arguments.records,
         client::VALUE_BYTES,
         arguments.partitions,
+        arguments.target.name(),
         arguments.runs
     );
     let mut report = Report::new("listener", method);

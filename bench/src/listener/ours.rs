@@ -2,8 +2,14 @@
 
 use super::{Meter, Way};
 use crate::Outcome;
-use crate::process::Child;
+use crate::target::Broker;
 
-pub(super) fn run(_broker: &Child, _group: &str, _way: Way, _meter: &Meter) -> Outcome<()> {
+pub(super) fn run(
+    _broker: &Broker,
+    _group: &str,
+    _topic: &str,
+    _way: Way,
+    _meter: &Meter,
+) -> Outcome<()> {
     Err("this side is not there yet".into())
 }

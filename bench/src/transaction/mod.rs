@@ -17,11 +17,11 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::listener::Meter;
-use crate::process::{Child, program, work_folder};
+use crate::process::work_folder;
 use crate::report::{Goal, Report, Run};
+use crate::target::{Broker, Target};
 use crate::{Outcome, client, note};
 
-const TOPIC: &str = "bench-transaction";
 const PRODUCTS: i64 = 100;
 const GOAL: Goal = Goal::AtLeast(10.0);
 
@@ -39,6 +39,8 @@ pub(crate) struct Arguments {
     /// Only this side, to look at it with a profiler.
     #[arg(long)]
     only: Option<Way>,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// The sides.
@@ -52,10 +54,11 @@ pub(crate) enum Way {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     let data = work_folder()?;
-    let broker = client::start_broker(&program("ackwell")?, &data.path().join("broker"), &[])?;
-    client::create_topic(&broker, TOPIC, arguments.partitions)?;
+    let broker = arguments.target.start(&data.path().join("broker"), &[])?;
+    let topic = client::fresh("bench-transaction");
+    client::create_topic(&broker, &topic, arguments.partitions)?;
     note("filling the topic");
-    client::send(&broker, TOPIC, arguments.records, order_record)?;
+    client::send(&broker, &topic, arguments.records, order_record)?;
 
     let ways: Vec<Way> = arguments
         .only
@@ -63,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); ways.len()];
     for turn in 0..=arguments.runs {
         for (way, runs) in ways.iter().zip(&mut runs) {
-            let run = one(*way, turn, &broker, data.path(), arguments)?;
+            let run = one(*way, turn, &broker, &topic, data.path(), arguments)?;
             note(&format!(
                 "turn {turn}, {way:?}: {:.0} records/s",
                 run.rate()
@@ -79,18 +82,19 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
 fn one(
     way: Way,
     turn: usize,
-    broker: &Child,
+    broker: &Broker,
+    topic: &str,
     folder: &Path,
     arguments: &Arguments,
 ) -> Outcome<Run> {
-    let group = format!("{way:?}-{turn}").to_lowercase();
+    let group = client::fresh(&format!("{way:?}-{turn}").to_lowercase());
     let database = folder.join(format!("{group}.db"));
     let meter = Meter::of(arguments.records);
     match way {
-        Way::Plain => plain::run(broker, &group, &database, &meter)?,
-        Way::Ackwell => ours::run(broker, &group, &database, &meter)?,
+        Way::Plain => plain::run(broker, &group, topic, &database, &meter)?,
+        Way::Ackwell => ours::run(broker, &group, topic, &database, &meter)?,
     }
-    let committed = client::committed(broker, &group, TOPIC, arguments.partitions)?;
+    let committed = client::committed(broker, &group, topic, arguments.partitions)?;
     if committed != arguments.records as i64 {
         return Err(format!(
             "{way:?} committed {committed} of {} records",
@@ -148,9 +152,12 @@ fn headers(aggregate: &str, event_type: &str) -> OwnedHeaders {
 fn report(arguments: &Arguments, ways: &[Way], runs: Vec<Vec<Run>>) -> Report {
     let method = format!(
         "{} records, {} partitions; inbox, one update of {PRODUCTS} rows, one outbox event; SQLite, WAL, \
-         synchronous=FULL; embedded broker with fsync as a process of its own; first record to last; \
+         synchronous=FULL; {}; first record to last; \
          {} runs a side in turns after one to warm up",
-        arguments.records, arguments.partitions, arguments.runs
+        arguments.records,
+        arguments.partitions,
+        arguments.target.name(),
+        arguments.runs
     );
     let mut report = Report::new("transaction", method);
     let rates: Vec<f64> = ways

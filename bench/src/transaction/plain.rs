@@ -1,7 +1,7 @@
 //! By hand: one transaction with three statements, then one awaited offset commit, for each record.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::Message;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -10,28 +10,39 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PRODUCTS, TOPIC};
+use super::PRODUCTS;
 use crate::listener::Meter;
-use crate::process::Child;
+use crate::target::Broker;
 use crate::{Outcome, client};
 
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA cache_size = -16384;
+    PRAGMA wal_autocheckpoint = 4000;
     CREATE TABLE stock (product INTEGER PRIMARY KEY, reserved INTEGER NOT NULL);
     CREATE TABLE inbox (
         consumer_group TEXT NOT NULL,
-        event_id BLOB NOT NULL,
-        PRIMARY KEY (consumer_group, event_id)
-    ) WITHOUT ROWID;
+        event BLOB NOT NULL,
+        handled_at INTEGER NOT NULL,
+        PRIMARY KEY (consumer_group, event)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE outbox (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         topic TEXT NOT NULL,
-        key BLOB NOT NULL,
-        value BLOB NOT NULL,
-        headers BLOB NOT NULL
-    );
+        key BLOB,
+        value BLOB,
+        headers BLOB NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
 ";
+
+const REMEMBER: &str = "INSERT INTO inbox VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+const RESERVE: &str = "UPDATE stock SET reserved = reserved + ?2 WHERE product = ?1";
+const EMIT: &str =
+    "INSERT INTO outbox (topic, key, value, headers, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+const ANSWERS: &str = "bench-answers";
 
 #[derive(Deserialize)]
 struct Requested {
@@ -45,10 +56,16 @@ struct Reserved {
     quantity: i64,
 }
 
-pub(super) fn run(broker: &Child, group: &str, database: &Path, meter: &Meter) -> Outcome<()> {
+pub(super) fn run(
+    broker: &Broker,
+    group: &str,
+    topic: &str,
+    database: &Path,
+    meter: &Meter,
+) -> Outcome<()> {
     let mut database = open(database)?;
     let consumer = client::consumer(broker, group)?;
-    consumer.subscribe(&[TOPIC])?;
+    consumer.subscribe(&[topic])?;
     let until = Instant::now() + client::WAIT_MAX;
     loop {
         let record = match consumer.poll(client::POLL_MAX) {
@@ -76,30 +93,24 @@ fn open(path: &Path) -> Outcome<Connection> {
 fn handle(database: &mut Connection, group: &str, record: &BorrowedMessage<'_>) -> Outcome<()> {
     let event: Requested =
         serde_json::from_slice(record.payload().ok_or("a record has a payload")?)?;
+    let now = millis();
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let new = transaction
-        .prepare_cached("INSERT INTO inbox VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute(params![group, event_id(record)?.as_bytes()])?;
-    if new == 1 {
-        transaction
-            .prepare_cached("UPDATE stock SET reserved = reserved + ?2 WHERE product = ?1")?
-            .execute(params![event.product, event.quantity])?;
-        let answer = Reserved {
-            product: event.product,
-            quantity: event.quantity,
-        };
-        transaction
-            .prepare_cached(
-                "INSERT INTO outbox (topic, key, value, headers) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![
-                "bench-answers",
-                record.key(),
-                serde_json::to_vec(&answer)?,
-                answer_headers(record)?
-            ])?;
+    let id = event_id(record)?;
+    let mark = params![group, id.as_bytes(), now];
+    if transaction.prepare_cached(REMEMBER)?.execute(mark)? == 1 {
+        let change = params![event.product, event.quantity];
+        transaction.prepare_cached(RESERVE)?.execute(change)?;
+        let Requested { product, quantity } = event;
+        let answer = serde_json::to_vec(&Reserved { product, quantity })?;
+        let row = params![ANSWERS, record.key(), answer, answer_headers(record)?, now];
+        transaction.prepare_cached(EMIT)?.execute(row)?;
     }
     Ok(transaction.commit()?)
+}
+
+fn millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
 }
 
 fn event_id(record: &BorrowedMessage<'_>) -> Outcome<Uuid> {

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
+
 use crate::extensions::Extensions;
+use crate::listener::OnUndecodable;
 use crate::record::Record;
 use crate::unit::UnitOfWork;
 
@@ -23,6 +26,8 @@ pub struct Context {
 pub(crate) struct Shared {
     pub(crate) group: Arc<str>,
     pub(crate) states: States,
+    pub(crate) on_undecodable: OnUndecodable,
+    pub(crate) undecodable: Counter,
 }
 
 impl Context {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::record::Headers;
 use crate::topic::Event;
+use crate::trace;
 
 /// Header: the event's id, a UUID.
 pub const EVENT_ID: &str = "eventId";
@@ -42,12 +43,13 @@ pub struct EncodedEvent {
 }
 
 impl EncodedEvent {
-    /// Encodes `event`, which happened now.
+    /// Encodes `event`, which happened now. Within a handler, the record's `traceparent` is passed
+    /// along.
     ///
     /// # Errors
     /// When the event does not serialize as JSON (a map with keys that are no texts, for instance).
     pub fn new<E: Event>(event: &E) -> Result<Self, EncodeError> {
-        Self::with_trace(event, None)
+        Self::with_trace(event, trace::current().as_deref())
     }
 
     /// The same, with a `traceparent` to pass along.

@@ -13,10 +13,13 @@ use futures_util::future::BoxFuture;
 
 use crate::container::RecordHandler;
 use crate::context::{Context, Setup, SetupError, Shared};
+use crate::encode::TRACEPARENT;
 use crate::extensions::Extensions;
 use crate::extract::FromRecord;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
+use crate::listener::OnUndecodable;
 use crate::record::Record;
+use crate::trace;
 
 /// An async function with up to eight extractors that returns nothing, or `Result<(), E>` where
 /// `E` says its class ([`Classify`](crate::Classify)).
@@ -157,9 +160,28 @@ impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>> {
         let mut cx = Context::new(record, attempt, extensions, Arc::clone(&self.shared));
+        let traceparent = cx.record().headers().get_str(TRACEPARENT).map(Arc::from);
         match self.handler.call(&mut cx) {
-            Ok(handling) => handling,
-            Err(failure) => Box::pin(std::future::ready(Err(failure))),
+            Ok(handling) => match traceparent {
+                Some(traceparent) => Box::pin(trace::within(traceparent, handling)),
+                None => handling,
+            },
+            Err(failure) => Box::pin(std::future::ready(Err(self.refused(failure)))),
+        }
+    }
+}
+
+impl<H, A> Bound<H, A> {
+    /// Extractors refuse what can't be decoded as permanent; the listener may see it otherwise.
+    fn refused(&self, failure: Failure) -> Failure {
+        if failure.class() != Class::Permanent {
+            return failure;
+        }
+        self.shared.undecodable.inc();
+        match self.shared.on_undecodable {
+            OnUndecodable::DeadLetter => failure,
+            OnUndecodable::Skip => Failure::new(Class::Skip, failure.summary()),
+            OnUndecodable::Stop => Failure::new(Class::Stop, failure.summary()),
         }
     }
 }

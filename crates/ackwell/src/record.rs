@@ -223,6 +223,12 @@ impl Headers {
         self.push_header(HeaderName::Static(name), Some(value.into()));
     }
 
+    /// Headers whose names and values are shared with other records.
+    pub(crate) fn from_shared(list: impl Iterator<Item = (Arc<str>, Option<Bytes>)>) -> Self {
+        let headers = list.map(|(name, value)| Header { name: HeaderName::Shared(name), value });
+        Headers { list: Some(Arc::new(headers.collect())) }
+    }
+
     fn push_header(&mut self, name: HeaderName, value: Option<Bytes>) {
         Arc::make_mut(self.list.get_or_insert_default()).push(Header { name, value });
     }

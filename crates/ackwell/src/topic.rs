@@ -40,22 +40,23 @@ pub const DEAD_LETTER_SUFFIX: &str = ".DLQ";
 /// ```
 pub struct Topic<E> {
     name: &'static str,
-    partitions: u16,
+    partitions: Option<u16>,
     retention: Option<Duration>,
     event: PhantomData<fn() -> E>,
 }
 
 impl<E> Topic<E> {
-    /// How many partitions a topic has if it declares none: enough for two instances with three
+    /// With how many partitions a topic is created if it declares none: enough for two instances with three
     /// lanes each, few enough for a laptop.
     pub const DEFAULT_PARTITIONS: u16 = 6;
 
-    /// The topic `name`, with [`Topic::DEFAULT_PARTITIONS`] partitions and the broker's retention.
+    /// The topic `name`; where it is missing, it is created with [`Topic::DEFAULT_PARTITIONS`]
+    /// partitions and the broker's retention.
     pub const fn new(name: &'static str) -> Self {
         assert!(!name.is_empty(), "a topic needs a name");
         Self {
             name,
-            partitions: Self::DEFAULT_PARTITIONS,
+            partitions: None,
             retention: None,
             event: PhantomData,
         }
@@ -66,7 +67,7 @@ impl<E> Topic<E> {
     #[must_use]
     pub const fn partitions(mut self, partitions: u16) -> Self {
         assert!(partitions > 0, "a topic has at least one partition");
-        self.partitions = partitions;
+        self.partitions = Some(partitions);
         self
     }
 
@@ -120,8 +121,9 @@ impl<E> fmt::Debug for Topic<E> {
 pub struct TopicDeclaration {
     /// Its name.
     pub name: Cow<'static, str>,
-    /// The least number of partitions, and the number with which it is created.
-    pub partitions: u16,
+    /// The least number of partitions, and the number with which it is created; `None` creates
+    /// [`Topic::DEFAULT_PARTITIONS`] and takes the topic as it is.
+    pub partitions: Option<u16>,
     /// How long records are kept; `None` leaves it to the broker.
     pub retention: Option<Duration>,
 }
@@ -131,7 +133,7 @@ impl TopicDeclaration {
     pub fn named(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
             name: name.into(),
-            partitions: Topic::<()>::DEFAULT_PARTITIONS,
+            partitions: None,
             retention: None,
         }
     }

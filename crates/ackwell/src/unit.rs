@@ -4,11 +4,14 @@
 //! decides what they share. [`OneByOne`] shares nothing; `ackwell-sql` gives one whose records
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
+mod control;
 mod run;
 
 use futures_util::future::BoxFuture;
 
+pub(crate) use control::Control;
 pub use run::Run;
+pub(crate) use run::{Ended, ProgressSink};
 
 use crate::extensions::Extensions;
 

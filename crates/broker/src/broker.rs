@@ -1,25 +1,74 @@
 //! The running broker: what holds store, coordinator and server together.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{Config, Error};
+use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-/// A running broker. Dropping it stops serving at once; [`Broker::shutdown`] stops it cleanly.
+use crate::api::{Node, now_ms};
+use crate::error::Kind;
+use crate::group::{self, Coordinator};
+use crate::server::Server;
+use crate::store::{Store, StoreConfig};
+use crate::{Config, Error, RecoveryReport};
+
+/// A running broker. [`Broker::shutdown`] stops it cleanly; dropping it stops serving at once, as a
+/// crash would: nothing acknowledged is lost, and the next start checks the log's end.
 #[derive(Debug)]
 pub struct Broker {
+    node: Arc<Node>,
     local_addr: SocketAddr,
+    recovery: RecoveryReport,
+    server: Option<Server>,
+    retention: Option<JoinHandle<()>>,
 }
 
 impl Broker {
-    /// Opens the data folder, recovers what a crash left, and serves.
+    /// Takes the address, opens the data folder, recovers what a crash left, and serves.
+    ///
+    /// Must be called within a tokio runtime, which then carries the broker's tasks.
     ///
     /// # Errors
     /// When the folder is used by another broker ([`Error::is_folder_in_use`]) or cannot be read,
     /// when the address is used by another process ([`Error::is_address_in_use`]), or when a
-    /// setting cannot work.
+    /// setting cannot work ([`Error::is_config`]).
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a cancelled start may hold the folder until its recovery has ended.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let _ = config;
-        Err(Error::new(crate::error::Kind::Config, "not yet"))
+        check(&config)?;
+        let advertised = config
+            .advertised
+            .as_deref()
+            .map(host_and_port)
+            .transpose()?;
+        // Before the folder: a second broker by mistake then fails without touching anything.
+        let (listener, local_addr) = Server::bind(&config.listen).await?;
+        let (store, recovery) = open(&config).await?;
+        report(&recovery);
+        let groups = Coordinator::open(group::Config::default(), Arc::clone(&store)).await?;
+
+        let node = Arc::new(Node {
+            config,
+            store,
+            groups,
+            advertised,
+            stopping: CancellationToken::new(),
+        });
+        let server = Server::start(Arc::clone(&node), listener);
+        let retention = tokio::spawn(retain(Arc::clone(&node)));
+        tracing::info!(address = %local_addr, "broker ready");
+        Ok(Self {
+            node,
+            local_addr,
+            recovery,
+            server: Some(server),
+            retention: Some(retention),
+        })
     }
 
     /// The address bound; with port 0 in the settings, the port that was picked.
@@ -27,12 +76,161 @@ impl Broker {
         self.local_addr
     }
 
+    /// What opening the data folder found.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
     /// Stops accepting, lets requests in flight finish within their limit, writes everything to
     /// disk and marks the folder as cleanly closed.
     ///
     /// # Errors
     /// When the last flush fails.
-    pub async fn shutdown(self) -> Result<(), Error> {
+    ///
+    /// # Cancel safety
+    /// A cancelled shutdown leaves what a crash leaves; the next start recovers it.
+    pub async fn shutdown(mut self) -> Result<(), Error> {
+        self.node.stopping.cancel();
+        self.node.groups.shutdown().await;
+        if let Some(server) = self.server.take() {
+            server.drain(self.node.config.limits.drain_max).await;
+        }
+        if let Some(retention) = self.retention.take() {
+            // A panic in it was logged by the runtime, and closing matters more.
+            let _ = retention.await;
+        }
+        let store = Arc::clone(&self.node.store);
+        off_the_runtime(move || store.close()).await?;
+        tracing::info!("broker stopped");
         Ok(())
     }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.node.stopping.cancel();
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    let wrong = |what: &str| Err(Error::new(Kind::Config, what));
+    if config.default_partitions < 1 {
+        return wrong("default_partitions must be at least 1");
+    }
+    if config.limits.connections_max == 0 {
+        return wrong("limits.connections_max must be at least 1");
+    }
+    if config.limits.request_bytes_max == 0 {
+        return wrong("limits.request_bytes_max must be at least 1");
+    }
+    if config.retention_check.is_zero() {
+        return wrong("retention_check must be longer than nothing");
+    }
+    Ok(())
+}
+
+fn host_and_port(address: &str) -> Result<(StrBytes, i32), Error> {
+    let parsed = address.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port: u16 = port.parse().ok()?;
+        (!host.is_empty() && port != 0)
+            .then(|| (StrBytes::from_string(host.to_owned()), i32::from(port)))
+    });
+    parsed.ok_or_else(|| {
+        Error::new(
+            Kind::Config,
+            format!("advertised address {address}: it must be host:port, as in broker.local:9092"),
+        )
+    })
+}
+
+async fn open(config: &Config) -> Result<(Arc<Store>, RecoveryReport), Error> {
+    let store = StoreConfig {
+        data_dir: config.folder.clone(),
+        flush: config.flush,
+        topic_defaults: topic_defaults(config),
+    };
+    off_the_runtime(move || Store::open(&store)).await
+}
+
+/// The broker's settings that a topic falls back on, by Kafka's topic-level names.
+fn topic_defaults(config: &Config) -> BTreeMap<String, String> {
+    let retention = config
+        .retention
+        .map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
+    let retention_bytes = config
+        .retention_bytes
+        .map_or_else(|| "-1".to_owned(), |kept| kept.to_string());
+    BTreeMap::from([
+        ("retention.ms".to_owned(), retention),
+        ("retention.bytes".to_owned(), retention_bytes),
+        ("segment.bytes".to_owned(), config.segment_bytes.to_string()),
+    ])
+}
+
+fn report(recovery: &RecoveryReport) {
+    tracing::info!(
+        topics = recovery.topics,
+        partitions = recovery.partitions,
+        checked_bytes = recovery.checked_bytes,
+        took_ms = recovery.took.as_millis(),
+        "{}",
+        in_words(recovery)
+    );
+    for loss in &recovery.losses {
+        tracing::warn!(
+            topic = %loss.topic,
+            partition = loss.partition,
+            cut_bytes = loss.cut_bytes,
+            missing_from = loss.missing_offsets.map(|(from, _)| from),
+            missing_to = loss.missing_offsets.map(|(_, to)| to),
+            "the log's end was cut"
+        );
+    }
+}
+
+/// For instance "recovered 12 partitions of 3 topics, 2 torn tails cut (831 bytes)".
+fn in_words(recovery: &RecoveryReport) -> String {
+    let counted = |count: usize, one: &str, many: &str| match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {many}"),
+    };
+    let mut words = format!(
+        "recovered {} of {}",
+        counted(recovery.partitions, "partition", "partitions"),
+        counted(recovery.topics, "topic", "topics"),
+    );
+    if !recovery.losses.is_empty() {
+        let bytes: u64 = recovery.losses.iter().map(|loss| loss.cut_bytes).sum();
+        let tails = counted(recovery.losses.len(), "torn tail", "torn tails");
+        words.push_str(&format!(", {tails} cut ({bytes} bytes)"));
+    }
+    words
+}
+
+async fn retain(node: Arc<Node>) {
+    let mut due = tokio::time::interval(node.config.retention_check);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = node.stopping.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        let store = Arc::clone(&node.store);
+        let ran = tokio::task::spawn_blocking(move || store.retain(now_ms())).await;
+        if ran.is_err() {
+            tracing::error!("retention panicked; this is a bug in the broker");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|failed| {
+            Err(Error::new(Kind::Closed, "working on the data folder").caused_by(failed))
+        })
 }

@@ -30,8 +30,6 @@ pub enum Schedule {
 pub struct Pending {
     /// Records settled since.
     pub settled: u64,
-    /// No record of the partition is waiting or in work.
-    pub idle: bool,
     /// All records of some poll have settled since.
     pub poll_settled: bool,
     /// When the first of them settled.
@@ -68,7 +66,6 @@ mod tests {
     fn pending(settled: u64) -> Pending {
         Pending {
             settled,
-            idle: false,
             poll_settled: false,
             since: Timestamp::EPOCH,
         }

@@ -5,7 +5,8 @@
 //! (see `tests/`) drive thousands of crashes and rebalances a second through the code that
 //! production runs.
 //!
-//! - [`offset`], [`tracker`]: which records are delivered, settled, and safe to commit.
+//! - [`offset`], [`tracker`], [`metadata`]: which records are delivered, settled, and safe to
+//!   commit, and what a restart is told of it.
 //! - [`lane`]: which records may be handled at the same time.
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
 //! - [`commit`]: when a position is worth a commit.
@@ -16,12 +17,17 @@
 pub mod backoff;
 pub mod commit;
 pub mod engine;
+pub mod envelope;
 pub mod lane;
+pub mod metadata;
 pub mod murmur2;
+pub mod offset;
 pub mod settle;
 pub mod time;
+pub mod tracker;
 
 pub use backoff::Policy as RetryPolicy;
+pub use engine::Engine;
 pub use lane::Concurrency;
 pub use settle::Class;
 pub use time::Timestamp;

@@ -1,9 +1,11 @@
 //! A service's database: one writer that all units of work share, and readers beside it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::backend::{Location, open_writer};
@@ -34,6 +36,9 @@ pub struct Settings {
     pub lock_wait: Duration,
     /// Connections for [`Database::query`]; 4.
     pub readers: usize,
+    /// Bytes that the database file may grow to; no limit. Beyond it the database answers
+    /// that it is full, as it does when the disk is.
+    pub size_max: Option<u64>,
     /// Bytes of an emitted event, key and headers included; 1,000,000, what brokers take
     /// by default. A larger one is refused when it is emitted, while the caller is there
     /// to hear it; in the outbox it would stop all that follow.
@@ -49,8 +54,30 @@ impl Default for Settings {
             waiters_max: 10_000,
             lock_wait: Duration::from_secs(5),
             readers: 4,
+            size_max: None,
             message_bytes_max: 1_000_000,
         }
+    }
+}
+
+/// The events that wait to be published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outbox {
+    /// How many there are.
+    pub depth: u64,
+    /// When the oldest was emitted.
+    pub oldest: Option<Timestamp>,
+}
+
+impl Outbox {
+    /// How long the oldest has waited; zero when there is none.
+    pub fn age(&self) -> Duration {
+        let age = self
+            .oldest
+            .map(|oldest| Timestamp::now().duration_since(oldest));
+        age.and_then(|age| Duration::try_from(age).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -100,7 +127,9 @@ impl Database {
         let opened = tokio::task::spawn_blocking(move || {
             Self::open_blocking(location, &migrations, settings)
         });
-        opened.await.map_err(|gone| Error::unavailable("opening the database").because(gone))?
+        opened
+            .await
+            .map_err(|gone| Error::unavailable("opening the database").because(gone))?
     }
 
     fn open_blocking(
@@ -108,7 +137,7 @@ impl Database {
         migrations: &[Migration],
         settings: Settings,
     ) -> Result<Self> {
-        let mut writer = open_writer(&location, settings.lock_wait)?;
+        let mut writer = open_writer(&location, settings.lock_wait, settings.size_max)?;
         let file = location.path().display().to_string();
         let mut schema = || {
             writer.begin(settings.lock_wait)?;
@@ -128,7 +157,9 @@ impl Database {
             stats,
             emitted,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// A transaction outside of a listener, such as an HTTP request's.
@@ -166,9 +197,48 @@ impl Database {
         Ok(self.query(sql, params).await?.into_iter().next())
     }
 
+    /// The events that wait to be published.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn outbox(&self) -> Result<Outbox> {
+        // Ids are given in a row, so their ends tell the depth without counting.
+        let row = self
+            .query_opt(
+                "SELECT ifnull((SELECT max(id) FROM ackwell_outbox) \
+                 - (SELECT min(id) FROM ackwell_outbox) + 1, 0) AS depth, \
+                 (SELECT created_at FROM ackwell_outbox ORDER BY id LIMIT 1) AS oldest",
+                &[],
+            )
+            .await?;
+        let Some(row) = row else {
+            return Ok(Outbox::default());
+        };
+        let depth = u64::try_from(row.get::<i64>("depth")?).unwrap_or(0);
+        Ok(Outbox {
+            depth,
+            oldest: row.get("oldest")?,
+        })
+    }
+
     /// What this database has done since it was opened.
     pub fn counts(&self) -> Counts {
         self.shared.stats.counts()
+    }
+
+    /// How many wait for their turn to write.
+    pub fn waiting(&self) -> usize {
+        self.shared.gate.waiting()
+    }
+
+    /// A short name for health and logs: the file's, without its ending.
+    pub fn name(&self) -> String {
+        let stem = self.path().file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.shared.location.path()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -191,6 +261,8 @@ impl Database {
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("location", &self.shared.location).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("location", &self.shared.location)
+            .finish_non_exhaustive()
     }
 }

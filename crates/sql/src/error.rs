@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use ackwell::{Class, Classify};
+
 /// A database error, with predicates for what callers decide on.
 #[derive(Clone)]
 pub struct Error {
@@ -46,7 +48,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: Kind, doing: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, doing: doing.into(), source: None }
+        Self {
+            kind,
+            doing: doing.into(),
+            source: None,
+        }
     }
 
     pub(crate) fn because(
@@ -97,7 +103,10 @@ impl Error {
 
     /// Whether any constraint of the schema was violated, unique keys included.
     pub fn is_constraint_violation(&self) -> bool {
-        matches!(self.kind, Kind::Unique | Kind::ForeignKey | Kind::Constraint)
+        matches!(
+            self.kind,
+            Kind::Unique | Kind::ForeignKey | Kind::Constraint
+        )
     }
 
     /// Whether the database file is damaged, cut short, or not a database.
@@ -130,7 +139,24 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl Classify for Error {
+    /// Unavailable databases are waited for, damaged ones stop the listener. A missing
+    /// referenced row may still come; everything else would fail the same way again.
+    fn class(&self) -> Class {
+        match self.kind {
+            Kind::Unavailable | Kind::Full | Kind::Locked => Class::Unavailable,
+            Kind::Damaged => Class::Stop,
+            Kind::ForeignKey => Class::Transient,
+            Kind::Unique | Kind::Constraint | Kind::Schema | Kind::Usage | Kind::TooLarge => {
+                Class::Permanent
+            }
+        }
     }
 }
 

@@ -89,8 +89,17 @@ impl Gate {
         stats: Arc<Stats>,
         emitted: Arc<Notify>,
     ) -> Self {
-        let writer = Arc::new(Mutex::new(Writer { backend, group: None }));
-        Self { writer, waiting: AtomicUsize::new(0), settings, stats, emitted }
+        let writer = Arc::new(Mutex::new(Writer {
+            backend,
+            group: None,
+        }));
+        Self {
+            writer,
+            waiting: AtomicUsize::new(0),
+            settings,
+            stats,
+            emitted,
+        }
     }
 
     /// Waits for the turn and joins the open group or begins one.
@@ -138,13 +147,20 @@ impl Gate {
         })
     }
 
+    /// How many wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
     /// Sees to a group that was handed over to somebody who then gave up.
     fn tend(self: &Arc<Self>) {
         if self.waiting.load(SeqCst) > 0 {
             return;
         }
         // Whoever has the lock tends the group when leaving.
-        let Ok(writer) = Arc::clone(&self.writer).try_lock_owned() else { return };
+        let Ok(writer) = Arc::clone(&self.writer).try_lock_owned() else {
+            return;
+        };
         if writer.group.is_some() {
             drop(Turn::new(Arc::clone(self), writer));
         }
@@ -152,7 +168,9 @@ impl Gate {
 
     /// Commits `writer`'s group and tells its members.
     fn commit(&self, writer: &mut Writer) {
-        let Some(group) = writer.group.take() else { return };
+        let Some(group) = writer.group.take() else {
+            return;
+        };
         let start = Instant::now();
         let result = writer.backend.commit().map_err(|error| {
             writer.backend.rollback();
@@ -162,7 +180,7 @@ impl Gate {
             Ok(()) => {
                 self.stats.committed(group.members, start.elapsed());
                 if group.emitted {
-                    self.emitted.notify_waiters();
+                    self.emitted.notify_one();
                 }
             }
             Err(error) => {
@@ -239,7 +257,13 @@ impl Turn {
             Some(group) => Outcome(group.outcome.subscribe()),
             None => Outcome::lost(),
         };
-        Self { gate, writer: Some(writer), outcome, pending: false, since: Instant::now() }
+        Self {
+            gate,
+            writer: Some(writer),
+            outcome,
+            pending: false,
+            since: Instant::now(),
+        }
     }
 
     /// Marks where [`undo`](Self::undo) goes back to.
@@ -258,9 +282,14 @@ impl Turn {
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut dyn Backend) -> Result<T>) -> Result<T> {
-        let Some(writer) = self.writer.as_deref_mut().filter(|writer| writer.group.is_some())
+        let Some(writer) = self
+            .writer
+            .as_deref_mut()
+            .filter(|writer| writer.group.is_some())
         else {
-            return Err(Error::unavailable("the group's transaction was ended by an error"));
+            return Err(Error::unavailable(
+                "the group's transaction was ended by an error",
+            ));
         };
         let result = work(writer.backend.as_mut());
         match &result {
@@ -280,7 +309,11 @@ impl Turn {
     pub(crate) fn keep(&mut self, emitted: bool) -> Result<()> {
         self.run(|backend| backend.release())?;
         self.pending = false;
-        if let Some(group) = self.writer.as_deref_mut().and_then(|writer| writer.group.as_mut()) {
+        if let Some(group) = self
+            .writer
+            .as_deref_mut()
+            .and_then(|writer| writer.group.as_mut())
+        {
             group.members += 1;
             group.emitted |= emitted;
         }
@@ -293,7 +326,10 @@ impl Turn {
             return;
         }
         self.gate.stats.rolled_back();
-        let Some(writer) = self.writer.as_deref_mut().filter(|writer| writer.group.is_some())
+        let Some(writer) = self
+            .writer
+            .as_deref_mut()
+            .filter(|writer| writer.group.is_some())
         else {
             return; // went with the group
         };
@@ -306,10 +342,18 @@ impl Turn {
 
     /// Whether the group should be committed before it takes another member.
     pub(crate) fn is_full(&self) -> bool {
-        let Some(group) = self.writer.as_deref().and_then(|writer| writer.group.as_ref()) else {
+        let Some(group) = self
+            .writer
+            .as_deref()
+            .and_then(|writer| writer.group.as_ref())
+        else {
             return true;
         };
-        let Settings { group_members, group_time, .. } = self.gate.settings;
+        let Settings {
+            group_members,
+            group_time,
+            ..
+        } = self.gate.settings;
         group.members >= group_members || group.begun.elapsed() >= group_time
     }
 
@@ -317,14 +361,10 @@ impl Turn {
     pub(crate) fn outcome(&self) -> Outcome {
         self.outcome.clone()
     }
-
-    /// Gives the turn up. The group is handed to the next who waits, or committed in the
-    /// background; what was not kept is taken back.
-    pub(crate) fn leave(self) {
-        drop(self);
-    }
 }
 
+/// Gives the turn up. What was not kept is taken back; the group is handed to the next who
+/// waits, or committed on a blocking thread.
 impl Drop for Turn {
     fn drop(&mut self) {
         self.undo();
@@ -335,13 +375,18 @@ impl Drop for Turn {
                 "a transaction kept all others waiting; do slow work before its first statement"
             );
         }
-        let Some(mut writer) = self.writer.take() else { return };
+        let Some(mut writer) = self.writer.take() else {
+            return;
+        };
         let waiting = self.gate.waiting.load(SeqCst);
         let next = match &writer.group {
             None => return,
-            Some(group) => {
-                decide(group.members, group.begun.elapsed(), waiting, &self.gate.settings)
-            }
+            Some(group) => decide(
+                group.members,
+                group.begun.elapsed(),
+                waiting,
+                &self.gate.settings,
+            ),
         };
         match next {
             Leave::HandOver => {
@@ -353,7 +398,10 @@ impl Drop for Turn {
                 writer.group = None;
             }
             Leave::Commit => {
-                let commit = Commit { gate: Arc::clone(&self.gate), writer };
+                let commit = Commit {
+                    gate: Arc::clone(&self.gate),
+                    writer,
+                };
                 match Handle::try_current() {
                     Ok(runtime) => drop(runtime.spawn_blocking(move || drop(commit))),
                     Err(_) => drop(commit),
@@ -382,6 +430,16 @@ impl Outcome {
         Self(watch::Sender::new(Some(Err(error))).subscribe())
     }
 
+    /// Whether both are of the same group.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+
+    /// Fails when the group is known not to be durable.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.0.borrow().clone().unwrap_or(Ok(()))
+    }
+
     /// Waits until the group is durable.
     ///
     /// # Errors
@@ -392,7 +450,9 @@ impl Outcome {
     pub(crate) async fn durable(mut self) -> Result<()> {
         match self.0.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
-            Err(_) => Err(Error::unavailable("the database was closed before the commit")),
+            Err(_) => Err(Error::unavailable(
+                "the database was closed before the commit",
+            )),
         }
     }
 }
@@ -417,7 +477,10 @@ mod tests {
     #[test]
     fn a_large_or_old_group_commits_although_others_wait() {
         let settings = Settings::default();
-        assert_eq!(decide(settings.group_members, YOUNG, 9, &settings), Leave::Commit);
+        assert_eq!(
+            decide(settings.group_members, YOUNG, 9, &settings),
+            Leave::Commit
+        );
         assert_eq!(decide(1, settings.group_time, 9, &settings), Leave::Commit);
     }
 

@@ -6,6 +6,7 @@
 //!
 //! - [`Database`]: a SQLite file; one writer that all share by group commit, readers beside it.
 //! - [`Tx`]: the transaction, as an extractor in a listener or of one's own.
+//! - [`Relay`]: the service that publishes what was emitted.
 //! - [`Migration`]: the schema's steps. [`Row`], [`params!`]: what goes in and comes out.
 
 mod backend;
@@ -14,17 +15,21 @@ mod error;
 mod group;
 mod inbox;
 mod migration;
+mod outbox;
 mod readers;
+mod relay;
 mod row;
 mod schema;
 mod seat;
 mod stats;
 mod tx;
+mod unit;
 mod value;
 
-pub use database::{Database, Settings};
+pub use database::{Database, Outbox, Settings};
 pub use error::{Error, Result};
 pub use migration::Migration;
+pub use relay::Relay;
 pub use row::{Cell, Column, FromCell, Row};
 pub use stats::Counts;
 pub use tx::Tx;

@@ -79,10 +79,20 @@ fn apply(backend: &mut dyn Backend, scope: &str, steps: &[Migration]) -> Result<
         backend
             .run_script(step.sql)
             .map_err(|error| error.while_doing(format_args!("migrating step {:?}", step.name)))?;
+        if !backend.in_transaction() {
+            let text = format!("migrating step {:?}: it ended the transaction", step.name);
+            return Err(Error::new(Kind::Schema, text));
+        }
         backend.execute(
             "INSERT INTO ackwell_migrations (scope, place, name, checksum, applied_at) \
              VALUES ($1, $2, $3, $4, $5)",
-            params![scope, place as i64, step.name, step.checksum(), jiff::Timestamp::now()],
+            params![
+                scope,
+                place as i64,
+                step.name,
+                step.checksum(),
+                jiff::Timestamp::now()
+            ],
         )?;
         tracing::info!(scope, step = step.name, "schema step applied");
     }

@@ -21,7 +21,12 @@ pub(crate) struct Readers {
 impl Readers {
     pub(crate) fn new(location: Location, connections: usize, wait: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(connections));
-        Self { location, idle: Mutex::default(), permits, wait }
+        Self {
+            location,
+            idle: Mutex::default(),
+            permits,
+            wait,
+        }
     }
 
     /// Runs a query on a blocking thread; waits for a free connection.
@@ -44,7 +49,8 @@ impl Readers {
             let _permit = permit;
             readers.run(&sql, &params)
         });
-        work.await.map_err(|gone| Error::unavailable("reading").because(gone))?
+        work.await
+            .map_err(|gone| Error::unavailable("reading").because(gone))?
     }
 
     fn run(&self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {

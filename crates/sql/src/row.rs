@@ -241,14 +241,23 @@ mod tests {
     #[test]
     fn a_missing_column_is_answered_with_those_that_exist() {
         let error = row().get::<i64>("stock").unwrap_err();
-        assert_eq!(error.to_string(), "reading a row: no column \"stock\"; there are: id, note");
+        assert_eq!(
+            error.to_string(),
+            "reading a row: no column \"stock\"; there are: id, note"
+        );
     }
 
     #[test]
     fn a_value_of_another_type_is_an_error_that_names_both() {
         let error = row().get::<String>("id").unwrap_err();
-        assert_eq!(error.to_string(), "reading column \"id\": it holds an integer, not text");
+        assert_eq!(
+            error.to_string(),
+            "reading column \"id\": it holds an integer, not text"
+        );
         let error = row().get::<i64>("note").unwrap_err();
-        assert_eq!(error.to_string(), "reading column \"note\": it holds NULL, not an integer");
+        assert_eq!(
+            error.to_string(),
+            "reading column \"note\": it holds NULL, not an integer"
+        );
     }
 }

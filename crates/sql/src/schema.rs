@@ -11,7 +11,7 @@ use crate::migration::Migration;
 /// emptied: the relay's position stays valid.
 pub(crate) static SQLITE: Statements = Statements {
     schema: &[Migration::new(
-        "inbox, outbox, leases",
+        "inbox, outbox",
         "CREATE TABLE ackwell_inbox (
             consumer_group TEXT NOT NULL,
             event BLOB NOT NULL,
@@ -25,11 +25,6 @@ pub(crate) static SQLITE: Statements = Statements {
             value BLOB,
             headers BLOB NOT NULL,
             created_at INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE ackwell_leases (
-            name TEXT PRIMARY KEY,
-            owner BLOB NOT NULL,
-            expires_at INTEGER NOT NULL
-        ) STRICT, WITHOUT ROWID;",
+        ) STRICT;",
     )],
 };

@@ -10,13 +10,15 @@ use tokio::sync::Notify;
 
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::group::Turn;
+use crate::group::{Outcome, Turn};
 use crate::inbox;
 
 /// The transaction of one unit of work.
 pub(crate) struct Seat {
     database: Database,
     entry: Option<inbox::Entry>,
+    /// The group of the record before, in the same lane.
+    before: Option<Outcome>,
     state: Mutex<State>,
     duplicate: Notify,
 }
@@ -44,9 +46,26 @@ pub(crate) enum Stage {
 }
 
 impl Seat {
-    pub(crate) fn new(database: Database, entry: Option<inbox::Entry>, turn: Option<Turn>) -> Self {
-        let state = State { turn, stage: Stage::Untouched, emitted: false, given: false };
-        Self { database, entry, state: Mutex::new(state), duplicate: Notify::new() }
+    /// A seat for a record; `turn` is handed down from the record before it.
+    pub(crate) fn new(
+        database: Database,
+        entry: Option<inbox::Entry>,
+        turn: Option<Turn>,
+        before: Option<Outcome>,
+    ) -> Self {
+        let state = State {
+            turn,
+            stage: Stage::Untouched,
+            emitted: false,
+            given: false,
+        };
+        Self {
+            database,
+            entry,
+            before,
+            state: Mutex::new(state),
+            duplicate: Notify::new(),
+        }
     }
 
     pub(crate) fn database(&self) -> &Database {
@@ -58,31 +77,18 @@ impl Seat {
         !std::mem::replace(&mut self.state().given, true)
     }
 
-    pub(crate) fn is_untouched(&self) -> bool {
-        matches!(self.state().stage, Stage::Untouched)
-    }
-
     /// Joins a group, unless that is done. Never returns when the record is a duplicate:
     /// the unit of work then drops the handler, which so cannot mistake it for success.
     pub(crate) async fn join(&self) -> Result<()> {
-        let held = {
-            let mut state = self.state();
-            match &state.stage {
-                Stage::Untouched => state.turn.take(),
-                Stage::Joined => return Ok(()),
-                Stage::Failed(error) => return Err(doomed(error)),
-                Stage::Over => return Err(over()),
-                Stage::Duplicate => None,
-            }
+        let joined = match self.approach()? {
+            Approach::Joined => return Ok(()),
+            Approach::Duplicate => Ok(false),
+            Approach::With(turn) => self.sit_down(turn),
+            Approach::Queue => match self.database.gate().join().await {
+                Ok(turn) => self.sit_down(turn),
+                Err(error) => Err(error),
+            },
         };
-        if !self.is_untouched() {
-            return std::future::pending().await;
-        }
-        let turn = match held {
-            Some(turn) => Ok(turn),
-            None => self.database.gate().join().await,
-        };
-        let joined = turn.and_then(|turn| self.sit_down(turn));
         match joined {
             Ok(true) => Ok(()),
             Ok(false) => std::future::pending().await,
@@ -90,8 +96,24 @@ impl Seat {
         }
     }
 
+    fn approach(&self) -> Result<Approach> {
+        let mut state = self.state();
+        match &state.stage {
+            Stage::Untouched => Ok(state.turn.take().map_or(Approach::Queue, Approach::With)),
+            Stage::Joined => Ok(Approach::Joined),
+            Stage::Duplicate => Ok(Approach::Duplicate),
+            Stage::Failed(error) => Err(doomed(error)),
+            Stage::Over => Err(over()),
+        }
+    }
+
     /// Answers whether the record is new.
     fn sit_down(&self, mut turn: Turn) -> Result<bool> {
+        // A group is decided before the next one begins. Where the record before was not
+        // kept, this one must not be either.
+        if let Some(before) = &self.before {
+            before.check()?;
+        }
         turn.start()?;
         let new = match &self.entry {
             Some(entry) => entry.insert(&mut turn)?,
@@ -113,8 +135,15 @@ impl Seat {
     /// Runs `work` in the transaction; its failure leaves only the way back.
     pub(crate) fn work<T>(&self, work: impl FnOnce(&mut Turn) -> Result<T>) -> Result<T> {
         let result = match &mut *self.state() {
-            State { stage: Stage::Joined, turn: Some(turn), .. } => work(turn),
-            State { stage: Stage::Failed(error), .. } => return Err(doomed(error)),
+            State {
+                stage: Stage::Joined,
+                turn: Some(turn),
+                ..
+            } => work(turn),
+            State {
+                stage: Stage::Failed(error),
+                ..
+            } => return Err(doomed(error)),
             _ => return Err(over()),
         };
         result.map_err(|error| self.fail(error))
@@ -124,6 +153,14 @@ impl Seat {
         let mut state = self.state();
         if matches!(state.stage, Stage::Untouched | Stage::Joined) {
             state.stage = Stage::Failed(error.clone());
+            let turn = match self.entry {
+                // A listener's turn goes on to its next record; others need not wait for the
+                // end of a transaction that can only be rolled back.
+                Some(_) => None,
+                None => state.turn.take(),
+            };
+            drop(state);
+            drop(turn);
         }
         error
     }
@@ -161,6 +198,14 @@ impl Seat {
     }
 }
 
+/// What a statement finds on its way to the seat.
+enum Approach {
+    Joined,
+    Duplicate,
+    With(Turn),
+    Queue,
+}
+
 /// What a unit leaves behind.
 pub(crate) struct Closed {
     pub(crate) stage: Stage,
@@ -174,6 +219,9 @@ fn over() -> Error {
 
 /// A swallowed error must not look like success.
 fn doomed(error: &Error) -> Error {
-    Error::new(error.kind(), "the transaction failed before and can only be rolled back")
-        .because(error.clone())
+    Error::new(
+        error.kind(),
+        "the transaction failed before and can only be rolled back",
+    )
+    .because(error.clone())
 }

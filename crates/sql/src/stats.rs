@@ -36,7 +36,8 @@ impl Stats {
     pub(crate) fn committed(&self, members: usize, took: Duration) {
         self.commits.fetch_add(1, Relaxed);
         self.members.fetch_add(members as u64, Relaxed);
-        self.commit_micros.fetch_add(took.as_micros() as u64, Relaxed);
+        self.commit_micros
+            .fetch_add(took.as_micros() as u64, Relaxed);
     }
 
     pub(crate) fn commit_failed(&self) {

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use ackwell::{Context, EncodedEvent, Event, Failure, FromRecord, Setup, SetupError, TRACEPARENT};
+
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::outbox;
 use crate::row::Row;
 use crate::seat::{Closed, Seat, Stage};
+use crate::unit::Transactional;
 use crate::value::Value;
 
 /// A database transaction: of a listener's record, or of one's own.
@@ -29,11 +33,18 @@ use crate::value::Value;
 pub struct Tx {
     seat: Arc<Seat>,
     owned: bool,
+    /// Trace of the record, passed on to what is emitted.
+    traceparent: Option<String>,
 }
 
 impl Tx {
     pub(crate) fn own(database: Database) -> Self {
-        Self { seat: Arc::new(Seat::new(database, None, None)), owned: true }
+        let seat = Seat::new(database, None, None, None);
+        Self {
+            seat: Arc::new(seat),
+            owned: true,
+            traceparent: None,
+        }
     }
 
     /// Runs a statement and answers how many rows it changed.
@@ -71,6 +82,27 @@ impl Tx {
         Ok(self.query(sql, params).await?.into_iter().next())
     }
 
+    /// Emits an event: it is published if and only if the transaction commits, after the
+    /// events that were committed before it.
+    ///
+    /// # Errors
+    /// Those of [`execute`](Self::execute); and when the event does not serialize, or is
+    /// larger than [`Settings::message_bytes_max`](crate::Settings::message_bytes_max).
+    pub async fn emit<E: Event>(&mut self, event: &E) -> Result<()> {
+        let encoded = self.encode(event).map_err(|error| self.seat.fail(error))?;
+        self.seat.join().await?;
+        self.seat.work(|turn| outbox::insert(turn, &encoded))?;
+        self.seat.note_emitted();
+        Ok(())
+    }
+
+    fn encode<E: Event>(&self, event: &E) -> Result<EncodedEvent> {
+        let encoded = EncodedEvent::with_trace(event, self.traceparent.as_deref())
+            .map_err(|error| Error::usage("emitting an event").because(error))?;
+        outbox::check_size(&encoded, self.seat.database().settings().message_bytes_max)?;
+        Ok(encoded)
+    }
+
     /// Commits a transaction of one's own, and returns when it is durable.
     ///
     /// # Errors
@@ -86,14 +118,51 @@ impl Tx {
             )));
         }
         let outcome = match self.seat.close() {
-            Closed { stage: Stage::Joined, turn: Some(mut turn), emitted } => {
+            Closed {
+                stage: Stage::Joined,
+                turn: Some(mut turn),
+                emitted,
+            } => {
                 turn.keep(emitted)?;
                 turn.outcome()
             }
-            Closed { stage: Stage::Failed(error), .. } => return Err(error),
+            Closed {
+                stage: Stage::Failed(error),
+                ..
+            } => return Err(error),
             _ => return Ok(()),
         };
         outcome.durable().await
+    }
+}
+
+impl FromRecord for Tx {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        let traceparent = cx
+            .record()
+            .headers()
+            .get_str(TRACEPARENT)
+            .map(str::to_owned);
+        let seat = cx
+            .extensions()
+            .get::<Arc<Seat>>()
+            .filter(|seat| seat.take())
+            .cloned();
+        let seat = seat.ok_or_else(|| {
+            Failure::permanent("a handler has one transaction; it asks for a second Tx")
+        })?;
+        Ok(Self {
+            seat,
+            owned: false,
+            traceparent,
+        })
+    }
+
+    fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
+        let database = setup.state::<Database>().cloned();
+        let database = database.ok_or_else(SetupError::missing_state::<Database>)?;
+        setup.unit_of_work(Arc::new(Transactional(database)));
+        Ok(())
     }
 }
 
@@ -107,6 +176,8 @@ impl Drop for Tx {
 
 impl std::fmt::Debug for Tx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tx").field("owned", &self.owned).finish_non_exhaustive()
+        f.debug_struct("Tx")
+            .field("owned", &self.owned)
+            .finish_non_exhaustive()
     }
 }

@@ -35,6 +35,8 @@ mod kafka;
 mod locate;
 mod settings;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;

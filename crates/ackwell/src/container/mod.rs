@@ -5,26 +5,65 @@
 //! | poll | `poll.rs` | one thread owns the consumer, keeps polling, and never runs a handler |
 //! | decode | `decode.rs` | a poll's records are copied into one shared buffer |
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
-//! | handle | `handle.rs` | the unit of work carries the run out; the handler is called |
-//! | settle | `settle.rs` | outcomes come back to the engine |
+//! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
+//! | settle | `act.rs` | the engine's verdict is carried out |
+//! | (recover) | `dead_letter.rs` | what cannot be handled is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
 //! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
-//! | (recover) | `dead_letter.rs` | what cannot be handled is written down before it is passed |
 //!
-//! What to do is decided by [`ackwell_core::engine`]; the files here carry it out.
+//! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `consumer.rs`
+//! is the client with its callbacks, `mailbox.rs` how the poll thread hears of the rest.
 
+mod act;
+mod commit;
+mod consumer;
+mod dead_letter;
+mod decode;
+mod dispatch;
+mod handle;
+mod mailbox;
+mod poll;
 mod spec;
+mod stats;
+mod track;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ackwell_core::Engine;
+use ackwell_core::engine::{Config, Event};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::Consumer;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 pub use spec::{
     DeadLetters, Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError,
 };
+pub use stats::Stats;
 
-use std::sync::Arc;
+use self::consumer::{Callbacks, Client};
+use self::dead_letter::DeadLetterWriter;
+use self::dispatch::Dispatcher;
+use self::mailbox::Mailbox;
+use self::poll::{Parts, Poller};
+use self::stats::Counters;
 
-/// A running listener.
-#[derive(Debug)]
+/// How long tasks of cancelled runs are awaited after the container has ended; only a handler
+/// that blocks its thread takes that long.
+const TASKS_WAIT: Duration = Duration::from_secs(5);
+
+/// A running listener. Dropping it stops the listener without waiting for its end.
 pub struct Container {
     listener: Arc<str>,
+    mailbox: Mailbox,
+    counters: Arc<Counters>,
+    end: watch::Receiver<Option<End>>,
+    tasks: TaskTracker,
 }
 
 /// How a container came to its end.
@@ -36,35 +75,95 @@ pub enum End {
     Failed(String),
 }
 
-/// What a container has done since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Partitions that it owns.
-    pub partitions: usize,
-    /// Records polled.
-    pub polled: u64,
-    /// Records settled, however they ended.
-    pub settled: u64,
-    /// Attempts that failed.
-    pub failures: u64,
-    /// Records that were written to a dead-letter topic.
-    pub dead_letters: u64,
-    /// Commits that the broker acknowledged.
-    pub commits: u64,
-    /// Records that wait or are in work.
-    pub in_flight: usize,
-}
-
 /// Starts a listener. Returns when its consumer and, if it has one, its dead-letter producer
 /// exist; it joins its group in the background.
 ///
 /// # Errors
 ///
-/// The client refuses its settings, a topic is missing, or a dead-letter topic can't be made.
+/// The client refuses its settings, or a dead-letter topic can't be made (no broker answers, its
+/// origin does not exist, or a right is missing).
+///
+/// # Cancel safety
+///
+/// Dropping the future starts nothing.
 pub async fn start(spec: Spec) -> Result<Container, StartError> {
-    Ok(Container {
-        listener: spec.listener.into(),
-    })
+    check(&spec)?;
+    let dead_letters = match &spec.dead_letters {
+        DeadLetters::Suffix(suffix) => Some(DeadLetterWriter::open(&spec, suffix).await?),
+        DeadLetters::Stop => None,
+    };
+    let (mailbox, inbox) = Mailbox::new();
+    let client = connect(&spec, &mailbox)?;
+    let (counters, tasks) = (Arc::new(Counters::default()), TaskTracker::new());
+    let dispatcher = Dispatcher {
+        group: spec.group.as_str().into(),
+        handler: Arc::clone(&spec.handler),
+        unit: Arc::clone(&spec.unit),
+        observer: Arc::clone(&spec.observer),
+        mailbox: mailbox.clone(),
+        runtime: Handle::current(),
+        tasks: tasks.clone(),
+        runs: HashMap::new(),
+    };
+    let poller = Poller::new(Parts {
+        client,
+        topics: spec.topics.clone(),
+        engine: Engine::new(engine_config(&spec)),
+        inbox,
+        mailbox: mailbox.clone(),
+        dispatcher,
+        dead_letters,
+        counters: Arc::clone(&counters),
+    });
+    let (ended, end) = watch::channel(None);
+    // The thread is joined through the channel: it sends as its last act, or drops it.
+    thread::Builder::new()
+        .name(format!("poll-{}", spec.listener))
+        .spawn(move || ended.send_replace(Some(poller.run())))
+        .map_err(|source| StartError::Thread { listener: spec.listener.clone(), source })?;
+    Ok(Container { listener: spec.listener.into(), mailbox, counters, end, tasks })
+}
+
+fn check(spec: &Spec) -> Result<(), StartError> {
+    let wrong = |reason| Err(StartError::Spec { listener: spec.listener.clone(), reason });
+    match spec {
+        Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
+        Spec { group, .. } if group.is_empty() => wrong("it names no group"),
+        _ => Ok(()),
+    }
+}
+
+fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
+    let wrong = |source| StartError::Client { listener: spec.listener.clone(), source };
+    let settings = consumer::settings(&spec.consumer, &spec.group);
+    let callbacks = Callbacks::default();
+    let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
+    let waker = mailbox.waker().clone();
+    client.set_nonempty_callback(move || waker.wake());
+    let topics: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
+    client.subscribe(&topics).map_err(wrong)?;
+    Ok(Arc::new(client))
+}
+
+fn engine_config(spec: &Spec) -> Config {
+    let limits = spec.limits.clone();
+    Config {
+        concurrency: spec.concurrency,
+        retry: spec.retry.clone(),
+        commit: spec.commit,
+        recover: spec.dead_letters != DeadLetters::Stop,
+        queued_records: limits.queued_records,
+        queued_bytes: limits.queued_bytes,
+        run_records: limits.run_records,
+        revoke_drain: limits.revoke_drain,
+        stop_drain: limits.stop_drain,
+        commit_wait: limits.commit_wait,
+        metadata_bytes: limits.metadata_bytes,
+        probe: limits.probe,
+        recovery: limits.recovery,
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        ..Config::default()
+    }
 }
 
 impl Container {
@@ -79,6 +178,7 @@ impl Container {
     ///
     /// The container stops even if the future is dropped; another call waits for it again.
     pub async fn stop(&self) -> End {
+        self.mailbox.send(Event::Stop);
         self.wait().await
     }
 
@@ -88,17 +188,42 @@ impl Container {
     ///
     /// Safe: nothing is lost when the future is dropped.
     pub async fn wait(&self) -> End {
-        End::Stopped
+        let mut end = self.end.clone();
+        let end = match end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone(),
+            Err(_) => None,
+        };
+        self.tasks.close();
+        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait()).await.is_err() {
+            tracing::warn!(listener = &*self.listener, "a handler blocks its thread and is left behind");
+        }
+        end.unwrap_or_else(|| End::Failed("its poll thread panicked".into()))
     }
 
     /// Handles no new records until [`resume`](Container::resume); survives rebalances.
-    pub fn pause(&self) {}
+    pub fn pause(&self) {
+        self.mailbox.send(Event::Pause);
+    }
 
     /// Ends a [`pause`](Container::pause).
-    pub fn resume(&self) {}
+    pub fn resume(&self) {
+        self.mailbox.send(Event::Resume);
+    }
 
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.counters.read()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.mailbox.send(Event::Stop);
+    }
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Container").field("listener", &self.listener).finish_non_exhaustive()
     }
 }

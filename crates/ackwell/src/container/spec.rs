@@ -40,6 +40,7 @@ where
 }
 
 /// A listener, ready to start.
+#[derive(Clone)]
 pub struct Spec {
     /// Its name in logs and metrics.
     pub listener: String,

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
@@ -43,7 +44,7 @@ pub trait HeaderValue: Send + Sized + 'static {
 
 impl<T: FromStr + Send + 'static> HeaderValue for T
 where
-    T::Err: std::fmt::Display,
+    T::Err: fmt::Display,
 {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error: T::Err| error.to_string())
@@ -52,13 +53,21 @@ where
 
 /// One header by its name, typed. Missing or malformed is a permanent failure;
 /// `Option<Header<H>>` is `None` where it is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<H: FromHeader>(
     /// Its value.
     pub H::Value,
     /// Which header it is.
     pub PhantomData<fn() -> H>,
 );
+
+impl<H: FromHeader> fmt::Debug for Header<H>
+where
+    H::Value: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple(H::NAME).field(&self.0).finish()
+    }
+}
 
 impl<H: FromHeader> FromRecord for Header<H> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {

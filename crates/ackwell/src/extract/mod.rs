@@ -19,6 +19,8 @@ mod header;
 mod place;
 mod state;
 mod value;
+#[cfg(test)]
+mod tests;
 
 pub use event::Event;
 pub use header::{FromHeader, Header, HeaderValue, Key, KeyBytes};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
+use super::Control;
 use crate::container::RecordHandler;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
@@ -31,7 +31,7 @@ pub struct Run {
     group: Arc<str>,
     handler: Arc<dyn RecordHandler>,
     sink: Box<dyn ProgressSink>,
-    cancel: CancellationToken,
+    control: Arc<Control>,
     records: Vec<Record>,
     /// Attempt of the first record; the others have not been tried yet.
     attempt: u32,
@@ -47,7 +47,6 @@ pub struct Run {
 pub(crate) struct Ended {
     pub(crate) records: Vec<Record>,
     pub(crate) settled: usize,
-    pub(crate) reported: usize,
     pub(crate) duplicates: usize,
     pub(crate) failure: Option<Failure>,
 }
@@ -57,7 +56,7 @@ impl Run {
         group: Arc<str>,
         handler: Arc<dyn RecordHandler>,
         sink: Box<dyn ProgressSink>,
-        cancel: CancellationToken,
+        control: Arc<Control>,
         records: Vec<Record>,
         attempt: u32,
     ) -> Self {
@@ -65,7 +64,7 @@ impl Run {
             group,
             handler,
             sink,
-            cancel,
+            control,
             records,
             attempt,
             started: 0,
@@ -84,7 +83,7 @@ impl Run {
 
     /// The next record to start; `None` at the end, after a failure, or when cancelled.
     pub fn peek(&self) -> Option<&Record> {
-        if self.failure.is_some() || self.cancel.is_cancelled() {
+        if self.failure.is_some() || self.control.is_halted() {
             return None;
         }
         self.records.get(self.started)
@@ -169,7 +168,7 @@ impl Run {
     /// Waits until the run is cancelled: its partition was revoked or the listener stops, and
     /// the drain limit has passed.
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.cancel.clone().cancelled_owned()
+        self.control.cancelled()
     }
 
     /// Tells the container what has settled so far. Called by [`drive`](Run::drive); a unit of
@@ -182,11 +181,15 @@ impl Run {
         }
     }
 
+    /// Whether the container wants the run to end early.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.control.is_halted()
+    }
+
     pub(crate) fn finish(self) -> Ended {
         let Run {
             records,
             settled,
-            reported,
             duplicates,
             failure,
             ..
@@ -194,7 +197,6 @@ impl Run {
         Ended {
             records,
             settled,
-            reported,
             duplicates,
             failure,
         }

@@ -1,1 +1,169 @@
-//! One file per Kafka API; the table of keys, versions and handlers.
+//! One file per Kafka API, and the one table of what is served.
+//!
+//! A client believes what ApiVersions says, so that answer is made from the same table that
+//! dispatches: what is not served cannot be advertised. Versions stop where the next one asks for
+//! semantics that the broker does not have (topic ids in Produce 13 and Fetch 13, for instance).
+
+mod alter_configs;
+mod api_versions;
+mod configs;
+mod context;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod fetch;
+mod find_coordinator;
+mod groups;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod outline;
+mod outlines;
+mod partition;
+mod produce;
+mod reply;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::protocol::Decodable;
+
+pub(crate) use context::{Caller, Context, Node, now_ms};
+use outline::Part;
+pub(crate) use reply::{Refusal, Reply};
+use reply::{later, now};
+
+/// One served API.
+#[derive(Debug)]
+pub(crate) struct Api {
+    key: ApiKey,
+    versions: RangeInclusive<i16>,
+    outline: &'static [Part],
+}
+
+macro_rules! apis {
+    ($($key:ident $versions:expr, $outline:ident => $when:ident($handler:path);)*) => {
+        /// What is served, and what ApiVersions answers.
+        pub(crate) const TABLE: &[Api] = &[$(Api {
+            key: ApiKey::$key,
+            versions: $versions,
+            outline: outlines::$outline,
+        }),*];
+
+        async fn call(cx: &Context, key: ApiKey, body: Bytes) -> Result<Reply, Refusal> {
+            match key {
+                $(ApiKey::$key => $when(cx, $handler(cx, decode(cx, key, body)?).await),)*
+                _ => Err(Refusal::unserved(key as i16, cx.version)),
+            }
+        }
+    };
+}
+
+// `now`: answered when the handler returns, before the next request is begun. `later`: the handler
+// returns what is still awaited, and the connection's next request is begun meanwhile.
+apis! {
+    Produce                 3..=11, PRODUCE                   => later(produce::handle);
+    Fetch                   4..=12, FETCH                     => now(fetch::handle);
+    ListOffsets             1..=7,  LIST_OFFSETS              => now(list_offsets::handle);
+    Metadata                0..=13, METADATA                  => now(metadata::handle);
+    OffsetCommit            2..=9,  OFFSET_COMMIT             => now(groups::offset_commit);
+    OffsetFetch             1..=9,  OFFSET_FETCH              => now(groups::offset_fetch);
+    FindCoordinator         0..=5,  FIND_COORDINATOR          => now(find_coordinator::handle);
+    JoinGroup               0..=9,  JOIN_GROUP                => now(groups::join);
+    Heartbeat               0..=4,  HEARTBEAT                 => now(groups::heartbeat);
+    LeaveGroup              0..=5,  LEAVE_GROUP               => now(groups::leave);
+    SyncGroup               0..=5,  SYNC_GROUP                => now(groups::sync);
+    DescribeGroups          0..=5,  DESCRIBE_GROUPS           => now(groups::describe);
+    ListGroups              0..=4,  LIST_GROUPS               => now(groups::list);
+    ApiVersions             0..=4,  API_VERSIONS              => now(api_versions::handle);
+    CreateTopics            2..=7,  CREATE_TOPICS             => now(create_topics::handle);
+    DeleteTopics            1..=6,  DELETE_TOPICS             => now(delete_topics::handle);
+    DeleteRecords           0..=2,  DELETE_RECORDS            => now(delete_records::handle);
+    InitProducerId          0..=5,  INIT_PRODUCER_ID          => now(init_producer_id::handle);
+    OffsetForLeaderEpoch    2..=4,  OFFSET_FOR_LEADER_EPOCH   => now(offset_for_leader_epoch::handle);
+    DescribeConfigs         1..=4,  DESCRIBE_CONFIGS          => now(describe_configs::handle);
+    AlterConfigs            0..=2,  ALTER_CONFIGS             => now(alter_configs::handle);
+    DescribeLogDirs         1..=4,  DESCRIBE_LOG_DIRS         => now(describe_log_dirs::handle);
+    CreatePartitions        0..=3,  CREATE_PARTITIONS         => now(create_partitions::handle);
+    DeleteGroups            0..=2,  DELETE_GROUPS             => now(groups::delete);
+    IncrementalAlterConfigs 0..=1,  INCREMENTAL_ALTER_CONFIGS => now(incremental_alter_configs::handle);
+    OffsetDelete            0..=0,  OFFSET_DELETE             => now(groups::offset_delete);
+    DescribeCluster         0..=1,  DESCRIBE_CLUSTER          => now(describe_cluster::handle);
+}
+
+/// Answers one request frame (without its length).
+///
+/// # Errors
+/// A frame that cannot be understood: the caller closes the connection, as nothing behind it can
+/// be trusted.
+pub(crate) async fn answer(
+    node: &Arc<Node>,
+    caller: Caller,
+    mut frame: Bytes,
+) -> Result<Reply, Refusal> {
+    let Some(start) = frame.first_chunk::<4>() else {
+        return Err(Refusal::headless());
+    };
+    let key_number = i16::from_be_bytes([start[0], start[1]]);
+    let version = i16::from_be_bytes([start[2], start[3]]);
+    let unserved = || Refusal::unserved(key_number, version);
+
+    let key = ApiKey::try_from(key_number).map_err(|()| unserved())?;
+    let api = TABLE
+        .iter()
+        .find(|api| api.key == key)
+        .ok_or_else(unserved)?;
+    if !api.versions.contains(&version) {
+        return match key {
+            ApiKey::ApiVersions => api_versions::unsupported(frame.slice(4..)),
+            _ => Err(unserved()),
+        };
+    }
+    let header_version = key.request_header_version(version);
+    let header = RequestHeader::decode(&mut frame, header_version)
+        .map_err(|error| Refusal::new(key, version, format!("header: {error:#}")))?;
+    let cx = Context {
+        node: Arc::clone(node),
+        caller,
+        version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.unwrap_or_default(),
+    };
+    outline::check(
+        api.outline,
+        frame.chunk(),
+        version,
+        header_version >= 2,
+        node.config.limits.request_elements_max,
+    )
+    .map_err(|malformed| Refusal::new(key, version, malformed.to_string()))?;
+    call(&cx, key, frame).await
+}
+
+fn decode<T: Decodable>(cx: &Context, key: ApiKey, mut body: Bytes) -> Result<T, Refusal> {
+    T::decode(&mut body, cx.version)
+        .map_err(|error| Refusal::new(key, cx.version, format!("body: {error:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_api_stands_in_the_table_once_with_versions_that_the_codec_knows() {
+        for (index, api) in TABLE.iter().enumerate() {
+            assert!(TABLE[..index].iter().all(|other| other.key != api.key));
+            let known = api.key.valid_versions();
+            assert!(known.max >= *api.versions.end(), "{:?}", api.key);
+            assert!(known.min <= *api.versions.start(), "{:?}", api.key);
+        }
+    }
+}

@@ -1,7 +1,31 @@
 //! The group coordinator: who is in a consumer group, who reads what, and how far each group got.
+//!
+//! Consumers that share work must agree on who reads which partition, and find their position
+//! again after a crash. Without one place that decides, two of them would handle the same records.
+//! Members speak to each other only through this coordinator: it gathers them into a *generation*,
+//! has one of them (the leader) assign partitions, and evicts who falls silent.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `service` | [`Coordinator`]: requests of the wire to the shard that has the group |
+//! | `shard` | a task per partition of `__consumer_offsets`: decide, append, await the disk, reply |
+//! | `machine` | every decision, without clock, disk or network |
+//! | `journal` | the partition's log: replay, append, snapshot |
+//! | `record` | the formats of its records, which are Kafka's |
+//! | `known`, `fetch` | two requests brought into the form that the machine knows |
 
 mod config;
+mod fetch;
+mod journal;
+mod known;
+mod machine;
+mod record;
 mod service;
+mod shard;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use config::Config;
-pub(crate) use service::{Client, Coordinator};
+pub(crate) use machine::Client;
+pub(crate) use service::Coordinator;

@@ -58,10 +58,7 @@ pub(crate) enum AppendError {
         /// The newest epoch known.
         current: i16,
     },
-    /// The partition was deleted.
-    #[error("the partition was deleted")]
-    Deleted,
-    /// The disk refused; earlier records are not touched.
+    /// The disk refused, or the partition takes no more records; earlier records are not touched.
     #[error(transparent)]
     Storage(#[from] Error),
 }
@@ -78,7 +75,6 @@ impl AppendError {
             Self::InvalidTimestamp { .. } => ResponseError::InvalidTimestamp,
             Self::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
             Self::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
-            Self::Deleted => ResponseError::UnknownTopicOrPartition,
             Self::Storage(error) => error.code(),
         }
     }

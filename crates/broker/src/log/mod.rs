@@ -2,10 +2,38 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | [`partition`] | a partition as the rest of the broker sees it: append, durable, read, watch |
+//! | [`partition`] | a partition as the rest of the broker sees it: append, durable, watch |
+//! | [`reading`] | read by offset, look up by time |
+//! | [`retention`] | what is given up: by age, by size, on request |
+//! | [`incoming`] | what a produce request may append |
+//! | [`batch`], [`record_times`] | Kafka's batch format: its header, and the timestamps of its records |
+//! | [`producers`] | batches that were sent twice are stored once |
+//! | [`writer`] | the log's end: roll, write, what a flush has to do |
+//! | [`flush`] | the threads that force records to the disk, group commit |
+//! | [`segment`], [`index`], [`scan`] | a file of the log, where in it an offset or time is, going through it |
+//! | [`checkpoint`], [`recovery`] | what is known good, and opening a log whatever the last process left |
+//! | [`open_files`] | so many files open at most |
 
+mod batch;
+mod checkpoint;
 mod error;
+mod flush;
+mod incoming;
+mod index;
+mod open_files;
 mod partition;
+mod producers;
+mod reading;
+mod record_times;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 pub(crate) use error::{AppendError, ReadError};
-pub(crate) use partition::{Appended, Partition, Read};
+pub(crate) use flush::Flusher;
+pub(crate) use open_files::OpenFiles;
+pub(crate) use partition::{Appended, Partition, Place, Read, Shared, SharedConfig};

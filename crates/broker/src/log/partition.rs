@@ -1,10 +1,23 @@
 //! A partition as the rest of the broker sees it.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::error::{AppendError, ReadError};
-use crate::Error;
+use super::error::AppendError;
+use super::flush::{Flushed, Flusher, Stopped};
+use super::incoming;
+use super::open_files::OpenFiles;
+use super::recovery::{self, Recovered};
+use super::segment::Segment;
+use super::writer::{FlushJob, Writer};
+use crate::store::{Loss, TimestampType, TopicConfig};
+use crate::{Error, Flush};
 
 /// Where batches went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,31 +47,119 @@ pub(crate) struct Read {
     pub(crate) log_start_offset: i64,
 }
 
+/// The settings of a topic, which may change.
+pub(crate) type SharedConfig = Arc<RwLock<Arc<TopicConfig>>>;
+
+/// What all partitions of a data folder share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) flusher: Arc<Flusher>,
+    pub(crate) files: Arc<OpenFiles>,
+}
+
+/// Which partition, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) topic: String,
+    pub(crate) index: i32,
+    pub(crate) folder: PathBuf,
+}
+
+/// What opening a partition found.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) checked_bytes: u64,
+    pub(crate) losses: Vec<Loss>,
+}
+
 /// One partition's log. Shared; all methods take `&self`.
+///
+/// Appends are one at a time. Reads take no lock that an append holds while it writes: bytes below a segment's size
+/// never change.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    topic: String,
-    index: i32,
+    pub(super) place: Place,
+    pub(super) config: SharedConfig,
+    pub(super) shared: Shared,
+    me: Weak<Partition>,
+    writer: Mutex<Writer>,
+    segments: RwLock<Vec<Arc<Segment>>>,
+    /// Held while the log start moves.
+    pub(super) start_moves: Mutex<()>,
+    pub(super) log_start: AtomicI64,
+    log_end: AtomicI64,
+    deleted: AtomicBool,
     high_watermark: watch::Sender<i64>,
+    flushed: watch::Sender<Flushed>,
 }
 
 impl Partition {
-    pub(crate) fn new(topic: &str, index: i32) -> Self {
-        Self {
-            topic: topic.to_owned(),
-            index,
-            high_watermark: watch::Sender::new(0),
+    /// Opens the log in the folder of `place`, which must exist. Blocking.
+    pub(crate) fn open(
+        place: Place,
+        config: SharedConfig,
+        shared: Shared,
+        now_ms: i64,
+    ) -> Result<Opened, Error> {
+        let mut recovered = recovery::recover(
+            &place.folder,
+            &place.topic,
+            place.index,
+            &shared.files,
+            now_ms,
+        )?;
+        let partition = Self::new(place, config, shared, &mut recovered)?;
+        if recovered.changed {
+            // Consumers see at once what was recovered, so it has to stay.
+            partition.flush(false);
+            partition.check_usable(&partition.writer())?;
         }
+        Ok(Opened {
+            partition,
+            checked_bytes: recovered.checked_bytes,
+            losses: recovered.losses,
+        })
+    }
+
+    fn new(
+        place: Place,
+        config: SharedConfig,
+        shared: Shared,
+        recovered: &mut Recovered,
+    ) -> Result<Arc<Self>, Error> {
+        let segments = std::mem::take(&mut recovered.segments);
+        let Some(active) = segments.last().cloned() else {
+            return Err(Error::new(
+                crate::error::Kind::Corrupt,
+                format!("{} has no segment", place.folder.display()),
+            ));
+        };
+        let end = recovered.next_offset;
+        Ok(Arc::new_cyclic(|me| Self {
+            place,
+            config,
+            shared,
+            me: me.clone(),
+            writer: Mutex::new(Writer::new(recovered, active)),
+            segments: RwLock::new(segments),
+            start_moves: Mutex::new(()),
+            log_start: AtomicI64::new(recovered.log_start),
+            log_end: AtomicI64::new(end),
+            deleted: AtomicBool::new(false),
+            high_watermark: watch::Sender::new(end),
+            flushed: watch::Sender::new(Flushed { end, stopped: None }),
+        }))
     }
 
     /// The topic's name.
     pub(crate) fn topic(&self) -> &str {
-        &self.topic
+        &self.place.topic
     }
 
     /// The partition's number in its topic, from 0.
     pub(crate) fn index(&self) -> i32 {
-        self.index
+        self.place.index
     }
 
     /// Checks batches (as they came in a produce request) and appends them: all, or none.
@@ -66,8 +167,59 @@ impl Partition {
     /// Writes to the page cache, without waiting for the disk: see [`Partition::durable`]. `now_ms` is the
     /// broker's clock in milliseconds since the Unix epoch.
     pub(crate) fn append(&self, batches: Bytes, now_ms: i64) -> Result<Appended, AppendError> {
-        let _ = (batches, now_ms);
-        Err(AppendError::Deleted)
+        let config = self.config();
+        let batches = incoming::check(batches, &config, now_ms)?;
+        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let mut writer = self.writer();
+        self.check_usable(&writer)?;
+        if let [only] = batches.as_slice()
+            && let Some(written) = writer.producers.check(&only.header)?
+        {
+            return Ok(Appended {
+                base_offset: written.base_offset,
+                last_offset: written.last_offset,
+                log_append_time: written.append_time,
+                log_start_offset: self.log_start_offset(),
+                duplicate: true,
+            });
+        }
+        if writer.is_roll_due(&batches, &config, now_ms) {
+            self.roll(&mut writer)?;
+        }
+        let base_offset = writer.next_offset;
+        let written = writer.write(&batches, append_time, now_ms);
+        self.publish(writer);
+        written?;
+        let records: i64 = batches
+            .iter()
+            .map(|batch| i64::from(batch.header.records))
+            .sum();
+        Ok(Appended {
+            base_offset,
+            last_offset: base_offset + records - 1,
+            log_append_time: append_time.unwrap_or(-1),
+            log_start_offset: self.log_start_offset(),
+            duplicate: false,
+        })
+    }
+
+    /// Tells everybody about what the writer did, and has it flushed.
+    pub(super) fn publish(&self, mut writer: MutexGuard<'_, Writer>) {
+        self.log_end.store(writer.next_offset, Ordering::Release);
+        if let Some(stopped) = writer.stopped.clone() {
+            self.stop_flushing(stopped);
+            return;
+        }
+        if let Flush::Interval(_) = self.shared.flusher.mode() {
+            self.raise_high_watermark(writer.next_offset);
+        }
+        if writer.is_unflushed() && !writer.scheduled {
+            writer.scheduled = true;
+            drop(writer);
+            if let Some(me) = self.me.upgrade() {
+                self.shared.flusher.schedule(me);
+            }
+        }
     }
 
     /// Waits until everything up to and with `last_offset` is as safe as the flush setting promises.
@@ -75,25 +227,70 @@ impl Partition {
     /// # Cancel safety
     /// Dropping the future gives up waiting; the records are flushed anyway.
     pub(crate) async fn durable(&self, last_offset: i64) -> Result<(), Error> {
-        let _ = last_offset;
-        Ok(())
+        let waits = self.shared.flusher.mode() == Flush::Always;
+        let is_done = |flushed: &Flushed| !waits || flushed.end > last_offset;
+        let mut flushed = self.flushed.subscribe();
+        let done = flushed
+            .wait_for(|flushed| is_done(flushed) || flushed.stopped.is_some())
+            .await;
+        match done {
+            Ok(flushed) if is_done(&flushed) => Ok(()),
+            Ok(flushed) => Err(self.stopped_error(flushed.stopped.as_ref())),
+            Err(_) => Err(self.stopped_error(Some(&Stopped::Closed))),
+        }
     }
 
-    /// Reads whole batches from the one that holds `from`, at most `max_bytes`, never beyond the high watermark.
-    ///
-    /// With `min_one_batch` the first batch is given even when it alone exceeds `max_bytes`.
-    pub(crate) fn read(
-        &self,
-        from: i64,
-        max_bytes: usize,
-        min_one_batch: bool,
-    ) -> Result<Read, ReadError> {
-        let _ = (max_bytes, min_one_batch);
-        Err(ReadError::OutOfRange {
-            offset: from,
-            start: 0,
-            end: 0,
-        })
+    /// Flushes what was appended, and tells who waits; gives whether more came meanwhile. Blocking; one at a time.
+    pub(super) fn flush(&self, closing: bool) -> bool {
+        let job = self.begin_flush(closing);
+        let result = job
+            .as_ref()
+            .map_or(Ok(()), |job| job.sync(&self.place.folder));
+        match (result, job) {
+            (Ok(()), Some(job)) => {
+                // First: who is told that its records are durable may read them.
+                self.raise_high_watermark(job.end);
+                self.flushed
+                    .send_modify(|flushed| flushed.end = flushed.end.max(job.end));
+                job.write_checkpoint(&self.place.folder);
+            }
+            (Ok(()), None) => {}
+            (Err(error), _) => self.fail(&error),
+        }
+        let mut writer = self.writer();
+        writer.scheduled = writer.is_unflushed() && writer.stopped.is_none();
+        writer.scheduled
+    }
+
+    fn begin_flush(&self, closing: bool) -> Option<FlushJob> {
+        let mut writer = self.writer();
+        match writer.stopped {
+            Some(Stopped::Failed(_) | Stopped::Deleted) => None,
+            Some(Stopped::Closed) | None => writer.begin_flush(|| self.segments().clone(), closing),
+        }
+    }
+
+    fn fail(&self, error: &Error) {
+        let cause = std::error::Error::source(error)
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
+        let stopped = {
+            let mut writer = self.writer();
+            writer
+                .stopped
+                .get_or_insert_with(|| Stopped::Failed(format!("{error}{cause}").into()))
+                .clone()
+        };
+        if let Stopped::Failed(reason) = &stopped {
+            tracing::error!(topic = self.topic(), partition = self.index(), %reason, "a log only reads from now on");
+        }
+        self.stop_flushing(stopped);
+    }
+
+    fn stop_flushing(&self, stopped: Stopped) {
+        self.flushed.send_modify(|flushed| {
+            flushed.stopped.get_or_insert(stopped);
+        });
     }
 
     /// Follows the high watermark: wakes when records become visible.
@@ -103,7 +300,7 @@ impl Partition {
 
     /// The first offset that can be read.
     pub(crate) fn log_start_offset(&self) -> i64 {
-        0
+        self.log_start.load(Ordering::Acquire)
     }
 
     /// The offset behind the last record that consumers may see (`latest`).
@@ -113,32 +310,90 @@ impl Partition {
 
     /// The offset that the next record gets.
     pub(crate) fn log_end_offset(&self) -> i64 {
-        0
+        self.log_end.load(Ordering::Acquire)
     }
 
     /// The bytes of all segments.
     pub(crate) fn size_bytes(&self) -> u64 {
-        0
+        self.segments().iter().map(|segment| segment.size()).sum()
     }
 
-    /// The first record with a timestamp of at least `ms`: its offset and timestamp.
-    pub(crate) fn offset_for_time(&self, ms: i64) -> Result<Option<(i64, i64)>, Error> {
-        let _ = ms;
-        Ok(None)
+    /// Takes no more records; everything is flushed and a checkpoint written. Blocking; the flusher has stopped.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        self.writer().stopped.get_or_insert(Stopped::Closed);
+        self.flush(true);
+        let stopped = self.writer().stopped.clone();
+        self.stop_flushing(Stopped::Closed);
+        match stopped {
+            Some(Stopped::Failed(_)) => Err(self.stopped_error(stopped.as_ref())),
+            _ => Ok(()),
+        }
     }
 
-    /// The record with the largest timestamp: its offset and timestamp (`ListOffsets` with -3, KIP-734).
-    pub(crate) fn offset_of_max_timestamp(&self) -> Result<Option<(i64, i64)>, Error> {
-        Ok(None)
+    /// Takes no more records, without waiting for anything.
+    pub(crate) fn abandon(&self) {
+        self.writer().stopped.get_or_insert(Stopped::Closed);
+        self.stop_flushing(Stopped::Closed);
     }
 
-    /// Makes the records before the offset unreadable and gives the new log start offset. -1 means all up to the high
-    /// watermark. Durable when it returns.
-    pub(crate) fn delete_records(&self, before: i64) -> Result<i64, ReadError> {
-        Err(ReadError::OutOfRange {
-            offset: before,
-            start: 0,
-            end: 0,
-        })
+    /// Takes no more records and gives none: the topic was deleted. Who waits is told.
+    pub(crate) fn delete(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.writer().stopped = Some(Stopped::Deleted);
+        self.stop_flushing(Stopped::Deleted);
+        self.high_watermark.send_modify(|_| {});
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn config(&self) -> Arc<TopicConfig> {
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Begins a new segment.
+    pub(super) fn roll(&self, writer: &mut Writer) -> Result<(), Error> {
+        let segment = writer.roll(&self.place.folder, &self.shared.files)?;
+        self.segments_mut().push(segment);
+        Ok(())
+    }
+
+    pub(super) fn check_usable(&self, writer: &Writer) -> Result<(), Error> {
+        writer
+            .stopped
+            .as_ref()
+            .map_or(Ok(()), |stopped| Err(self.stopped_error(Some(stopped))))
+    }
+
+    fn stopped_error(&self, stopped: Option<&Stopped>) -> Error {
+        stopped
+            .unwrap_or(&Stopped::Closed)
+            .error(&self.place.topic, self.place.index)
+    }
+
+    fn raise_high_watermark(&self, to: i64) {
+        self.high_watermark.send_if_modified(|high_watermark| {
+            let raised = to > *high_watermark;
+            *high_watermark = to.max(*high_watermark);
+            raised
+        });
+    }
+
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segments_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Segment>>> {
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,22 +1,50 @@
 //! The data folder: which topics exist, where their records are, and who may open it.
+//!
+//! | in the folder | file here | what it is |
+//! |---|---|---|
+//! | `lock`, `format` | [`folder`] | one process at a time; which version wrote it; the cluster id |
+//! | `catalog` | [`catalog`] | topics, their ids, partitions and settings |
+//! | `producer-ids` | [`producer_ids`] | the next block of ids for idempotent producers |
+//! | `topics/<id>/<partition>/` | [`topic_folder`], [`crate::log`] | the records |
+//!
+//! The small files are written whole and with a checksum ([`sealed`]).
 
+mod catalog;
+mod folder;
+mod producer_ids;
 mod report;
+pub(crate) mod sealed;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod topic_config;
+mod topic_folder;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
 pub use report::{Loss, RecoveryReport};
+pub(crate) use sealed::UNFINISHED;
 pub(crate) use topic::Topic;
 pub(crate) use topic_config::{TimestampType, TopicConfig};
 
 use crate::error::Kind;
+use crate::log::{Flusher, OpenFiles, Shared};
 use crate::{Error, Flush};
-use kafka_protocol::error::ResponseError;
+use catalog::{Catalog, Entry};
+use folder::Folder;
+use producer_ids::ProducerIds;
+use topic_folder::TopicFolder;
+
+/// Characters of a topic's name, as in Kafka.
+const NAME_MAX: usize = 249;
+/// Partitions of one topic: each has a folder and some KiB of memory.
+const PARTITIONS_MAX: i32 = 10_000;
 
 /// How a data folder is opened.
 #[derive(Debug, Clone)]
@@ -30,9 +58,18 @@ pub(crate) struct StoreConfig {
 }
 
 /// One data folder, locked and recovered. One per process and folder.
+///
+/// Dropping it without [`Store::close`] is as a crash: nothing that was promised is lost, and the next start checks
+/// the ends of the logs.
 #[derive(Debug)]
 pub(crate) struct Store {
-    cluster_id: String,
+    topic_defaults: BTreeMap<String, String>,
+    shared: Shared,
+    producer_ids: ProducerIds,
+    topics: RwLock<BTreeMap<String, Arc<Topic>>>,
+    /// Held while topics change; `None` when closed.
+    catalog: Mutex<Option<Catalog>>,
+    folder: Folder,
 }
 
 impl Store {
@@ -41,35 +78,78 @@ impl Store {
     /// # Errors
     /// When the folder is in use by another process, was written by a newer version, cannot be read or written.
     pub(crate) fn open(config: &StoreConfig) -> Result<(Arc<Self>, RecoveryReport), Error> {
-        let _ = config;
-        Ok((
-            Arc::new(Self {
-                cluster_id: String::new(),
-            }),
-            RecoveryReport::default(),
-        ))
+        let started = Instant::now();
+        TopicConfig::new(BTreeMap::new(), &config.topic_defaults)?;
+        let folder = Folder::open(&config.data_dir)?;
+        let store = Self {
+            topic_defaults: config.topic_defaults.clone(),
+            shared: Shared {
+                flusher: Flusher::start(config.flush)?,
+                files: Arc::new(OpenFiles::default()),
+            },
+            producer_ids: ProducerIds::open(folder.file(producer_ids::FILE))?,
+            topics: RwLock::default(),
+            catalog: Mutex::new(Some(Catalog::open(folder.file(catalog::FILE))?)),
+            folder,
+        };
+        let mut report = store.recover()?;
+        report.took = started.elapsed();
+        Ok((Arc::new(store), report))
+    }
+
+    fn recover(&self) -> Result<RecoveryReport, Error> {
+        let mut report = RecoveryReport::default();
+        let mut catalog = self.catalog();
+        let catalog = open(&mut catalog)?;
+        let entries: Vec<Entry> = catalog.entries().cloned().collect();
+        for entry in &entries {
+            let folder = self.topic_folder(entry.id);
+            if folder.is_removal_begun() {
+                catalog.remove(&entry.name)?;
+                folder.finish_removal();
+                continue;
+            }
+            self.open_topic(entry, &mut report)?;
+            report.topics += 1;
+        }
+        topic_folder::remove_unowned(&self.folder.topics(), |id| {
+            entries.iter().any(|entry| entry.id == id)
+        })?;
+        Ok(report)
     }
 
     /// The cluster id, chosen when the folder was created: 22 characters, as Kafka's.
     pub(crate) fn cluster_id(&self) -> &str {
-        &self.cluster_id
+        &self.folder.cluster_id
     }
 
     /// The topic of that name.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        let _ = name;
-        None
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// The topic of that id.
     pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        let _ = id;
-        None
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .find(|topic| topic.id == id)
+            .cloned()
     }
 
     /// All topics by name.
     pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
-        Vec::new()
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Creates a topic with `configs` (Kafka's names); durable when it returns. Blocking (some fsyncs).
@@ -82,8 +162,20 @@ impl Store {
         partitions: i32,
         configs: BTreeMap<String, String>,
     ) -> Result<Arc<Topic>, Error> {
-        self.validate_topic(name, partitions, &configs)?;
-        Err(unknown(name))
+        let mut catalog = self.catalog();
+        let catalog = open(&mut catalog)?;
+        self.check_new(name, partitions, &configs)?;
+        let entry = Entry {
+            name: name.to_owned(),
+            id: Uuid::new_v4(),
+            partitions,
+            configs,
+        };
+        self.topic_folder(entry.id).create(0..partitions)?;
+        catalog.put(entry.clone())?;
+        let topic = self.open_topic(&entry, &mut RecoveryReport::default())?;
+        tracing::info!(topic = name, partitions, "created a topic");
+        Ok(topic)
     }
 
     /// What [`Store::create_topic`] would answer, without creating it (`validate_only`).
@@ -93,50 +185,226 @@ impl Store {
         partitions: i32,
         configs: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let _ = (partitions, configs);
-        Err(unknown(name))
+        self.check_new(name, partitions, configs)
+    }
+
+    fn check_new(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        check_name(name)?;
+        check_partitions(partitions)?;
+        TopicConfig::new(configs.clone(), &self.topic_defaults)?;
+        match self.topic(name) {
+            Some(_) => Err(Error::refused(
+                ResponseError::TopicAlreadyExists,
+                format!("topic {name} exists already"),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Deletes a topic and its records. Blocking.
+    ///
+    /// # Errors
+    /// There is no such topic, or the disk refuses; then the topic is there or will be gone after the next start.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<(), Error> {
-        Err(unknown(name))
+        let mut catalog = self.catalog();
+        let catalog = open(&mut catalog)?;
+        let topic = self.topic(name).ok_or_else(|| unknown(name))?;
+        let folder = self.topic_folder(topic.id);
+        folder.begin_removal()?;
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        topic
+            .partitions()
+            .iter()
+            .for_each(|partition| partition.delete());
+        catalog.remove(name)?;
+        folder.finish_removal();
+        tracing::info!(topic = name, "deleted a topic");
+        Ok(())
     }
 
     /// Grows a topic to `total` partitions. Blocking.
+    ///
+    /// # Errors
+    /// There is no such topic, it has as many or more already, or the disk refuses.
     pub(crate) fn add_partitions(&self, name: &str, total: i32) -> Result<(), Error> {
-        let _ = total;
-        Err(unknown(name))
+        let mut catalog = self.catalog();
+        let catalog = open(&mut catalog)?;
+        let topic = self.topic(name).ok_or_else(|| unknown(name))?;
+        let count = topic.partition_count();
+        check_partitions(total)?;
+        if total <= count {
+            let message =
+                format!("topic {name} has {count} partitions already; a topic can only grow");
+            return Err(Error::refused(ResponseError::InvalidPartitions, message));
+        }
+        let folder = self.topic_folder(topic.id);
+        folder.create(count..total)?;
+        catalog.put(Entry {
+            partitions: total,
+            ..catalog.get(name).cloned().ok_or_else(|| unknown(name))?
+        })?;
+        let config = topic.shared_config();
+        topic.add_partitions(folder.open(
+            name,
+            count..total,
+            &config,
+            &self.shared,
+            now_ms(),
+            &mut RecoveryReport::default(),
+        )?);
+        Ok(())
     }
 
     /// Replaces a topic's own settings. Blocking.
+    ///
+    /// # Errors
+    /// There is no such topic, a setting is invalid, or the disk refuses.
     pub(crate) fn set_configs(
         &self,
         name: &str,
         configs: BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let _ = configs;
-        Err(unknown(name))
+        let mut catalog = self.catalog();
+        let catalog = open(&mut catalog)?;
+        let topic = self.topic(name).ok_or_else(|| unknown(name))?;
+        let config = TopicConfig::new(configs.clone(), &self.topic_defaults)?;
+        catalog.put(Entry {
+            configs,
+            ..catalog.get(name).cloned().ok_or_else(|| unknown(name))?
+        })?;
+        topic.set_config(config);
+        Ok(())
     }
 
     /// A producer id that was never given out before, also over restarts. Blocks for an fsync once per 1,000 ids.
     pub(crate) fn next_producer_id(&self) -> Result<i64, Error> {
-        Ok(0)
+        self.producer_ids.next()
     }
 
     /// Applies retention by time and size, forgets idle producers. Blocking: run it in the background every few minutes.
     pub(crate) fn retain(&self, now_ms: i64) {
-        let _ = now_ms;
+        for topic in self.topics() {
+            for partition in topic.partitions().iter() {
+                if let Err(error) = partition.retain(now_ms) {
+                    tracing::warn!(topic = %topic.name, partition = partition.index(), %error, "retention failed: it is tried again");
+                }
+            }
+        }
     }
 
     /// Flushes everything and notes that nothing needs to be checked at the next start. Later appends are refused.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// What was appended last is not known to be on the disk.
     pub(crate) fn close(&self) -> Result<(), Error> {
-        Ok(())
+        if self.catalog().take().is_none() {
+            return Ok(());
+        }
+        self.shared.flusher.stop();
+        let mut result = Ok(());
+        for topic in self.topics() {
+            for partition in topic.partitions().iter() {
+                result = result.and(partition.close());
+            }
+        }
+        result
+    }
+
+    fn open_topic(&self, entry: &Entry, report: &mut RecoveryReport) -> Result<Arc<Topic>, Error> {
+        let config = Arc::new(RwLock::new(Arc::new(TopicConfig::new(
+            entry.configs.clone(),
+            &self.topic_defaults,
+        )?)));
+        let folder = self.topic_folder(entry.id);
+        let partitions = folder.open(
+            &entry.name,
+            0..entry.partitions,
+            &config,
+            &self.shared,
+            now_ms(),
+            report,
+        )?;
+        let topic = Arc::new(Topic::new(entry.name.clone(), entry.id, config, partitions));
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(entry.name.clone(), topic.clone());
+        Ok(topic)
+    }
+
+    fn topic_folder(&self, id: Uuid) -> TopicFolder {
+        TopicFolder::new(self.folder.topic(id))
+    }
+
+    fn catalog(&self) -> MutexGuard<'_, Option<Catalog>> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Drop for Store {
+    /// Whoever still holds a partition must not write when the folder is somebody else's.
+    fn drop(&mut self) {
+        if self.catalog().take().is_some() {
+            for topic in self.topics() {
+                topic
+                    .partitions()
+                    .iter()
+                    .for_each(|partition| partition.abandon());
+            }
+            self.shared.flusher.stop();
+        }
+    }
+}
+
+fn open<'a>(catalog: &'a mut MutexGuard<'_, Option<Catalog>>) -> Result<&'a mut Catalog, Error> {
+    catalog
+        .as_mut()
+        .ok_or_else(|| Error::new(Kind::Closed, "the data folder is closed"))
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let reason = match name {
+        "" => "it is empty",
+        "." | ".." => "it is a folder's name",
+        _ if name.len() > NAME_MAX => "it has more than 249 characters",
+        _ if !name.chars().all(allowed) => "only letters, digits, '.', '_' and '-' are allowed",
+        _ => return Ok(()),
+    };
+    Err(Error::refused(
+        ResponseError::InvalidTopicException,
+        format!("topic name {name:?} is invalid: {reason}"),
+    ))
+}
+
+fn check_partitions(partitions: i32) -> Result<(), Error> {
+    if (1..=PARTITIONS_MAX).contains(&partitions) {
+        return Ok(());
+    }
+    let message =
+        format!("{partitions} partitions are not possible: a topic has 1 to {PARTITIONS_MAX}");
+    Err(Error::refused(ResponseError::InvalidPartitions, message))
+}
+
 fn unknown(name: &str) -> Error {
-    Error::new(
-        Kind::Refused(ResponseError::UnknownTopicOrPartition),
+    Error::refused(
+        ResponseError::UnknownTopicOrPartition,
         format!("topic {name} does not exist"),
     )
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

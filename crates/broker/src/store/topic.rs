@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use uuid::Uuid;
 
 use super::topic_config::TopicConfig;
-use crate::log::Partition;
+use crate::log::{Partition, SharedConfig};
 
 /// A topic. Its partitions and settings may change while it is held.
 #[derive(Debug)]
@@ -16,10 +16,24 @@ pub(crate) struct Topic {
     /// The id: another one when a topic is deleted and created again.
     pub(crate) id: Uuid,
     partitions: RwLock<Arc<[Arc<Partition>]>>,
-    config: Arc<RwLock<Arc<TopicConfig>>>,
+    config: SharedConfig,
 }
 
 impl Topic {
+    pub(super) fn new(
+        name: String,
+        id: Uuid,
+        config: SharedConfig,
+        partitions: Vec<Arc<Partition>>,
+    ) -> Self {
+        Self {
+            name,
+            id,
+            partitions: RwLock::new(partitions.into()),
+            config,
+        }
+    }
+
     /// The partition of that number.
     pub(crate) fn partition(&self, index: i32) -> Option<Arc<Partition>> {
         let index = usize::try_from(index).ok()?;
@@ -50,5 +64,21 @@ impl Topic {
     /// The settings that the topic sets itself, by Kafka's names.
     pub(crate) fn configs(&self) -> BTreeMap<String, String> {
         self.config().overrides().clone()
+    }
+
+    pub(super) fn shared_config(&self) -> SharedConfig {
+        self.config.clone()
+    }
+
+    pub(super) fn set_config(&self, config: TopicConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    pub(super) fn add_partitions(&self, more: Vec<Arc<Partition>>) {
+        let mut partitions = self
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *partitions = partitions.iter().cloned().chain(more).collect();
     }
 }

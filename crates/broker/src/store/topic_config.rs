@@ -1,6 +1,11 @@
 //! A topic's settings, by Kafka's names and with Kafka's defaults.
+//!
+//! A setting is either obeyed, or accepted because it can mean nothing on one node that keeps batches as they come,
+//! or refused with the reason. None is silently ignored that a user would rely on.
 
 use std::collections::BTreeMap;
+
+use kafka_protocol::error::ResponseError;
 
 use crate::Error;
 
@@ -18,18 +23,130 @@ pub(crate) enum TimestampType {
 pub(crate) struct TopicConfig {
     overrides: BTreeMap<String, String>,
     values: BTreeMap<&'static str, String>,
+    /// `cleanup.policy` has `delete`: old segments are given up. Compaction is not there yet: a topic with only `compact`
+    /// keeps everything.
+    pub(crate) deletes: bool,
+    /// `retention.ms`; `None` keeps records of any age.
+    pub(crate) retention_ms: Option<i64>,
+    /// `retention.bytes` of one partition; `None` keeps any number.
+    pub(crate) retention_bytes: Option<u64>,
+    /// `segment.bytes`: a new segment begins before one gets larger.
+    pub(crate) segment_bytes: usize,
+    /// `segment.ms`: a new segment begins when one is older.
+    pub(crate) segment_ms: i64,
+    /// `max.message.bytes` of one batch as it is sent.
+    pub(crate) max_message_bytes: usize,
+    /// `message.timestamp.type`.
+    pub(crate) timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how far behind the broker's clock a record's timestamp may be.
+    pub(crate) timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: how far ahead.
+    pub(crate) timestamp_after_max_ms: i64,
 }
+
+/// What values a setting takes.
+enum Accepts {
+    /// A whole number in these bounds.
+    Number(i64, i64),
+    /// A number from 0 to 1.
+    Ratio,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A comma-separated list of these words.
+    Words(&'static [&'static str]),
+}
+
+use Accepts::{Number, Ratio, Word, Words};
+
+const BOOLEAN: Accepts = Word(&["true", "false"]);
+const LONG: Accepts = Number(0, i64::MAX);
+
+/// Every setting known: its name, default and values (Kafka's `TopicConfig`).
+const SETTINGS: &[(&str, &str, Accepts)] = &[
+    ("cleanup.policy", "delete", Words(&["delete", "compact"])),
+    ("compression.type", "producer", Word(&["producer"])),
+    ("delete.retention.ms", "86400000", LONG),
+    ("file.delete.delay.ms", "60000", LONG),
+    ("flush.messages", "9223372036854775807", Number(1, i64::MAX)),
+    ("flush.ms", "9223372036854775807", LONG),
+    ("index.interval.bytes", "4096", LONG),
+    (
+        "max.compaction.lag.ms",
+        "9223372036854775807",
+        Number(1, i64::MAX),
+    ),
+    ("max.message.bytes", "1048588", Number(0, i32::MAX as i64)),
+    ("message.timestamp.after.max.ms", "3600000", LONG),
+    (
+        "message.timestamp.before.max.ms",
+        "9223372036854775807",
+        LONG,
+    ),
+    (
+        "message.timestamp.type",
+        "CreateTime",
+        Word(&["CreateTime", "LogAppendTime"]),
+    ),
+    ("min.cleanable.dirty.ratio", "0.5", Ratio),
+    ("min.compaction.lag.ms", "0", LONG),
+    ("min.insync.replicas", "1", Number(1, 1)),
+    ("preallocate", "false", BOOLEAN),
+    ("retention.bytes", "-1", Number(-1, i64::MAX)),
+    ("retention.ms", "604800000", Number(-1, i64::MAX)),
+    ("segment.bytes", "1073741824", Number(14, i32::MAX as i64)),
+    (
+        "segment.index.bytes",
+        "10485760",
+        Number(4, i32::MAX as i64),
+    ),
+    ("segment.jitter.ms", "0", LONG),
+    ("segment.ms", "604800000", Number(1, i64::MAX)),
+    ("unclean.leader.election.enable", "false", BOOLEAN),
+];
 
 impl TopicConfig {
     /// Checks a topic's own settings, on top of the broker's defaults for topics.
+    ///
+    /// # Errors
+    /// A setting is unknown, or its value not one that it takes.
     pub(crate) fn new(
         overrides: BTreeMap<String, String>,
         defaults: &BTreeMap<String, String>,
     ) -> Result<Self, Error> {
-        let _ = defaults;
+        let mut values: BTreeMap<&'static str, String> = SETTINGS
+            .iter()
+            .map(|(name, value, _)| (*name, (*value).to_owned()))
+            .collect();
+        for (name, value) in defaults.iter().chain(&overrides) {
+            let (name, _, accepts) = SETTINGS
+                .iter()
+                .find(|(known, ..)| known == name)
+                .ok_or_else(|| invalid(name, value, "it is unknown"))?;
+            accepts
+                .check(value)
+                .map_err(|reason| invalid(name, value, &reason))?;
+            values.insert(name, value.trim().to_owned());
+        }
+        let text = |name: &str| values.get(name).map(String::as_str).unwrap_or_default();
+        let number = |name: &str| text(name).parse::<i64>().unwrap_or(i64::MAX);
+        let size = |name: &str| usize::try_from(number(name)).unwrap_or(usize::MAX);
         Ok(Self {
+            deletes: text("cleanup.policy")
+                .split(',')
+                .any(|policy| policy.trim() == "delete"),
+            retention_ms: Some(number("retention.ms")).filter(|&ms| ms >= 0),
+            retention_bytes: u64::try_from(number("retention.bytes")).ok(),
+            segment_bytes: size("segment.bytes"),
+            segment_ms: number("segment.ms"),
+            max_message_bytes: size("max.message.bytes"),
+            timestamp_type: match text("message.timestamp.type") {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
             overrides,
-            values: BTreeMap::new(),
+            values,
         })
     }
 
@@ -42,4 +159,42 @@ impl TopicConfig {
     pub(crate) fn values(&self) -> &BTreeMap<&'static str, String> {
         &self.values
     }
+}
+
+impl Accepts {
+    fn check(&self, value: &str) -> Result<(), String> {
+        let value = value.trim();
+        let fits = match self {
+            Number(min, max) => value
+                .parse()
+                .is_ok_and(|number: i64| (*min..=*max).contains(&number)),
+            Ratio => value
+                .parse()
+                .is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)),
+            Word(words) => words.contains(&value),
+            Words(words) => value.split(',').all(|word| words.contains(&word.trim())),
+        };
+        if fits { Ok(()) } else { Err(self.wanted()) }
+    }
+
+    fn wanted(&self) -> String {
+        match self {
+            Number(min, max) if min == max => {
+                format!("on one node, which keeps batches as they come, it can only be {min}")
+            }
+            Number(min, i64::MAX) => format!("it must be a whole number of at least {min}"),
+            Number(min, max) => format!("it must be a whole number from {min} to {max}"),
+            Ratio => "it must be a number from 0 to 1".to_owned(),
+            Word([only]) => format!("it can only be {only}"),
+            Word(words) => format!("it must be one of {}", words.join(", ")),
+            Words(words) => format!("it must be a list of {}", words.join(", ")),
+        }
+    }
+}
+
+fn invalid(name: &str, value: &str, reason: &str) -> Error {
+    Error::refused(
+        ResponseError::InvalidConfig,
+        format!("topic setting {name}={value}: {reason}"),
+    )
 }

@@ -1,7 +1,38 @@
 //! The container: events in, effects out.
+//!
+//! A container reads partitions of a group, hands their records to lanes, and commits what has
+//! settled. All of its decisions are here; the shell polls, spawns, sends and waits. Records move
+//! through by value in chunks, so that a record costs no allocation and, while its lane keeps up,
+//! no move of its own.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `event.rs`, `effect.rs` | what comes in and what goes out |
+//! | `partition.rs`, `lane.rs` | what waits, what is in work, what is settled |
+//! | `dispatch.rs` | what may be handled now, what is paused |
+//! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
+//! | `commits.rs` | which positions are sent, and what a failed commit leads to |
+//! | `handover.rs` | assign, revoke, lose, rewind, stop |
 
-/// What the engine must know of a record.
-pub trait Record {
+mod commits;
+mod config;
+mod dispatch;
+mod effect;
+mod event;
+mod handover;
+mod lane;
+mod machine;
+mod outcome;
+mod partition;
+
+pub use config::Config;
+pub use effect::{Effect, Position};
+pub use event::{Assigned, CommitId, End, Event, Failure, PartitionId, RunId};
+pub use machine::Engine;
+
+/// What the engine must know of a record. A clone must be cheap: one is made when a record is
+/// recovered.
+pub trait Record: Clone {
     /// Its offset within the partition.
     fn offset(&self) -> i64;
     /// A hash of its key; `None` without a key.

@@ -59,9 +59,16 @@ impl Location {
 
 /// Opens the one writing connection; creates folder and file where they are missing.
 /// Blocks, and waits at most `wait` for another process.
-pub(crate) fn open_writer(location: &Location, wait: Duration) -> Result<Box<dyn Backend>> {
+pub(crate) fn open_writer(
+    location: &Location,
+    wait: Duration,
+    size_max: Option<u64>,
+) -> Result<Box<dyn Backend>> {
     let Location::File(path) = location;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).map_err(|error| {
             Error::unavailable(format!("creating the data folder {}", folder.display()))
                 .because(error)
@@ -76,6 +83,11 @@ pub(crate) fn open_writer(location: &Location, wait: Duration) -> Result<Box<dyn
             tracing::warn!(path = %path.display(), mode, "the file system refuses a write-ahead log");
         }
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        if let Some(size_max) = size_max {
+            let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+            let pages = i64::try_from(size_max).unwrap_or(i64::MAX) / page;
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+        }
         // Waiting happens where it is bounded and off the async threads: in `Backend::begin`.
         connection.busy_timeout(Duration::ZERO)
     };
@@ -124,15 +136,25 @@ mod tests {
     #[test]
     fn a_url_names_a_file() {
         for url in ["sqlite:data/orders.db", "sqlite://data/orders.db"] {
-            assert_eq!(Location::parse(url).unwrap().path(), Path::new("data/orders.db"));
+            assert_eq!(
+                Location::parse(url).unwrap().path(),
+                Path::new("data/orders.db")
+            );
         }
-        assert_eq!(Location::parse("sqlite:///srv/x.db").unwrap().path(), Path::new("/srv/x.db"));
+        assert_eq!(
+            Location::parse("sqlite:///srv/x.db").unwrap().path(),
+            Path::new("/srv/x.db")
+        );
     }
 
     #[test]
     fn postgres_is_answered_with_not_yet_and_without_its_password() {
         let error = Location::parse("postgres://ackwell:secret@db/orders").unwrap_err();
-        assert!(error.to_string().contains("PostgreSQL is not supported yet"));
+        assert!(
+            error
+                .to_string()
+                .contains("PostgreSQL is not supported yet")
+        );
         assert!(!error.to_string().contains("secret"));
     }
 

@@ -22,17 +22,28 @@ pub(super) struct Sqlite(pub(super) rusqlite::Connection);
 
 impl Sqlite {
     fn simple(&self, sql: &'static str) -> Result<()> {
-        let mut statement = self.0.prepare_cached(sql).map_err(|error| explain(sql, error))?;
-        statement.raw_execute().map(drop).map_err(|error| explain(sql, error))
+        let mut statement = self
+            .0
+            .prepare_cached(sql)
+            .map_err(|error| explain(sql, error))?;
+        statement
+            .raw_execute()
+            .map(drop)
+            .map_err(|error| explain(sql, error))
     }
 
     fn prepare(&self, sql: &str, params: &[Value<'_>]) -> Result<CachedStatement<'_>> {
         statement::check(sql)?;
-        let mut prepared = self.0.prepare_cached(sql).map_err(|error| explain(sql, error))?;
+        let mut prepared = self
+            .0
+            .prepare_cached(sql)
+            .map_err(|error| explain(sql, error))?;
         let mut used = 0;
         for index in 1..=prepared.parameter_count() {
             let number = statement::number(prepared.parameter_name(index))?;
-            let value = params.get(number - 1).ok_or_else(|| wrong_count(sql, number, params))?;
+            let value = params
+                .get(number - 1)
+                .ok_or_else(|| wrong_count(sql, number, params))?;
             prepared
                 .raw_bind_parameter(index, stored(value))
                 .map_err(|error| explain(sql, error))?;
@@ -93,18 +104,27 @@ impl Backend for Sqlite {
 
     fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
         let changed = self.prepare(sql, params)?.raw_execute();
-        changed.map(|rows| rows as u64).map_err(|error| explain(sql, error))
+        changed
+            .map(|rows| rows as u64)
+            .map_err(|error| explain(sql, error))
     }
 
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         let mut prepared = self.prepare(sql, params)?;
-        let columns: Arc<[String]> =
-            prepared.column_names().into_iter().map(String::from).collect();
+        let columns: Arc<[String]> = prepared
+            .column_names()
+            .into_iter()
+            .map(String::from)
+            .collect();
         let mut found = Vec::new();
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|error| explain(sql, error))? {
             let cells = (0..columns.len())
-                .map(|place| row.get_ref(place).map_err(|error| explain(sql, error)).and_then(cell))
+                .map(|place| {
+                    row.get_ref(place)
+                        .map_err(|error| explain(sql, error))
+                        .and_then(cell)
+                })
                 .collect::<Result<_>>()?;
             found.push(Row::new(Arc::clone(&columns), cells));
         }
@@ -112,7 +132,9 @@ impl Backend for Sqlite {
     }
 
     fn run_script(&mut self, sql: &str) -> Result<()> {
-        self.0.execute_batch(sql).map_err(|error| explain(sql, error))
+        self.0
+            .execute_batch(sql)
+            .map_err(|error| explain(sql, error))
     }
 
     fn statements(&self) -> &'static Statements {
@@ -158,7 +180,23 @@ fn wrong_count(sql: &str, needed: usize, params: &[Value<'_>]) -> Error {
 
 /// Says which statement failed, and sorts SQLite's code into what callers act on.
 pub(super) fn explain(sql: &str, error: rusqlite::Error) -> Error {
-    Error::new(kind(&error), format!("running {:?}", shortened(sql))).because(error)
+    let kind = kind(&error);
+    let text = format!("running {:?}: {}", shortened(sql), words(kind));
+    Error::new(kind, text).because(error)
+}
+
+/// What a dead letter says, where the cause is not shown.
+fn words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unavailable => "the database is unavailable",
+        Kind::Full => "the disk or the database is full",
+        Kind::Locked => "another process has locked the database",
+        Kind::Unique => "a unique key exists already",
+        Kind::ForeignKey => "a row that it refers to is missing",
+        Kind::Constraint => "a constraint of the table is violated",
+        Kind::Damaged => "the file is damaged or not a database",
+        Kind::Schema | Kind::Usage | Kind::TooLarge => "the statement is wrong",
+    }
 }
 
 fn kind(error: &rusqlite::Error) -> Kind {

@@ -4,13 +4,28 @@ use crate::error::{Error, Result};
 
 /// Words that begin a statement which would end, or escape, the shared transaction.
 const RESERVED: [&str; 9] = [
-    "BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "ATTACH", "DETACH", "PRAGMA",
+    "BEGIN",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "RELEASE",
+    "ATTACH",
+    "DETACH",
+    "PRAGMA",
 ];
 
 /// Refuses statements that would end the transaction which several members share.
 pub(super) fn check(sql: &str) -> Result<()> {
-    let word = sql.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
-    if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(word)) {
+    let word = sql
+        .trim_start()
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .next()
+        .unwrap_or("");
+    if RESERVED
+        .iter()
+        .any(|reserved| reserved.eq_ignore_ascii_case(word))
+    {
         return Err(Error::usage(format!(
             "running {word:?}: transactions are begun and ended by Tx, not by statements"
         )));
@@ -37,10 +52,20 @@ mod tests {
 
     #[test]
     fn statements_that_would_end_the_shared_transaction_are_refused() {
-        for sql in ["COMMIT", "  rollback to x", "Begin;", "pragma synchronous=off"] {
+        for sql in [
+            "COMMIT",
+            "  rollback to x",
+            "Begin;",
+            "pragma synchronous=off",
+        ] {
             assert!(check(sql).is_err(), "{sql}");
         }
-        for sql in ["SELECT 1", "insert into t values (1)", "WITH x AS (SELECT 1) SELECT 1", ""] {
+        for sql in [
+            "SELECT 1",
+            "insert into t values (1)",
+            "WITH x AS (SELECT 1) SELECT 1",
+            "",
+        ] {
             assert!(check(sql).is_ok(), "{sql}");
         }
     }

@@ -1,0 +1,113 @@
+//! Whether a broker answers, and if not, what the client says about it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use crate::config;
+use crate::observe::{Reporter, Status};
+
+/// How long an answer is awaited. Longer than a slow broker takes, shorter than patience.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(3);
+
+/// Between two looks at a broker that answers. One small request each.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A client that only looks.
+#[derive(Clone)]
+pub(super) struct Broker {
+    client: Arc<ThreadedProducer<Listening>>,
+    servers: String,
+}
+
+impl Broker {
+    pub(super) fn new(kafka: &config::Kafka) -> Result<Self, StartError> {
+        let client = kafka.admin().create_with_context(Listening::default());
+        let client = client.map_err(|error| StartError::Client {
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            client: Arc::new(client),
+            servers: kafka.bootstrap_servers.clone(),
+        })
+    }
+
+    /// The cluster's metadata: of one topic, or of all.
+    pub(super) async fn metadata(&self, topic: Option<String>) -> Result<Metadata, Away> {
+        let client = Arc::clone(&self.client);
+        let fetch = move || {
+            client
+                .client()
+                .fetch_metadata(topic.as_deref(), ANSWER_WAIT)
+        };
+        match tokio::task::spawn_blocking(fetch).await {
+            Ok(Ok(metadata)) => Ok(metadata),
+            Ok(Err(error)) => Err(self.away(&error)),
+            Err(_) => Err(Away(format!(
+                "the look at {} was interrupted",
+                self.servers
+            ))),
+        }
+    }
+
+    /// Keeps the broker's health true until `stop`. Not knowing is not ready.
+    pub(super) async fn watch(
+        self,
+        topic: Option<String>,
+        health: Reporter,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return health.report(Status::Stopped),
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
+            match self.metadata(topic.clone()).await {
+                Ok(_) => health.report(Status::Running),
+                Err(Away(reason)) => health.report(Status::Degraded(reason)),
+            }
+        }
+    }
+
+    fn away(&self, error: &KafkaError) -> Away {
+        let heard = &self.client.client().context().last;
+        let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let heard = heard.unwrap_or_else(|| error.to_string());
+        Away(format!(
+            "no Kafka broker answers at {}: {heard}; check that it runs, and the address in `kafka.bootstrap_servers` or KAFKA_BOOTSTRAP_SERVERS",
+            self.servers
+        ))
+    }
+}
+
+/// No broker answers; says which address, why, and what to check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Away(pub(super) String);
+
+/// Keeps what the client last complained about: a name that does not resolve, a port that refuses.
+#[derive(Default)]
+struct Listening {
+    last: Mutex<Option<String>>,
+}
+
+impl ClientContext for Listening {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // "All brokers are down" follows the reason and would hide it.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+        tracing::debug!(%error, reason, "the Kafka client reports a problem");
+    }
+}
+
+impl ProducerContext for Listening {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

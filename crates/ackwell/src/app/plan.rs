@@ -1,0 +1,269 @@
+//! From an app as declared to what will be started: everything that can be wrong is found here,
+//! before anything runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{App, StartError};
+use crate::config::Config;
+use crate::container::Spec;
+use crate::context::{Setup, SetupError, Shared, States};
+use crate::handler::Erased;
+use crate::listener::{Concurrency, Listener, Options};
+use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
+use crate::service::Service;
+use crate::topic::TopicDeclaration;
+use crate::unit::OneByOne;
+
+/// What will be started.
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) topics: Vec<TopicDeclaration>,
+    pub(super) listeners: Vec<PlannedListener>,
+    pub(super) services: Vec<(Box<dyn Service>, Reporter)>,
+    pub(super) broker: Reporter,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+}
+
+pub(super) struct PlannedListener {
+    pub(super) spec: Spec,
+    pub(super) health: Reporter,
+}
+
+/// A listener with its derived names.
+struct Named {
+    name: String,
+    group: String,
+    options: Options,
+    handler: Box<dyn Erased>,
+}
+
+pub(super) fn plan(app: App) -> Result<Plan, StartError> {
+    let App {
+        mut config,
+        name,
+        states,
+        listeners,
+        services,
+        topics,
+        metrics,
+    } = app;
+    config.kafka.check()?;
+    config.producer.check()?;
+    config.kafka.client_id = config
+        .kafka
+        .client_id
+        .or_else(|| name.as_deref().map(str::to_owned));
+
+    let named: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| with_names(listener, name.as_deref()))
+        .collect::<Result<_, _>>()?;
+    refuse_clashes(&named)?;
+    refuse_equal_names(
+        named
+            .iter()
+            .map(|n| n.name.clone())
+            .chain(services.iter().map(|s| s.name())),
+    )?;
+    let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
+
+    let health = Health::default();
+    let broker = health.add(Kind::Broker, "kafka");
+    let states = States::from_values(states);
+    let listeners = (named.into_iter())
+        .map(|named| prepare(named, &config, &states, &metrics, &health))
+        .collect::<Result<_, _>>()?;
+    let services = (services.into_iter())
+        .map(|service| {
+            let reporter = health.add(Kind::Service, service.name());
+            (service, reporter)
+        })
+        .collect();
+    Ok(Plan {
+        config,
+        topics,
+        listeners,
+        services,
+        broker,
+        health,
+        metrics,
+    })
+}
+
+fn with_names(listener: Listener, app: Option<&str>) -> Result<Named, StartError> {
+    let Listener { options, handler } = listener;
+    let group = options
+        .group
+        .as_deref()
+        .or(app)
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    let name = options.listener_name(&group);
+    let named = Named {
+        name,
+        group,
+        options,
+        handler,
+    };
+    match problem_with(&named) {
+        None => Ok(named),
+        Some(problem) => Err(StartError::Listener {
+            listener: named.name,
+            problem,
+        }),
+    }
+}
+
+fn problem_with(named: &Named) -> Option<SetupError> {
+    let Options {
+        topics,
+        concurrency,
+        limits,
+        ..
+    } = &named.options;
+    if named.group.is_empty() {
+        return Some(
+            SetupError::new("it has no consumer group")
+                .mend("add `.group(..)`, or name the app with `App::named`"),
+        );
+    }
+    if *concurrency == Concurrency::ByKey(0) {
+        return Some(
+            SetupError::new("`by_key(0)` leaves no lane to work in")
+                .mend("write a positive number, or `by_partition()`"),
+        );
+    }
+    let zero = [
+        ("queued_records", limits.queued_records),
+        ("queued_bytes", limits.queued_bytes),
+        ("run_limit", limits.run_records),
+    ];
+    if let Some((limit, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
+        return Some(
+            SetupError::new(format!("`{limit}(0)` leaves no room for a record"))
+                .mend("write a positive number"),
+        );
+    }
+    let illegal = topics.iter().find(|topic| !is_legal(&topic.name));
+    illegal.map(|topic| {
+        SetupError::new(format!("`{}` is not a topic's name", topic.name))
+            .mend("use up to 249 letters, digits, `.`, `_` and `-`")
+    })
+}
+
+/// Kafka's `Topic.validate`.
+fn is_legal(name: &str) -> bool {
+    let fits = (1..=249).contains(&name.len()) && name != "." && name != "..";
+    fits && name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn refuse_clashes(listeners: &[Named]) -> Result<(), StartError> {
+    let mut readers: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for listener in listeners {
+        for topic in &listener.options.topics {
+            if let Some(first) = readers.insert((&listener.group, &topic.name), &listener.name) {
+                return Err(StartError::Clash {
+                    first: first.to_owned(),
+                    second: listener.name.clone(),
+                    topic: topic.name.to_string(),
+                    group: listener.group.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refuse_equal_names(names: impl Iterator<Item = String>) -> Result<(), StartError> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.clone()) {
+            return Err(StartError::Name { name });
+        }
+    }
+    Ok(())
+}
+
+/// One declaration a topic; those without a number of partitions follow those with one.
+fn merge_declarations<'a>(
+    declared: impl Iterator<Item = &'a TopicDeclaration>,
+) -> Result<Vec<TopicDeclaration>, StartError> {
+    let mut merged: BTreeMap<&str, TopicDeclaration> = BTreeMap::new();
+    for topic in declared {
+        let entry = merged.entry(&topic.name).or_insert_with(|| topic.clone());
+        if let (Some(one), Some(other)) = (entry.partitions, topic.partitions)
+            && one != other
+        {
+            let problem =
+                SetupError::new(format!("declared with {one} and with {other} partitions"))
+                    .mend("declare it once, as a `Topic` constant");
+            return Err(StartError::Topic {
+                topic: topic.name.to_string(),
+                problem,
+            });
+        }
+        entry.partitions = entry.partitions.or(topic.partitions);
+        entry.retention = entry.retention.or(topic.retention);
+    }
+    Ok(merged.into_values().collect())
+}
+
+fn prepare(
+    named: Named,
+    config: &Config,
+    states: &States,
+    metrics: &Metrics,
+    health: &Health,
+) -> Result<PlannedListener, StartError> {
+    let Named {
+        name,
+        group,
+        options,
+        handler,
+    } = named;
+    let mut setup = Setup::new(&name, &group, states);
+    let unit = handler.prepare(&mut setup).and_then(|()| setup.finish());
+    let unit = unit.map_err(|problem| StartError::Listener {
+        listener: name.clone(),
+        problem,
+    })?;
+
+    let reporter = health.add(Kind::Listener, name.as_str());
+    let observer = ListenerObserver::new(&name, metrics, reporter.clone());
+    let shared = Shared {
+        group: Arc::from(group.as_str()),
+        states: states.clone(),
+        on_undecodable: options.on_undecodable,
+        undecodable: observer.undecodable(),
+    };
+    let mut limits = options.limits;
+    limits.stop_drain = config.stop.drain;
+    let spec = Spec {
+        listener: name,
+        topics: options
+            .topics
+            .iter()
+            .map(|topic| topic.name.to_string())
+            .collect(),
+        consumer: config.kafka.consumer(&group),
+        producer: config.kafka.producer(&config.producer),
+        group,
+        concurrency: options.concurrency,
+        retry: options.retry,
+        commit: options.ack_mode.into(),
+        limits,
+        unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
+        handler: handler.bind(Arc::new(shared)),
+        dead_letters: options.dead_letters,
+        observer: Arc::new(observer),
+    };
+    Ok(PlannedListener {
+        spec,
+        health: reporter,
+    })
+}

@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::plan::plan;
+use super::*;
+use crate::container::{DeadLetters, Spec};
+use crate::extract::State;
+use crate::listener::{AckMode, by_key};
+use crate::retry;
+use crate::service::{ServiceContext, ServiceError};
+use crate::topic::Topic;
+
+async fn nothing() {}
+
+async fn needs(_: State<String>) {}
+
+fn app() -> App {
+    App::new(Config::default()).named("orders")
+}
+
+fn refusal(app: App) -> String {
+    plan(app).err().expect("should be refused").to_string()
+}
+
+fn only(listener: Listener) -> Spec {
+    let mut planned = plan(app().listener(listener)).unwrap_or_else(|error| panic!("{error}"));
+    planned.listeners.remove(0).spec
+}
+
+#[test]
+fn two_listeners_of_a_group_must_not_share_a_topic() {
+    let on = |group| Listener::on("a").and_on("b").group(group).handle(nothing);
+    let said = refusal(app().listener(on("g")).listener(Listener::on("b").group("g").handle(nothing)));
+    for part in ["`g:a`", "`g:b`", "`b`", "`g`", "different groups"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(plan(app().listener(on("g")).listener(Listener::on("b").group("h").handle(nothing))).is_ok());
+    assert!(refusal(app().listener(Listener::on("a").and_on("a").handle(nothing))).contains("both read `a`"));
+}
+
+#[test]
+fn a_listener_without_a_group_takes_the_apps_name() {
+    assert_eq!(only(Listener::on("a").handle(nothing)).group, "orders");
+    let nameless = App::new(Config::default()).listener(Listener::on("a").handle(nothing));
+    assert!(refusal(nameless).contains("no consumer group"));
+    let blank = app().listener(Listener::on("a").group(" ").handle(nothing));
+    assert!(refusal(blank).contains("no consumer group"));
+}
+
+#[test]
+fn what_an_extractor_needs_is_asked_for_at_the_start() {
+    let said = refusal(app().listener(Listener::on("a").handle(needs)));
+    assert!(said.contains("listener `orders:a`") && said.contains("App::state"), "{said}");
+    assert!(plan(app().state(String::new()).listener(Listener::on("a").handle(needs))).is_ok());
+}
+
+#[test]
+fn limits_of_zero_and_illegal_names_are_refused() {
+    for (listener, says) in [
+        (Listener::on("a").concurrency(by_key(0)), "by_key(0)"),
+        (Listener::on("a").queued_records(0), "queued_records(0)"),
+        (Listener::on("a").queued_bytes(0), "queued_bytes(0)"),
+        (Listener::on("a").run_limit(0), "run_limit(0)"),
+        (Listener::on("a b"), "`a b` is not a topic's name"),
+        (Listener::on(".."), "not a topic's name"),
+    ] {
+        let said = refusal(app().listener(listener.handle(nothing)));
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn contradictory_settings_are_found_before_anything_starts() {
+    let mut config = Config::default();
+    config.kafka.extra.insert("enable.auto.commit".to_owned(), "true".to_owned());
+    let said = refusal(App::new(config));
+    assert!(said.contains("kafka.extra.enable.auto.commit"), "{said}");
+}
+
+#[test]
+fn a_topic_declared_twice_must_agree_on_its_partitions() {
+    let listener = |partitions| {
+        let topic: Topic<()> = Topic::new("a").partitions(partitions);
+        Listener::on(topic)
+    };
+    let twice = app().listener(listener(3).handle(nothing)).listener(listener(4).group("g").handle(nothing));
+    assert!(refusal(twice).contains("3 and with 4 partitions"));
+    let planned = plan(app().topic("a").listener(listener(3).handle(nothing))).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(planned.topics.len(), 1);
+    assert_eq!(planned.topics[0].partitions, Some(3));
+}
+
+#[test]
+fn two_components_of_one_name_are_refused() {
+    struct Idle;
+    impl Service for Idle {
+        fn name(&self) -> String {
+            "orders:a".to_owned()
+        }
+        fn run(self: Box<Self>, _: ServiceContext) -> BoxFuture<'static, Result<(), ServiceError>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+    let said = refusal(app().service(Idle).listener(Listener::on("a").handle(nothing)));
+    assert!(said.contains("two components are called `orders:a`"), "{said}");
+}
+
+#[test]
+fn what_is_declared_reaches_the_container() {
+    let spec = only(
+        Listener::on("a")
+            .and_on("b")
+            .group("g")
+            .name("n")
+            .concurrency(by_key(8))
+            .ack_mode(AckMode::Record)
+            .retry(retry::fixed(Duration::from_millis(5)).max_attempts(3))
+            .dead_letter_suffix("-dlt")
+            .run_limit(50)
+            .revoke_drain(Duration::from_secs(1))
+            .handle(nothing),
+    );
+    assert_eq!((spec.listener.as_str(), spec.group.as_str()), ("n", "g"));
+    assert_eq!(spec.topics, ["a", "b"]);
+    assert_eq!(spec.concurrency, by_key(8));
+    assert_eq!(spec.commit, AckMode::Record.into());
+    assert_eq!(spec.retry, retry::fixed(Duration::from_millis(5)).max_attempts(3));
+    assert_eq!(spec.dead_letters, DeadLetters::Suffix("-dlt".to_owned()));
+    assert_eq!((spec.limits.run_records, spec.limits.revoke_drain), (50, Duration::from_secs(1)));
+    assert_eq!(spec.limits.stop_drain, Config::default().stop.drain);
+    assert_eq!(spec.consumer.get("client.id"), Some("orders"));
+    assert_eq!(only(Listener::on("a").without_dead_letters().handle(nothing)).dead_letters, DeadLetters::Stop);
+}

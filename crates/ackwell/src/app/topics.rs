@@ -1,0 +1,134 @@
+//! Declared topics: created where they are missing, checked where they exist.
+//!
+//! A topic that the broker creates on first use has one partition, which makes every concurrency
+//! setting useless without anybody noticing.
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::Metadata;
+
+use super::StartError;
+use super::broker::{ANSWER_WAIT, Away, Broker};
+use crate::config::Config;
+use crate::context::SetupError;
+use crate::topic::{Topic, TopicDeclaration};
+
+/// Why topics are not in place.
+#[derive(Debug)]
+pub(super) enum Unready {
+    /// Trying again may help.
+    Away(Away),
+    /// It won't.
+    Wrong(StartError),
+}
+
+/// Creates what is missing and checks what exists.
+pub(super) async fn ensure(
+    broker: &Broker,
+    config: &Config,
+    declared: &[TopicDeclaration],
+) -> Result<(), Unready> {
+    let metadata = broker.metadata(None).await.map_err(Unready::Away)?;
+    let mut missing = Vec::new();
+    for topic in declared {
+        match partitions_of(&metadata, &topic.name) {
+            None => missing.push(topic),
+            Some(found) => check(topic, found).map_err(Unready::Wrong)?,
+        }
+    }
+    match missing.first() {
+        None => Ok(()),
+        Some(topic) if !config.topics.create => Err(Unready::Wrong(wrong(
+            topic,
+            SetupError::new("it does not exist, and `topics.create` is false")
+                .mend("create it, or set `topics.create = true`"),
+        ))),
+        Some(_) => create(config, &missing).await,
+    }
+}
+
+fn partitions_of(metadata: &Metadata, name: &str) -> Option<usize> {
+    let topic = metadata
+        .topics()
+        .iter()
+        .find(|topic| topic.name() == name)?;
+    (topic.error().is_none() && !topic.partitions().is_empty()).then(|| topic.partitions().len())
+}
+
+fn check(topic: &TopicDeclaration, found: usize) -> Result<(), StartError> {
+    let declared = topic.partitions.map_or(0, usize::from);
+    if found >= declared {
+        return Ok(());
+    }
+    let what = format!(
+        "it has {found} partitions on the broker, fewer than the {declared} that are declared"
+    );
+    let mend = "add partitions (keys then map to other partitions, so drain the topic first), or declare fewer";
+    Err(wrong(topic, SetupError::new(what).mend(mend)))
+}
+
+async fn create(config: &Config, missing: &[&TopicDeclaration]) -> Result<(), Unready> {
+    let admin: AdminClient<DefaultClientContext> =
+        (config.kafka.admin().create()).map_err(|error| {
+            Unready::Wrong(StartError::Client {
+                reason: error.to_string(),
+            })
+        })?;
+    let retentions: Vec<_> = missing
+        .iter()
+        .map(|topic| topic.retention.map(|r| r.as_millis().to_string()))
+        .collect();
+    let new_topics = missing.iter().zip(&retentions).map(|(topic, retention)| {
+        let partitions = i32::from(topic.partitions.unwrap_or(Topic::<()>::DEFAULT_PARTITIONS));
+        let replication = TopicReplication::Fixed(config.topics.replication_factor);
+        let new = NewTopic::new(&topic.name, partitions, replication);
+        match retention {
+            Some(retention) => new.set("retention.ms", retention),
+            None => new,
+        }
+    });
+    let new_topics: Vec<_> = new_topics.collect();
+    let options = AdminOptions::new()
+        .request_timeout(Some(ANSWER_WAIT * 3))
+        .operation_timeout(Some(ANSWER_WAIT));
+    let results = admin.create_topics(&new_topics, &options).await;
+    let results =
+        results.map_err(|error| Unready::Away(Away(format!("creating topics: {error}"))))?;
+    for result in results {
+        match result {
+            Ok(name) => tracing::info!(topic = %name, "topic created"),
+            Err((_, Code::TopicAlreadyExists)) => {}
+            Err((name, code)) => return Err(refused(&name, code)),
+        }
+    }
+    Ok(())
+}
+
+fn refused(name: &str, code: Code) -> Unready {
+    let mend = match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            "grant the right to create topics, or create it and set `topics.create = false`"
+        }
+        Code::InvalidReplicationFactor => {
+            "set `topics.replication_factor` to at most the number of brokers"
+        }
+        Code::InvalidPartitions
+        | Code::InvalidTopic
+        | Code::InvalidConfig
+        | Code::PolicyViolation => "correct its declaration",
+        _ => return Unready::Away(Away(format!("creating topic `{name}`: {code}"))),
+    };
+    let problem = SetupError::new(format!("the broker refuses to create it: {code}")).mend(mend);
+    Unready::Wrong(StartError::Topic {
+        topic: name.to_owned(),
+        problem,
+    })
+}
+
+fn wrong(topic: &TopicDeclaration, problem: SetupError) -> StartError {
+    StartError::Topic {
+        topic: topic.name.to_string(),
+        problem,
+    }
+}

@@ -1,0 +1,61 @@
+//! A lane's waiting records go to a task as one run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ackwell_core::engine::RunId;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::handle;
+use super::mailbox::Mailbox;
+use super::spec::{Observer, RecordHandler};
+use crate::record::Record;
+use crate::unit::{Control, Run, UnitOfWork};
+
+/// Starts, halts and cancels runs.
+pub(super) struct Dispatcher {
+    pub(super) group: Arc<str>,
+    pub(super) handler: Arc<dyn RecordHandler>,
+    pub(super) unit: Arc<dyn UnitOfWork>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) mailbox: Mailbox,
+    pub(super) runtime: Handle,
+    pub(super) tasks: TaskTracker,
+    pub(super) runs: HashMap<RunId, Arc<Control>>,
+}
+
+impl Dispatcher {
+    pub(super) fn dispatch(&mut self, id: RunId, attempt: u32, records: Vec<Record>) {
+        let control = Arc::new(Control::default());
+        self.runs.insert(id, Arc::clone(&control));
+        let work = handle::Work {
+            id,
+            unit: Arc::clone(&self.unit),
+            observer: Arc::clone(&self.observer),
+            mailbox: self.mailbox.clone(),
+            control: Arc::clone(&control),
+        };
+        let sink = Box::new(handle::Progress { run: id, mailbox: self.mailbox.clone() });
+        let group = Arc::clone(&self.group);
+        let handler = Arc::clone(&self.handler);
+        let run = Run::new(group, handler, sink, control, records, attempt);
+        self.tasks.spawn_on(work.carry_out(run), &self.runtime);
+    }
+
+    pub(super) fn halt(&self, id: RunId) {
+        if let Some(control) = self.runs.get(&id) {
+            control.halt();
+        }
+    }
+
+    pub(super) fn cancel(&self, id: RunId) {
+        if let Some(control) = self.runs.get(&id) {
+            control.cancel();
+        }
+    }
+
+    pub(super) fn ended(&mut self, id: RunId) {
+        self.runs.remove(&id);
+    }
+}

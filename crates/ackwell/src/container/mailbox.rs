@@ -1,0 +1,55 @@
+//! How the poll thread hears of what happens elsewhere.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Thread;
+use std::sync::{Arc, OnceLock};
+
+use ackwell_core::engine::Event;
+
+use crate::record::Record;
+
+/// Sends events to the poll thread and wakes it.
+///
+/// The channel needs no bound of its own: a lane has one run, and a run sends at most one event a
+/// record; lanes and queued records are bounded. So a sender never waits, whatever the poll
+/// thread does.
+#[derive(Debug, Clone)]
+pub(super) struct Mailbox {
+    sender: Sender<Event<Record>>,
+    waker: Waker,
+}
+
+/// Wakes the poll thread.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waker(Arc<OnceLock<Thread>>);
+
+impl Waker {
+    pub(super) fn set(&self, thread: Thread) {
+        // Only the poll thread calls this, once.
+        let _ = self.0.set(thread);
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Mailbox {
+    pub(super) fn new() -> (Mailbox, Receiver<Event<Record>>) {
+        let (sender, receiver) = channel();
+        (Mailbox { sender, waker: Waker::default() }, receiver)
+    }
+
+    /// Sends an event; after the container's end it goes nowhere.
+    pub(super) fn send(&self, event: Event<Record>) {
+        if self.sender.send(event).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}

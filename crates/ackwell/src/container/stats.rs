@@ -1,0 +1,44 @@
+//! What a container has done, for those who ask.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// What a container has done since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Partitions that it owns.
+    pub partitions: usize,
+    /// Records polled.
+    pub polled: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Records that were written to a dead-letter topic.
+    pub dead_letters: u64,
+    /// Commits that the broker acknowledged.
+    pub commits: u64,
+    /// Records that wait or are in work.
+    pub in_flight: usize,
+}
+
+/// The same, as it is counted by the poll thread.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) partitions: AtomicUsize,
+    pub(super) polled: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) dead_letters: AtomicU64,
+    pub(super) commits: AtomicU64,
+    pub(super) in_flight: AtomicUsize,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> Stats {
+        Stats {
+            partitions: self.partitions.load(Ordering::Relaxed),
+            polled: self.polled.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            dead_letters: self.dead_letters.load(Ordering::Relaxed),
+            commits: self.commits.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+        }
+    }
+}

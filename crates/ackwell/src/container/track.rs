@@ -1,0 +1,183 @@
+//! Partitions come and go; what was settled before is read back with the position.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ackwell_core::engine::{Assigned, PartitionId};
+use ackwell_core::offset::CommitOffset;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{Consumer, RebalanceProtocol};
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::consumer::{Callbacks, Client, Named};
+use super::mailbox::Waker;
+
+/// How long committed positions are awaited, per attempt. The poll thread waits meanwhile, so it
+/// is far below `max.poll.interval.ms`.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMITTED_ATTEMPTS: usize = 3;
+
+/// Names of partitions and their queues.
+///
+/// Each partition has a queue of its own: one that is full is just not polled, so that nothing
+/// fetched is thrown away, as a pause of the client would.
+#[derive(Default)]
+pub(super) struct Partitions {
+    ids: HashMap<Named, PartitionId>,
+    named: Vec<(Arc<str>, i32)>,
+    queues: Vec<Option<Queue>>,
+}
+
+/// The fetched records of one owned partition.
+pub(super) struct Queue {
+    pub(super) queue: PartitionQueue<Callbacks>,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) paused: bool,
+    ready: Arc<AtomicBool>,
+}
+
+impl Queue {
+    /// Whether there may be records to take; a poll that finds none clears it.
+    pub(super) fn take_ready(&self) -> bool {
+        self.ready.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+}
+
+impl Partitions {
+    pub(super) fn id(&mut self, named: &Named) -> PartitionId {
+        if let Some(id) = self.ids.get(named) {
+            return *id;
+        }
+        let id = PartitionId(u32::try_from(self.named.len()).unwrap_or(u32::MAX));
+        let same = self.named.iter().find(|(topic, _)| **topic == *named.0);
+        let topic = same.map_or_else(|| named.0.as_str().into(), |(topic, _)| Arc::clone(topic));
+        self.named.push((topic, named.1));
+        self.queues.push(None);
+        self.ids.insert(named.clone(), id);
+        id
+    }
+
+    pub(super) fn name(&self, id: PartitionId) -> Option<&(Arc<str>, i32)> {
+        self.named.get(id.0 as usize)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.queues.len()
+    }
+
+    pub(super) fn queue(&mut self, index: usize) -> Option<&mut Queue> {
+        self.queues.get_mut(index)?.as_mut()
+    }
+
+    pub(super) fn set_paused(&mut self, ids: &[PartitionId], paused: bool) {
+        for id in ids {
+            if let Some(queue) = self.queue(id.0 as usize) {
+                queue.paused = paused;
+                queue.set_ready();
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queues.iter_mut().for_each(|queue| *queue = None);
+    }
+
+    /// Takes partitions over: reads their positions, splits their queues, starts fetching.
+    pub(super) fn assign(
+        &mut self,
+        client: &Arc<Client>,
+        waker: &Waker,
+        named: &[Named],
+    ) -> KafkaResult<Vec<Assigned>> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in named {
+            list.add_partition(topic, *partition);
+        }
+        let positions = committed(client, &list);
+        let mut assigned = Vec::with_capacity(named.len());
+        let mut start = TopicPartitionList::new();
+        for named in named {
+            let found = positions.get(named);
+            let offset = found.map_or(Offset::Invalid, |(at, _)| Offset::Offset(at.0));
+            start.add_partition_offset(&named.0, named.1, offset)?;
+            let partition = self.id(named);
+            // Before the assignment, so that no record reaches the common queue.
+            self.split(client, waker, partition);
+            assigned.push(Assigned {
+                partition,
+                position: found.map(|(at, _)| *at),
+                metadata: found.map(|(_, metadata)| metadata.clone()).unwrap_or_default(),
+            });
+        }
+        match client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => client.incremental_assign(&start)?,
+            RebalanceProtocol::Eager | RebalanceProtocol::None => client.assign(&start)?,
+        }
+        Ok(assigned)
+    }
+
+    fn split(&mut self, client: &Arc<Client>, waker: &Waker, id: PartitionId) {
+        let Some((topic, partition)) = self.name(id).cloned() else { return };
+        let Some(mut queue) = client.split_partition_queue(&topic, partition) else { return };
+        let ready = Arc::new(AtomicBool::new(true));
+        let (flag, waker) = (Arc::clone(&ready), waker.clone());
+        queue.set_nonempty_callback(move || {
+            flag.store(true, Ordering::Release);
+            waker.wake();
+        });
+        if let Some(place) = self.queues.get_mut(id.0 as usize) {
+            *place = Some(Queue { queue, topic, partition, paused: false, ready });
+        }
+    }
+
+    /// Gives partitions back to the group.
+    pub(super) fn unassign(&mut self, client: &Client, ids: &[PartitionId]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for id in ids {
+            if let Some((topic, partition)) = self.named.get(id.0 as usize) {
+                list.add_partition(topic, *partition);
+            }
+            if let Some(queue) = self.queues.get_mut(id.0 as usize) {
+                *queue = None;
+            }
+        }
+        match client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => client.incremental_unassign(&list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => client.unassign(),
+        }
+    }
+}
+
+/// The group's committed positions and their metadata. If the broker does not tell, the client
+/// finds the positions itself later, and only the metadata is missed: more is repeated.
+fn committed(client: &Client, list: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String)> {
+    for _ in 0..COMMITTED_ATTEMPTS {
+        match client.committed_offsets(list.clone(), COMMITTED_TIMEOUT) {
+            Ok(found) => return positions(&found),
+            Err(error) => tracing::warn!(%error, "committed positions could not be read"),
+        }
+    }
+    HashMap::new()
+}
+
+fn positions(found: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String)> {
+    let elements = found.elements();
+    let known = elements.iter().filter(|element| element.error().is_ok());
+    let positions = known.filter_map(|element| {
+        let Offset::Offset(at) = element.offset() else { return None };
+        // The client library panics on metadata that is not UTF-8.
+        let metadata = std::panic::catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
+        let named = (element.topic().to_owned(), element.partition());
+        Some((named, (CommitOffset(at), metadata.unwrap_or_default())))
+    });
+    positions.collect()
+}

@@ -1,0 +1,132 @@
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::{AckMode, Concurrency, Listener, OnUndecodable, Options};
+use crate::container::{DeadLetters, Limits};
+use crate::handler::{Handler, Typed};
+use crate::retry::RetryPolicy;
+use crate::topic::TopicDeclaration;
+
+/// A listener without its handler yet.
+#[must_use = "a listener needs `.handle(f)`"]
+pub struct ListenerBuilder {
+    options: Options,
+}
+
+impl ListenerBuilder {
+    pub(super) fn new(topic: TopicDeclaration) -> Self {
+        let options = Options {
+            topics: vec![topic],
+            group: None,
+            name: None,
+            concurrency: Concurrency::default(),
+            ack_mode: AckMode::default(),
+            retry: RetryPolicy::default(),
+            dead_letters: DeadLetters::default(),
+            on_undecodable: OnUndecodable::default(),
+            limits: Limits::default(),
+        };
+        Self { options }
+    }
+
+    /// Another topic for the same handler.
+    pub fn and_on(mut self, topic: impl Into<TopicDeclaration>) -> Self {
+        self.options.topics.push(topic.into());
+        self
+    }
+
+    /// The consumer group; default: the app's name, see [`App::named`](crate::App::named). Two
+    /// listeners of one group must not share a topic: each would see only some of its records.
+    pub fn group(mut self, group: impl Into<Cow<'static, str>>) -> Self {
+        self.options.group = Some(group.into());
+        self
+    }
+
+    /// Its name in health, metrics and logs; default `<group>:<topic>`.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// How many records may be handled at once: [`by_partition`](super::by_partition) (default)
+    /// or [`by_key`](super::by_key).
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.options.concurrency = concurrency;
+        self
+    }
+
+    /// When settled positions are committed; default [`AckMode::Batch`].
+    pub fn ack_mode(mut self, mode: AckMode) -> Self {
+        self.options.ack_mode = mode;
+        self
+    }
+
+    /// When transient failures are repeated; default 10 attempts within about a minute. See
+    /// [`retry`](crate::retry).
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.options.retry = policy;
+        self
+    }
+
+    /// Dead letters go to `<topic><suffix>`; default `.DLQ`. Spring's is `-dlt`.
+    pub fn dead_letter_suffix(mut self, suffix: impl Into<String>) -> Self {
+        self.options.dead_letters = DeadLetters::Suffix(suffix.into());
+        self
+    }
+
+    /// No dead letters: a record that can't be handled stops the listener, unsettled, so that
+    /// nothing is passed over.
+    pub fn without_dead_letters(mut self) -> Self {
+        self.options.dead_letters = DeadLetters::Stop;
+        self
+    }
+
+    /// What happens to a record that does not decode; default: a dead letter.
+    pub fn on_undecodable(mut self, policy: OnUndecodable) -> Self {
+        self.options.on_undecodable = policy;
+        self
+    }
+
+    /// How many of a partition's records may wait or be in work before its fetching is paused;
+    /// default 5,000.
+    pub fn queued_records(mut self, records: usize) -> Self {
+        self.options.limits.queued_records = records;
+        self
+    }
+
+    /// How many bytes of a partition's records may wait; default 16 MiB.
+    pub fn queued_bytes(mut self, bytes: usize) -> Self {
+        self.options.limits.queued_bytes = bytes;
+        self
+    }
+
+    /// How many records a lane is handed at once; default 500. With a transaction, the most that
+    /// one transaction holds.
+    pub fn run_limit(mut self, records: usize) -> Self {
+        self.options.limits.run_records = records;
+        self
+    }
+
+    /// How long a revoked partition's work may take to finish before it is cancelled and handed
+    /// over; default 10 s. For a stop, see [`config::Stop`](crate::config::Stop).
+    pub fn revoke_drain(mut self, limit: Duration) -> Self {
+        self.options.limits.revoke_drain = limit;
+        self
+    }
+
+    /// The handler: an async function with up to eight extractors.
+    pub fn handle<H: Handler<A>, A: 'static>(self, handler: H) -> Listener {
+        Listener {
+            options: self.options,
+            handler: Box::new(Typed::new(handler)),
+        }
+    }
+}
+
+impl std::fmt::Debug for ListenerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ListenerBuilder")
+            .field("topics", &self.options.topics)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,173 @@
+//! From what a container observes to metrics and health.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::health::{Reporter, Status};
+use super::histogram::Histogram;
+use super::metrics::{ByListener, ByOutcome, ByPartition, ByReason, ByTopic, Metrics};
+use crate::container::{Observation, Observer};
+
+/// Listens to one container. What each run reports is at hand without a look-up.
+pub(crate) struct ListenerObserver {
+    listener: String,
+    metrics: Metrics,
+    health: Reporter,
+    handled: Histogram,
+    retries: Counter,
+    assigned: AtomicI64,
+}
+
+impl ListenerObserver {
+    pub(crate) fn new(listener: &str, metrics: &Metrics, health: Reporter) -> Self {
+        let by = ByListener {
+            listener: listener.to_owned(),
+        };
+        let ok = ByOutcome {
+            listener: listener.to_owned(),
+            outcome: "ok",
+        };
+        let families = &metrics.listeners;
+        Self {
+            listener: listener.to_owned(),
+            handled: families.handling.get_or_create_owned(&ok),
+            retries: families.retries.get_or_create_owned(&by),
+            metrics: metrics.clone(),
+            health,
+            assigned: AtomicI64::new(0),
+        }
+    }
+
+    /// A counter for what the listener's extractors refuse.
+    pub(crate) fn undecodable(&self) -> Counter {
+        self.metrics
+            .listeners
+            .undecodable
+            .get_or_create_owned(&self.by())
+    }
+
+    fn by(&self) -> ByListener {
+        ByListener {
+            listener: self.listener.clone(),
+        }
+    }
+
+    fn by_outcome(&self, outcome: &'static str) -> ByOutcome {
+        ByOutcome {
+            listener: self.listener.clone(),
+            outcome,
+        }
+    }
+
+    fn by_topic(&self, topic: &str) -> ByTopic {
+        ByTopic {
+            listener: self.listener.clone(),
+            topic: topic.to_owned(),
+        }
+    }
+
+    fn count_assigned(&self, change: i64) {
+        let now = self
+            .assigned
+            .fetch_add(change, Ordering::Relaxed)
+            .saturating_add(change);
+        self.metrics
+            .listeners
+            .assigned
+            .get_or_create(&self.by())
+            .set(now.max(0));
+    }
+}
+
+impl Observer for ListenerObserver {
+    fn observe(&self, observation: &Observation<'_>) {
+        let families = &self.metrics.listeners;
+        match *observation {
+            Observation::Handled {
+                topic,
+                settled,
+                duplicates,
+                elapsed,
+                ..
+            } => {
+                let by = self.by_topic(topic);
+                families.consumed.get_or_create(&by).inc_by(settled as u64);
+                if duplicates > 0 {
+                    families
+                        .duplicates
+                        .get_or_create(&by)
+                        .inc_by(duplicates as u64);
+                }
+                self.handled.observe_many(elapsed, settled as u64);
+            }
+            Observation::Failed { class, retry, .. } => {
+                families
+                    .failed_attempts
+                    .get_or_create(&self.by_outcome(class.as_str()))
+                    .inc();
+                if retry {
+                    self.retries.inc();
+                }
+            }
+            Observation::DeadLettered { topic, class } => {
+                let (listener, topic) = (self.listener.clone(), topic.to_owned());
+                families
+                    .dead_letters
+                    .get_or_create(&ByReason {
+                        listener,
+                        topic,
+                        reason: class.as_str(),
+                    })
+                    .inc();
+            }
+            Observation::RecoveryFailed { .. } => {
+                families.recovery_failures.get_or_create(&self.by()).inc();
+            }
+            Observation::Committed { .. } => {
+                families.commits.get_or_create(&self.by_outcome("ok")).inc();
+            }
+            Observation::CommitFailed { .. } => {
+                families
+                    .commits
+                    .get_or_create(&self.by_outcome("failed"))
+                    .inc();
+            }
+            Observation::Lag {
+                topic,
+                partition,
+                records,
+            } => {
+                let (listener, topic) = (self.listener.clone(), topic.to_owned());
+                families
+                    .lag
+                    .get_or_create(&ByPartition {
+                        listener,
+                        topic,
+                        partition,
+                    })
+                    .set(records.max(0));
+            }
+            Observation::Assigned { partitions } => {
+                families
+                    .rebalances
+                    .get_or_create(&self.by_outcome("assigned"))
+                    .inc();
+                self.count_assigned(i64::try_from(partitions).unwrap_or(0));
+                self.health.started();
+            }
+            Observation::Revoked { partitions, lost } => {
+                let kind = if lost { "lost" } else { "revoked" };
+                families
+                    .rebalances
+                    .get_or_create(&self.by_outcome(kind))
+                    .inc();
+                self.count_assigned(-i64::try_from(partitions).unwrap_or(0));
+            }
+            Observation::Health { problem } => self.health.report(match problem {
+                Some(problem) => Status::Degraded(problem.to_owned()),
+                None => Status::Running,
+            }),
+        }
+    }
+}

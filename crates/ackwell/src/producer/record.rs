@@ -1,0 +1,120 @@
+use bytes::Bytes;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+
+use super::delivery::Pending;
+use crate::encode::EncodedEvent;
+use crate::record::Headers;
+
+/// A record to be sent, by topic name. Events need none: see [`Producer::send`](super::Producer::send).
+///
+/// ```
+/// use ackwell::producer::OutgoingRecord;
+///
+/// let record = OutgoingRecord::to("audit-events").key("user-7").value("signed in").partition(3);
+/// assert_eq!(record.topic(), "audit-events");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingRecord {
+    topic: std::borrow::Cow<'static, str>,
+    partition: Option<i32>,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    timestamp: Option<i64>,
+    headers: Headers,
+}
+
+impl OutgoingRecord {
+    /// A record without key and value: a value of null is a tombstone.
+    pub fn to(topic: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self {
+            topic: topic.into(),
+            partition: None,
+            key: None,
+            value: None,
+            timestamp: None,
+            headers: Headers::new(),
+        }
+    }
+
+    /// The key. Records of a key go to the same partition, as with the Java client.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
+        self.value = Some(value.into());
+        self
+    }
+
+    /// An explicit partition in place of the key's.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// When it was created, in milliseconds since the Unix epoch; default now.
+    #[must_use]
+    pub fn timestamp(mut self, millis: i64) -> Self {
+        self.timestamp = Some(millis);
+        self
+    }
+
+    /// Its headers.
+    #[must_use]
+    pub fn headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// Where it goes.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Bytes of key, value and headers.
+    pub(super) fn size(&self) -> usize {
+        let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers = self
+            .headers
+            .iter()
+            .map(|h| h.name().len() + h.value().map_or(0, <[u8]>::len));
+        len(&self.key) + len(&self.value) + headers.sum::<usize>()
+    }
+
+    pub(super) fn to_client(
+        &self,
+        pending: Box<Pending>,
+    ) -> BaseRecord<'_, [u8], [u8], Box<Pending>> {
+        let mut record = BaseRecord::with_opaque_to(&self.topic, pending);
+        record.partition = self.partition;
+        record.key = self.key.as_deref();
+        record.payload = self.value.as_deref();
+        record.timestamp = self.timestamp;
+        if !self.headers.is_empty() {
+            let empty = OwnedHeaders::new_with_capacity(self.headers.len());
+            let insert = |all: OwnedHeaders, header: &crate::record::Header| {
+                all.insert(Header {
+                    key: header.name(),
+                    value: header.value(),
+                })
+            };
+            record.headers = Some(self.headers.iter().fold(empty, insert));
+        }
+        record
+    }
+}
+
+impl From<EncodedEvent> for OutgoingRecord {
+    fn from(event: EncodedEvent) -> Self {
+        Self::to(event.topic)
+            .key(event.key)
+            .value(event.value)
+            .headers(event.headers)
+    }
+}

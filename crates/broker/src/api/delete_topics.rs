@@ -1,0 +1,68 @@
+//! DeleteTopics, by name or by id.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Context;
+use super::partition::is_internal;
+use crate::Error;
+
+pub(super) async fn handle(cx: &Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let by_name = request
+        .topic_names
+        .into_iter()
+        .map(|name| DeleteTopicState::default().with_name(Some(name)));
+    let mut results = Vec::new();
+    for wanted in request.topics.into_iter().chain(by_name) {
+        results.push(delete(cx, wanted).await);
+    }
+    DeleteTopicsResponse::default().with_responses(results)
+}
+
+async fn delete(cx: &Context, wanted: DeleteTopicState) -> DeletableTopicResult {
+    let response = DeletableTopicResult::default()
+        .with_name(wanted.name.clone())
+        .with_topic_id(wanted.topic_id)
+        .with_error_message(None);
+    let failed = |response: DeletableTopicResult, code: ResponseError, message: String| {
+        response
+            .with_error_code(code.code())
+            .with_error_message(Some(StrBytes::from_string(message)))
+    };
+    let topic = match &wanted.name {
+        Some(name) => cx.store().topic(name),
+        None => cx.store().topic_by_id(wanted.topic_id),
+    };
+    let Some(topic) = topic else {
+        let code = match wanted.name {
+            Some(_) => ResponseError::UnknownTopicOrPartition,
+            None => ResponseError::UnknownTopicId,
+        };
+        return failed(response, code, "the topic does not exist".to_owned());
+    };
+    let name = StrBytes::from_string(topic.name.clone());
+    let response = response
+        .with_name(Some(TopicName(name)))
+        .with_topic_id(topic.id);
+    match delete_named(cx, topic.name.clone()).await {
+        Ok(()) => response,
+        Err(error) => failed(response, error.code(), error.to_string()),
+    }
+}
+
+async fn delete_named(cx: &Context, name: String) -> Result<(), Error> {
+    if is_internal(&name) {
+        return Err(Error::refused(
+            ResponseError::InvalidTopicException,
+            format!("topic {name} belongs to the broker"),
+        ));
+    }
+    let deleted = name.clone();
+    cx.blocking(move |store| store.delete_topic(&deleted))
+        .await?;
+    cx.groups().topic_deleted(&name).await;
+    Ok(())
+}

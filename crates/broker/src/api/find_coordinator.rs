@@ -1,0 +1,61 @@
+//! FindCoordinator: this node coordinates every group.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Context;
+use super::context::NODE_ID;
+
+const GROUP: i8 = 0;
+
+pub(super) async fn handle(
+    cx: &Context,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    if request.key_type != GROUP {
+        return refuse(cx, request);
+    }
+    let (host, port) = cx.advertised();
+    if cx.version < 4 {
+        return FindCoordinatorResponse::default()
+            .with_error_message(None)
+            .with_node_id(NODE_ID)
+            .with_host(host)
+            .with_port(port);
+    }
+    let coordinators = request.coordinator_keys.into_iter().map(|key| {
+        Coordinator::default()
+            .with_key(key)
+            .with_error_message(None)
+            .with_node_id(NODE_ID)
+            .with_host(host.clone())
+            .with_port(port)
+    });
+    FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+}
+
+/// The code is the one that transactional clients take as final, instead of asking again for ever.
+fn refuse(cx: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let code = ResponseError::TransactionalIdAuthorizationFailed.code();
+    let why = Some(StrBytes::from_static_str(
+        "this broker coordinates groups only; it has no transactions yet",
+    ));
+    if cx.version < 4 {
+        return FindCoordinatorResponse::default()
+            .with_error_code(code)
+            .with_error_message(why)
+            .with_node_id((-1).into())
+            .with_port(-1);
+    }
+    let coordinators = request.coordinator_keys.into_iter().map(|key| {
+        Coordinator::default()
+            .with_key(key)
+            .with_error_code(code)
+            .with_error_message(why.clone())
+            .with_node_id((-1).into())
+            .with_port(-1)
+    });
+    FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+}

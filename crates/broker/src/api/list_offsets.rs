@@ -1,0 +1,91 @@
+//! ListOffsets: earliest, latest, by time, and of the largest timestamp.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+
+use super::Context;
+use super::context::LEADER_EPOCH;
+use crate::Error;
+use crate::log::Partition;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+/// KIP-734.
+const MAX_TIMESTAMP: i64 = -3;
+
+/// An offset and the timestamp of its record; -1 for the ends of the log, which are no records.
+type Found = Option<(i64, i64)>;
+
+pub(super) async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let found = find(cx, &topic.name, wanted).await;
+            partitions.push(describe(wanted.partition_index, found));
+        }
+        topics.push(
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name)
+                .with_partitions(partitions),
+        );
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+async fn find(
+    cx: &Context,
+    topic: &TopicName,
+    wanted: &ListOffsetsPartition,
+) -> Result<Found, ResponseError> {
+    let epoch = wanted.current_leader_epoch;
+    let partition = cx.partition_in_epoch(topic, wanted.partition_index, epoch)?;
+    match wanted.timestamp {
+        // Without transactions the last stable offset is the high watermark.
+        LATEST => Ok(Some((partition.high_watermark(), -1))),
+        EARLIEST => Ok(Some((partition.log_start_offset(), -1))),
+        MAX_TIMESTAMP => search(cx, partition, Partition::offset_of_max_timestamp).await,
+        time @ 0.. => {
+            search(cx, partition, move |partition| {
+                partition.offset_for_time(time)
+            })
+            .await
+        }
+        _ => Err(ResponseError::InvalidRequest),
+    }
+}
+
+async fn search(
+    cx: &Context,
+    partition: Arc<Partition>,
+    look: impl FnOnce(&Partition) -> Result<Found, Error> + Send + 'static,
+) -> Result<Found, ResponseError> {
+    cx.blocking(move |_store| look(&partition))
+        .await
+        .map_err(|error| error.code())
+}
+
+fn describe(index: i32, found: Result<Found, ResponseError>) -> ListOffsetsPartitionResponse {
+    let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
+    match found {
+        Ok(Some((offset, timestamp))) => response
+            .with_offset(offset)
+            .with_timestamp(timestamp)
+            .with_leader_epoch(LEADER_EPOCH),
+        Ok(None) => response
+            .with_offset(-1)
+            .with_timestamp(-1)
+            .with_leader_epoch(-1),
+        Err(error) => response
+            .with_error_code(error.code())
+            .with_offset(-1)
+            .with_timestamp(-1)
+            .with_leader_epoch(-1),
+    }
+}

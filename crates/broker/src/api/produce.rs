@@ -1,0 +1,185 @@
+//! Produce: append in the order of arrival, then answer when the records are as safe as promised.
+//!
+//! The append happens before the connection's next request is looked at, so pipelined requests
+//! keep their order; the wait for the disk does not hold them up, and one fsync serves them all.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Context;
+use super::context::now_ms;
+use super::partition::is_internal;
+use super::reply::Answer;
+use crate::log::{Appended, Partition};
+
+/// How safe a record must be before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acks {
+    /// No response at all.
+    None,
+    /// Written: survives the process, not a loss of power.
+    Leader,
+    /// As safe as the flush setting promises. There are no replicas to ask.
+    All,
+}
+
+pub(super) async fn handle(cx: &Context, request: ProduceRequest) -> Answer<ProduceResponse> {
+    let acks = match request.acks {
+        0 => Acks::None,
+        1 => Acks::Leader,
+        -1 => Acks::All,
+        _ => return refuse_all(&request, ResponseError::InvalidRequiredAcks, None),
+    };
+    if request.transactional_id.is_some() {
+        let why = "this broker has no transactions yet; remove transactional.id";
+        let code = ResponseError::TransactionalIdAuthorizationFailed;
+        return refuse_all(&request, code, Some(why));
+    }
+    let topics: Vec<_> = request
+        .topic_data
+        .into_iter()
+        .map(|topic| {
+            let appended = topic
+                .partition_data
+                .into_iter()
+                .map(|data| append(cx, &topic.name, data))
+                .collect();
+            (topic.name, appended)
+        })
+        .collect();
+    match acks {
+        Acks::None => silence(&topics),
+        Acks::Leader | Acks::All => Answer::Later(acknowledge(topics, acks).boxed()),
+    }
+}
+
+/// One partition of the request: what was appended, or why not.
+struct Outcome {
+    index: i32,
+    result: Result<(Arc<Partition>, Appended), Rejected>,
+}
+
+struct Rejected {
+    code: ResponseError,
+    message: Option<String>,
+}
+
+impl From<ResponseError> for Rejected {
+    fn from(code: ResponseError) -> Self {
+        Self {
+            code,
+            message: None,
+        }
+    }
+}
+
+fn append(cx: &Context, topic: &TopicName, data: PartitionProduceData) -> Outcome {
+    Outcome {
+        index: data.index,
+        result: try_append(cx, topic, data.index, data.records),
+    }
+}
+
+fn try_append(
+    cx: &Context,
+    topic: &TopicName,
+    index: i32,
+    records: Option<Bytes>,
+) -> Result<(Arc<Partition>, Appended), Rejected> {
+    if is_internal(topic) {
+        return Err(ResponseError::InvalidTopicException.into());
+    }
+    let partition = cx.partition(topic, index)?;
+    let records = records.ok_or(ResponseError::InvalidRecord)?;
+    let appended = partition
+        .append(records, now_ms())
+        .map_err(|error| Rejected {
+            code: error.code(),
+            message: Some(error.to_string()),
+        })?;
+    Ok((partition, appended))
+}
+
+/// Without a response, closing the connection is the only way to say that something is wrong; the
+/// client then fetches its metadata anew. So does Apache Kafka.
+fn silence(topics: &[(TopicName, Vec<Outcome>)]) -> Answer<ProduceResponse> {
+    let mut outcomes = topics.iter().flat_map(|(_, outcomes)| outcomes);
+    match outcomes.any(|outcome| outcome.result.is_err()) {
+        true => Answer::Disconnect("records produced with acks=0 were refused"),
+        false => Answer::Silent,
+    }
+}
+
+async fn acknowledge(topics: Vec<(TopicName, Vec<Outcome>)>, acks: Acks) -> ProduceResponse {
+    let topics = topics.into_iter().map(|(name, outcomes)| async move {
+        let partitions = outcomes
+            .into_iter()
+            .map(|outcome| acknowledge_partition(outcome, acks));
+        TopicProduceResponse::default()
+            .with_name(name)
+            .with_partition_responses(join_all(partitions).await)
+    });
+    ProduceResponse::default().with_responses(join_all(topics).await)
+}
+
+async fn acknowledge_partition(outcome: Outcome, acks: Acks) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(outcome.index);
+    let settled = match outcome.result {
+        Ok((partition, appended)) if acks == Acks::All => partition
+            .durable(appended.last_offset)
+            .await
+            .map(|()| appended)
+            .map_err(|error| Rejected {
+                code: error.code(),
+                message: Some(error.to_string()),
+            }),
+        Ok((_, appended)) => Ok(appended),
+        Err(rejected) => Err(rejected),
+    };
+    match settled {
+        Ok(appended) => response
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.log_append_time)
+            .with_log_start_offset(appended.log_start_offset),
+        Err(rejected) => response
+            .with_error_code(rejected.code.code())
+            .with_error_message(rejected.message.map(StrBytes::from_string))
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1),
+    }
+}
+
+fn refuse_all(
+    request: &ProduceRequest,
+    code: ResponseError,
+    why: Option<&'static str>,
+) -> Answer<ProduceResponse> {
+    if request.acks == 0 {
+        return Answer::Disconnect("records produced with acks=0 were refused");
+    }
+    let partition = |data: &PartitionProduceData| {
+        PartitionProduceResponse::default()
+            .with_index(data.index)
+            .with_error_code(code.code())
+            .with_error_message(why.map(StrBytes::from_static_str))
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1)
+    };
+    let topics = request.topic_data.iter().map(|topic| {
+        TopicProduceResponse::default()
+            .with_name(topic.name.clone())
+            .with_partition_responses(topic.partition_data.iter().map(partition).collect())
+    });
+    let response = ProduceResponse::default().with_responses(topics.collect());
+    Answer::Later(async move { response }.boxed())
+}

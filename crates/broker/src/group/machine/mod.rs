@@ -1,0 +1,324 @@
+//! The coordinator's decisions, without a clock, a disk or a network.
+//!
+//! Rebalances are made of time: who is late, who is silent, how long the others wait for them.
+//! Behind a socket those moments cannot be tested, so they are decided here, where time is an
+//! argument. A request yields replies, now or at a later step, and the [`Change`]s that make them
+//! true; a caller releases the replies of a step when the changes of that step, and of all steps
+//! before it, are durable. Replaying the changes rebuilds the state, as in Apache Kafka's
+//! `GroupMetadataManager`, whose classic groups these are (KIP-62, 134, 345, 394, 429, 559, 814).
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `group` | what a group is: phase, generation, members, leader, the vote on a protocol |
+//! | `member` | what a member is: timeouts, metadata, what it waits for |
+//! | `join`, `sync` | the two requests that make a generation |
+//! | `rebalance` | when a generation ends and the next is complete |
+//! | `session` | heartbeats, leaving, silence |
+//! | `offsets`, `expiry` | commits and reads of offsets; their deletion and expiry |
+//! | `admin` | list, describe, delete |
+//! | `replay` | from changes to state and back |
+
+mod admin;
+mod expiry;
+mod group;
+mod join;
+mod member;
+mod offsets;
+mod rebalance;
+mod replay;
+mod session;
+mod sync;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use kafka_protocol::messages::{
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, SyncGroupRequest, SyncGroupResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::Config;
+use super::record::Change;
+use group::Group;
+pub(crate) use offsets::commit_refused;
+
+/// Bytes of a group id, instance id or protocol name at most. Kafka's only bound is the 32 KiB of
+/// its length field; a longer name than this is a mistake.
+const NAME_MAX: usize = 1_024;
+/// Bytes of a client id that are kept in a member id and in the log.
+const CLIENT_ID_MAX: usize = 255;
+
+/// The moment of a step. Two clocks, because a wall clock that is set must not end a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// Milliseconds of a clock that only goes forward.
+    pub(crate) tick_ms: u64,
+    /// Milliseconds since the Unix epoch, for what is written to the log.
+    pub(crate) unix_ms: i64,
+}
+
+/// Names a request, so that its reply finds back, perhaps many steps later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Token(pub(crate) u64);
+
+/// Who sent a request, as `DescribeGroups` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// The client id of the request header; empty when it sent none.
+    pub(crate) id: StrBytes,
+    /// The peer's address as Kafka writes it, for instance `/127.0.0.1`.
+    pub(crate) host: StrBytes,
+}
+
+/// What is asked of the machine, each about one group except [`Request::List`] and
+/// [`Request::ForgetTopics`].
+#[derive(Debug, Clone)]
+pub(crate) enum Request {
+    /// Wants to be a member of the next generation.
+    Join {
+        request: JoinGroupRequest,
+        version: i16,
+        client: Client,
+        /// Randomness for the member's id, should it need one.
+        fresh_id: Uuid,
+    },
+    /// Wants its assignment, and if it is the leader, brings everybody's.
+    Sync(SyncGroupRequest),
+    /// Is alive.
+    Heartbeat(HeartbeatRequest),
+    /// Goes; `members` names who (versions below 3 are brought into this form by the caller).
+    Leave(LeaveGroupRequest),
+    /// Stores positions; topics and partitions were checked by the caller.
+    CommitOffsets(OffsetCommitRequest),
+    /// Reads positions.
+    FetchOffsets(OffsetFetchRequestGroup),
+    /// Names all groups.
+    List,
+    /// Shows a group.
+    Describe(StrBytes),
+    /// Deletes an empty group with its offsets.
+    Delete(StrBytes),
+    /// Deletes some of a group's offsets.
+    DeleteOffsets(OffsetDeleteRequest),
+    /// Deletes all groups' offsets of topics that were deleted.
+    ForgetTopics(Vec<StrBytes>),
+}
+
+/// What the machine answers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Response {
+    Join(JoinGroupResponse),
+    Sync(SyncGroupResponse),
+    Heartbeat(HeartbeatResponse),
+    Leave(LeaveGroupResponse),
+    CommitOffsets(OffsetCommitResponse),
+    FetchOffsets(OffsetFetchResponseGroup),
+    List(Vec<ListedGroup>),
+    Describe(DescribedGroup),
+    Delete(DeletableGroupResult),
+    DeleteOffsets(OffsetDeleteResponse),
+    ForgetTopics,
+}
+
+/// What a step yielded.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// Answers to this step's request or to earlier ones.
+    pub(crate) replies: Vec<(Token, Response)>,
+    /// What must be durable before the replies are true, in order.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// All groups of one partition of `__consumer_offsets`.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    config: Config,
+    groups: BTreeMap<StrBytes, Group>,
+    /// When each group wants to be looked at; may be too early, since a heartbeat does not touch it.
+    timers: BTreeSet<(u64, StrBytes)>,
+    /// When offsets are looked through for expired ones.
+    expiry_ms: u64,
+    output: Output,
+}
+
+/// What a decision about one group has at hand.
+struct Context<'a> {
+    now: Now,
+    config: &'a Config,
+    output: &'a mut Output,
+}
+
+impl Machine {
+    /// A machine without groups; feed it with [`Machine::replay`] before the first request.
+    pub(crate) fn new(config: Config, now: Now) -> Self {
+        let expiry_ms = now.tick_ms + config.offsets_retention_check_ms;
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            expiry_ms,
+            output: Output::default(),
+        }
+    }
+
+    /// Decides on a request. Its reply is in the output of this step or of a later one.
+    pub(crate) fn on_request(&mut self, now: Now, token: Token, request: Request) {
+        match request {
+            Request::Heartbeat(request) => self.heartbeat(now, token, &request),
+            Request::CommitOffsets(request) => self.commit_offsets(now, token, &request),
+            Request::FetchOffsets(request) => self.fetch_offsets(token, request),
+            Request::Join {
+                request,
+                version,
+                client,
+                fresh_id,
+            } => {
+                self.join(
+                    now,
+                    join::Join {
+                        token,
+                        request,
+                        version,
+                        client,
+                        fresh_id,
+                    },
+                );
+            }
+            Request::Sync(request) => self.sync(now, token, &request),
+            Request::Leave(request) => self.leave(now, token, &request),
+            Request::List => self.list(token),
+            Request::Describe(group) => self.describe(token, group),
+            Request::Delete(group) => self.delete(token, group),
+            Request::DeleteOffsets(request) => self.delete_offsets(token, request),
+            Request::ForgetTopics(topics) => self.forget_topics(token, &topics),
+        }
+    }
+
+    /// When [`Machine::on_tick`] is wanted, on the clock of [`Now::tick_ms`].
+    pub(crate) fn deadline(&self) -> u64 {
+        self.timers
+            .first()
+            .map_or(self.expiry_ms, |(at, _)| self.expiry_ms.min(*at))
+    }
+
+    /// Decides on what is due: late joins, silent members, expired offsets.
+    pub(crate) fn on_tick(&mut self, now: Now) {
+        while let Some((at, id)) = self.timers.first().cloned() {
+            if at > now.tick_ms {
+                break;
+            }
+            self.timers.pop_first();
+            self.with_group(now, &id, |group, cx| {
+                group.timer = None;
+                group.on_tick(cx);
+            });
+        }
+        if self.expiry_ms <= now.tick_ms {
+            self.expiry_ms = now.tick_ms + self.config.offsets_retention_check_ms;
+            self.expire_offsets(now);
+        }
+    }
+
+    /// What the steps since the last call yielded.
+    pub(crate) fn take_output(&mut self) -> Output {
+        std::mem::take(&mut self.output)
+    }
+
+    fn reply(&mut self, token: Token, response: Response) {
+        self.output.replies.push((token, response));
+    }
+
+    /// Decides about one group, if it exists, and sees to its next deadline.
+    fn with_group<R>(
+        &mut self,
+        now: Now,
+        id: &StrBytes,
+        decide: impl FnOnce(&mut Group, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let group = self.groups.get_mut(id)?;
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            output: &mut self.output,
+        };
+        let decided = decide(group, &mut cx);
+        self.settle(id);
+        Some(decided)
+    }
+
+    /// Brings the group's timer up to date, and forgets it when nothing is left of it.
+    fn settle(&mut self, id: &StrBytes) {
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
+        let blank = group.is_blank();
+        let deadline = if blank { None } else { group.deadline() };
+        if group.timer != deadline {
+            if let Some(at) = group.timer.take() {
+                self.timers.remove(&(at, group.id.clone()));
+            }
+            if let Some(at) = deadline {
+                self.timers.insert((at, group.id.clone()));
+            }
+            group.timer = deadline;
+        }
+        if blank {
+            self.groups.remove(id);
+        }
+    }
+}
+
+impl Context<'_> {
+    fn reply(&mut self, token: Token, response: Response) {
+        self.output.replies.push((token, response));
+    }
+
+    fn write(&mut self, change: Change) {
+        self.output.changes.push(change);
+    }
+}
+
+/// A copy that does not hold on to the request it came in.
+fn owned(text: &StrBytes) -> StrBytes {
+    if text.is_empty() {
+        StrBytes::new()
+    } else {
+        StrBytes::from_string(text.to_string())
+    }
+}
+
+fn join_refused(member_id: StrBytes, error: ResponseError) -> Response {
+    Response::Join(
+        JoinGroupResponse::default()
+            .with_error_code(error.code())
+            .with_generation_id(-1)
+            .with_protocol_name(Some(StrBytes::new()))
+            .with_member_id(member_id),
+    )
+}
+
+fn sync_refused(error: ResponseError) -> Response {
+    Response::Sync(
+        SyncGroupResponse::default()
+            .with_error_code(error.code())
+            .with_assignment(Bytes::new()),
+    )
+}
+
+fn code(outcome: Result<(), ResponseError>) -> i16 {
+    outcome.err().map_or(0, |error| error.code())
+}

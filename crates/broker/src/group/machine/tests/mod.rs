@@ -1,0 +1,8 @@
+//! What a group does, one sentence each.
+
+mod joining;
+mod leaving;
+mod offsets;
+mod operators;
+mod static_members;
+mod world;

@@ -1,0 +1,217 @@
+//! The records of `__consumer_offsets`, in Kafka's own formats.
+//!
+//! A group's truth is what these records say when they are read from the first to the last: a
+//! commit that is not here never happened. They are Kafka's `OffsetCommitKey`/`Value` and
+//! `GroupMetadataKey`/`Value`, so that Kafka's tools (`kafka-dump-log`, a consumer on the topic)
+//! can read them. A record without a value (tombstone) takes back what its key said.
+
+mod group;
+mod offset;
+mod subscription;
+mod wire;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::protocol::StrBytes;
+
+pub(crate) use group::{GroupMetadata, MemberMetadata};
+pub(crate) use offset::CommittedOffset;
+pub(crate) use subscription::subscribed_topics;
+pub(crate) use wire::Malformed;
+
+use wire::{Reader, Writer};
+
+/// Key versions 0 and 1 are offset commits (0 is the older name for the same layout), 2 is a group.
+const OFFSET_KEYS: std::ops::RangeInclusive<i16> = 0..=1;
+const OFFSET_KEY: i16 = 1;
+const GROUP_KEY: i16 = 2;
+
+/// One record: what a group's log says about an offset or about the group itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A group committed, or gave up, its position in a partition.
+    Offset {
+        /// The group.
+        group: StrBytes,
+        /// The topic's name.
+        topic: StrBytes,
+        /// The partition's number.
+        partition: i32,
+        /// The position; `None`: forgotten.
+        value: Option<CommittedOffset>,
+    },
+    /// A group's generation with its members and their assignments.
+    Group {
+        /// The group.
+        group: StrBytes,
+        /// The generation; `None`: the group was deleted.
+        value: Option<GroupMetadata>,
+    },
+}
+
+impl Change {
+    /// The record's key and value.
+    pub(crate) fn encode(&self) -> (Bytes, Option<Bytes>) {
+        let mut key = BytesMut::with_capacity(64);
+        match self {
+            Self::Offset {
+                group,
+                topic,
+                partition,
+                value,
+            } => {
+                key.int16(OFFSET_KEY);
+                key.string(group);
+                key.string(topic);
+                key.int32(*partition);
+                (key.freeze(), value.as_ref().map(CommittedOffset::encode))
+            }
+            Self::Group { group, value } => {
+                key.int16(GROUP_KEY);
+                key.string(group);
+                (key.freeze(), value.as_ref().map(GroupMetadata::encode))
+            }
+        }
+    }
+
+    /// Reads a record; `None` when its key is of a kind that this version does not know (Kafka has
+    /// many more for its newer kinds of groups).
+    pub(crate) fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self>, Malformed> {
+        let mut key = Reader::new(key);
+        let kind = key.int16()?;
+        if OFFSET_KEYS.contains(&kind) {
+            return Ok(Some(Self::Offset {
+                group: key.string()?,
+                topic: key.string()?,
+                partition: key.int32()?,
+                value: value.map(CommittedOffset::decode).transpose()?,
+            }));
+        }
+        if kind == GROUP_KEY {
+            return Ok(Some(Self::Group {
+                group: key.string()?,
+                value: value.map(GroupMetadata::decode).transpose()?,
+            }));
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &'static str) -> StrBytes {
+        StrBytes::from_static_str(text)
+    }
+
+    fn round_trip(change: &Change) -> Change {
+        let (key, value) = change.encode();
+        Change::decode(&key, value.as_ref()).unwrap().unwrap()
+    }
+
+    fn commit(value: Option<CommittedOffset>) -> Change {
+        Change::Offset {
+            group: text("g"),
+            topic: text("orders"),
+            partition: 3,
+            value,
+        }
+    }
+
+    fn position() -> CommittedOffset {
+        CommittedOffset {
+            offset: 42,
+            leader_epoch: 7,
+            metadata: text("m\u{0}ü"),
+            commit_ms: 5,
+            expire_ms: None,
+        }
+    }
+
+    #[test]
+    fn an_offset_comes_back_byte_for_byte() {
+        let change = commit(Some(position()));
+        assert_eq!(round_trip(&change), change);
+    }
+
+    #[test]
+    fn an_offset_with_its_own_retention_is_written_as_version_1() {
+        let change = commit(Some(CommittedOffset {
+            expire_ms: Some(9),
+            leader_epoch: -1,
+            ..position()
+        }));
+        assert_eq!(change.encode().1.unwrap()[..2], [0, 1]);
+        assert_eq!(round_trip(&change), change);
+    }
+
+    #[test]
+    fn the_bytes_are_those_that_kafka_writes() {
+        let (key, value) = commit(Some(CommittedOffset {
+            metadata: text("x"),
+            ..position()
+        }))
+        .encode();
+        assert_eq!(&key[..], b"\x00\x01\x00\x01g\x00\x06orders\x00\x00\x00\x03");
+        assert_eq!(
+            &value.unwrap()[..],
+            b"\x00\x03\x00\x00\x00\x00\x00\x00\x00\x2a\x00\x00\x00\x07\x00\x01x\x00\x00\x00\x00\x00\x00\x00\x05"
+        );
+    }
+
+    #[test]
+    fn a_group_comes_back_as_it_was() {
+        let member = MemberMetadata {
+            member_id: text("a-1"),
+            instance_id: Some(text("a")),
+            client_id: text("rdkafka"),
+            client_host: text("/127.0.0.1"),
+            rebalance_timeout_ms: 300_000,
+            session_timeout_ms: 45_000,
+            subscription: Bytes::from_static(b"sub"),
+            assignment: Bytes::from_static(b"assigned"),
+        };
+        let change = Change::Group {
+            group: text("g"),
+            value: Some(GroupMetadata {
+                protocol_type: text("consumer"),
+                generation: 4,
+                protocol: Some(text("range")),
+                leader: Some(text("a-1")),
+                state_ms: 77,
+                members: vec![member],
+            }),
+        };
+        assert_eq!(round_trip(&change), change);
+    }
+
+    #[test]
+    fn a_tombstone_comes_back_without_a_value() {
+        assert_eq!(round_trip(&commit(None)), commit(None));
+        let gone = Change::Group {
+            group: text("g"),
+            value: None,
+        };
+        assert_eq!(round_trip(&gone), gone);
+    }
+
+    #[test]
+    fn an_unknown_kind_of_record_is_passed_over() {
+        assert_eq!(
+            Change::decode(&Bytes::from_static(&[0, 9, 1]), None).unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn cut_records_are_errors_at_every_length() {
+        let (key, value) = commit(Some(position())).encode();
+        let value = value.unwrap();
+        for end in 0..key.len() {
+            assert!(Change::decode(&key.slice(..end), Some(&value)).is_err());
+        }
+        for end in 0..value.len() {
+            assert!(Change::decode(&key, Some(&value.slice(..end))).is_err());
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! One partition's groups at work: a task that owns a [`Machine`] and its [`Journal`].
+//!
+//! It takes up all requests that wait, lets the machine decide, appends what was decided with one
+//! write, and while that becomes durable takes up the next. Replies go out in the order of the log:
+//! each when everything that was appended before it is durable, so that nobody is told, or reads,
+//! what a crash could take back. A heartbeat promises nothing and is answered at once. Timeouts are
+//! one timer, set to the machine's next deadline.
+//!
+//! When the disk refuses, memory is ahead of the log. The shard then forgets its memory, tells
+//! everybody who waits that the coordinator is not available, and reads the log back.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::Config;
+use super::journal::{Journal, Snapshot};
+use super::machine::{Machine, Now, Output, Request, Response, Token};
+use crate::Error;
+use crate::log::Partition;
+use crate::store::Store;
+
+/// Requests that are taken up for one append: some fsync's worth of them.
+const TURN_MAX: usize = 512;
+/// How long a shard whose disk refused waits before it reads its log back. Clients try again every
+/// 100 ms or so; a full disk is not mended faster than this.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// A request on its way to a shard. Dropping `reply` unanswered says: not available.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) request: Request,
+    pub(super) reply: oneshot::Sender<Response>,
+}
+
+/// What a shard is made of, when it is opened and each time it reads its log back.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    pub(super) config: Config,
+    pub(super) store: Arc<Store>,
+    pub(super) partition: Arc<Partition>,
+    pub(super) started: Instant,
+}
+
+/// The state that the log and the clients together make up.
+#[derive(Debug)]
+pub(super) struct Shard {
+    origin: Origin,
+    machine: Machine,
+    journal: Journal,
+    next_token: u64,
+    /// Who waits for a reply that the machine has not given yet.
+    callers: FxHashMap<Token, oneshot::Sender<Response>>,
+    /// Replies that wait for the offset before them to be durable, in the log's order.
+    unacknowledged: VecDeque<(i64, Vec<(Token, Response)>)>,
+    appended: i64,
+    durable: i64,
+    snapshot: Option<Snapshot>,
+    sweeping: Option<JoinHandle<()>>,
+}
+
+type Flushing = Pin<Box<dyn Future<Output = (i64, Result<(), Error>)> + Send>>;
+
+impl Origin {
+    /// Reads the partition back. Blocking.
+    pub(super) fn load(self) -> Result<Shard, Error> {
+        let now = self.now();
+        let mut machine = Machine::new(self.config.clone(), now);
+        let journal = Journal::replay(Arc::clone(&self.partition), &mut machine, now)?;
+        // A crash between the deletion of a topic and that of its offsets.
+        let gone: Vec<_> = machine
+            .committed_topics()
+            .into_iter()
+            .filter(|topic| self.store.topic(topic).is_none())
+            .collect();
+        if !gone.is_empty() {
+            machine.on_request(now, Token(0), Request::ForgetTopics(gone));
+        }
+        let end = self.partition.log_end_offset() - 1;
+        Ok(Shard {
+            origin: self,
+            machine,
+            journal,
+            next_token: 1,
+            callers: FxHashMap::default(),
+            unacknowledged: VecDeque::new(),
+            appended: end,
+            durable: end,
+            snapshot: None,
+            sweeping: None,
+        })
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            tick_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+impl Shard {
+    /// Serves until `stop`, or until nobody can call any more.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Call>, stop: CancellationToken) {
+        while let Err(error) = self.serve(&mut queue, &stop).await {
+            let partition = self.origin.partition.index();
+            error!(partition, %error, source = cause(&error), "group coordinator lost its log; reading it back");
+            match self.reload(&mut queue, &stop).await {
+                Some(shard) => self = shard,
+                None => return,
+            }
+        }
+        if let Some(sweeping) = self.sweeping.take() {
+            // A panic in it was logged by the runtime; the snapshot after the next start tries again.
+            let _ = sweeping.await;
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        queue: &mut mpsc::Receiver<Call>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut turn = Vec::with_capacity(TURN_MAX);
+        let mut flushing: Option<Flushing> = None;
+        let mut alarm = Box::pin(tokio::time::sleep_until(self.alarm_at()));
+        self.step()?;
+        loop {
+            self.flush(&mut flushing);
+            if alarm.deadline() != self.alarm_at() {
+                alarm.as_mut().reset(self.alarm_at());
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.finish(queue).await,
+                (offset, result) = wait(&mut flushing) => {
+                    flushing = None;
+                    result?;
+                    self.acknowledge(offset);
+                }
+                taken = queue.recv_many(&mut turn, TURN_MAX) => {
+                    if taken == 0 {
+                        return self.finish(queue).await;
+                    }
+                    self.take_turn(&mut turn)?;
+                }
+                () = &mut alarm => {
+                    self.machine.on_tick(self.origin.now());
+                    self.step()?;
+                }
+            }
+        }
+    }
+
+    fn alarm_at(&self) -> Instant {
+        // A far deadline is as good as a farther one, and does not overflow the clock.
+        let far = Duration::from_secs(24 * 60 * 60);
+        self.origin.started
+            + Duration::from_millis(self.machine.deadline())
+                .min(self.origin.started.elapsed() + far)
+    }
+
+    fn take_turn(&mut self, turn: &mut Vec<Call>) -> Result<(), Error> {
+        let now = self.origin.now();
+        for call in turn.drain(..) {
+            let token = Token(self.next_token);
+            self.next_token += 1;
+            self.callers.insert(token, call.reply);
+            self.machine.on_request(now, token, call.request);
+        }
+        // After the requests: a heartbeat that waited in the queue is not silence.
+        if self.machine.deadline() <= now.tick_ms {
+            self.machine.on_tick(now);
+        }
+        self.step()
+    }
+
+    /// Appends what was decided, and lets the replies go or wait.
+    fn step(&mut self) -> Result<(), Error> {
+        let Output { replies, changes } = self.machine.take_output();
+        let unix_ms = self.origin.now().unix_ms;
+        if !changes.is_empty() {
+            self.appended = self.journal.append(&changes, unix_ms)?;
+        }
+        if self.snapshot.is_none() && self.journal.is_long(self.origin.config.snapshot_bytes) {
+            self.snapshot = self.journal.snapshot(&self.machine, unix_ms)?;
+            self.appended = self
+                .snapshot
+                .map_or(self.appended, |snapshot| snapshot.last_offset);
+        }
+        let clear = self.appended <= self.durable;
+        let mut held = Vec::new();
+        for (token, response) in replies {
+            if clear || matches!(response, Response::Heartbeat(_)) {
+                self.send(token, response);
+            } else {
+                held.push((token, response));
+            }
+        }
+        if !held.is_empty() {
+            self.unacknowledged.push_back((self.appended, held));
+        }
+        Ok(())
+    }
+
+    /// Asks for what was appended to become durable, one wait at a time: what is appended
+    /// meanwhile shares the next.
+    fn flush(&self, flushing: &mut Option<Flushing>) {
+        let wanted = !self.unacknowledged.is_empty() || self.snapshot.is_some();
+        if flushing.is_none() && wanted {
+            let partition = Arc::clone(self.journal.partition());
+            let offset = self.appended;
+            *flushing = Some(Box::pin(async move {
+                (offset, partition.durable(offset).await)
+            }));
+        }
+    }
+
+    fn acknowledge(&mut self, offset: i64) {
+        self.durable = self.durable.max(offset);
+        while self
+            .unacknowledged
+            .front()
+            .is_some_and(|(needs, _)| *needs <= self.durable)
+        {
+            for (token, response) in self
+                .unacknowledged
+                .pop_front()
+                .into_iter()
+                .flat_map(|(_, replies)| replies)
+            {
+                self.send(token, response);
+            }
+        }
+        if let Some(snapshot) = self
+            .snapshot
+            .take_if(|snapshot| snapshot.last_offset <= offset)
+        {
+            self.sweep(snapshot);
+        }
+    }
+
+    /// Deletes what a snapshot has replaced, off this task, one deletion after another.
+    fn sweep(&mut self, snapshot: Snapshot) {
+        let partition = Arc::clone(self.journal.partition());
+        let before = self.sweeping.take();
+        self.sweeping = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            // A panic in either was logged by the runtime; the next snapshot tries again.
+            let _ = tokio::task::spawn_blocking(move || Journal::drop_before(&partition, snapshot))
+                .await;
+        }));
+    }
+
+    fn send(&mut self, token: Token, response: Response) {
+        if let Some(caller) = self.callers.remove(&token) {
+            // The connection may be gone; the member's session tells, not this.
+            let _ = caller.send(response);
+        }
+    }
+
+    /// Carries out what was asked before the stop; who waits for others is told to look elsewhere.
+    async fn finish(&mut self, queue: &mut mpsc::Receiver<Call>) -> Result<(), Error> {
+        queue.close();
+        let mut turn = Vec::new();
+        while let Ok(call) = queue.try_recv() {
+            turn.push(call);
+        }
+        self.take_turn(&mut turn)?;
+        if self.appended > self.durable {
+            self.journal.partition().durable(self.appended).await?;
+            self.acknowledge(self.appended);
+        }
+        self.callers.clear();
+        Ok(())
+    }
+
+    /// Drops what memory says and reads the log back, as often as it takes. `None` when stopped.
+    async fn reload(
+        &mut self,
+        queue: &mut mpsc::Receiver<Call>,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
+        self.callers.clear();
+        self.unacknowledged.clear();
+        loop {
+            let pause = tokio::time::sleep(RELOAD_PAUSE);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return None,
+                    () = &mut pause => break,
+                    call = queue.recv() => drop(call?),
+                }
+            }
+            let origin = self.origin.clone();
+            let partition = origin.partition.index();
+            match tokio::task::spawn_blocking(move || origin.load()).await {
+                Ok(Ok(shard)) => {
+                    info!(partition, "group coordinator is back");
+                    return Some(shard);
+                }
+                Ok(Err(error)) => {
+                    error!(partition, %error, source = cause(&error), "group log still unreadable")
+                }
+                Err(panic) => error!(partition, error = %panic, "reading the group log panicked"),
+            }
+        }
+    }
+}
+
+async fn wait(flushing: &mut Option<Flushing>) -> (i64, Result<(), Error>) {
+    match flushing {
+        Some(flushing) => flushing.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn cause(error: &Error) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
+}

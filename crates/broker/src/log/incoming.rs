@@ -1,0 +1,130 @@
+//! What a produce request may append: the checks of Kafka's `LogValidator` that need no decoding of records.
+//!
+//! The checksum covers the records, and compressed batches are passed through, so a batch costs one pass over its
+//! bytes, however many records it has.
+
+use bytes::Bytes;
+
+use super::batch::{CRC_FROM, HEADER, Header};
+use super::error::AppendError;
+use crate::store::{TimestampType, TopicConfig};
+
+/// Kafka's compression types end here (zstd).
+const COMPRESSION_LAST: u8 = 4;
+/// The smallest record: length, attributes, timestamp, offset, key, value and headers at one byte each.
+const RECORD_MIN: usize = 7;
+
+/// A batch that may be appended.
+#[derive(Debug, Clone)]
+pub(super) struct Incoming {
+    pub(super) header: Header,
+    pub(super) bytes: Bytes,
+}
+
+/// Takes the records field of a produce request apart and checks every batch.
+pub(super) fn check(
+    mut records: Bytes,
+    config: &TopicConfig,
+    now_ms: i64,
+) -> Result<Vec<Incoming>, AppendError> {
+    let total = records.len();
+    if total > config.segment_bytes {
+        return Err(AppendError::ListTooLarge {
+            size: total,
+            max: config.segment_bytes,
+        });
+    }
+    let mut batches = Vec::with_capacity(1);
+    while !records.is_empty() {
+        let (header, size) = frame(&records)?;
+        if size > config.max_message_bytes {
+            return Err(AppendError::TooLarge {
+                size,
+                max: config.max_message_bytes,
+            });
+        }
+        let bytes = records.split_to(size);
+        check_batch(&header, &bytes)?;
+        check_timestamps(&header, config, now_ms)?;
+        batches.push(Incoming { header, bytes });
+    }
+    match batches.as_slice() {
+        [] => Err(AppendError::Invalid("no batch")),
+        [_, _, ..] if batches.iter().any(|batch| batch.header.is_idempotent()) => {
+            Err(AppendError::Invalid(
+                "an idempotent producer sends one batch per partition and request",
+            ))
+        }
+        _ => Ok(batches),
+    }
+}
+
+fn frame(records: &[u8]) -> Result<(Header, usize), AppendError> {
+    let header = Header::parse(records).ok_or(AppendError::Corrupt("cut short"))?;
+    if !header.is_v2() {
+        return Err(AppendError::Invalid("message format is not v2"));
+    }
+    match header.size() {
+        Some(size) if size <= records.len() => Ok((header, size)),
+        _ => Err(AppendError::Corrupt("its length is wrong")),
+    }
+}
+
+fn check_batch(header: &Header, bytes: &[u8]) -> Result<(), AppendError> {
+    if crc32c::crc32c(&bytes[CRC_FROM..]) != header.crc {
+        return Err(AppendError::Corrupt("its checksum is wrong"));
+    }
+    let records = usize::try_from(header.records).unwrap_or(0);
+    if records == 0 || header.last_offset_delta.checked_add(1) != Some(header.records) {
+        return Err(AppendError::Invalid(
+            "its record count and last offset do not agree",
+        ));
+    }
+    match header.compression() {
+        0 if (bytes.len() - HEADER) / RECORD_MIN < records => {
+            return Err(AppendError::Corrupt(
+                "it has fewer bytes than its records need",
+            ));
+        }
+        0..=COMPRESSION_LAST => {}
+        unknown => return Err(AppendError::UnsupportedCompression(unknown)),
+    }
+    if header.is_control() {
+        return Err(AppendError::Invalid(
+            "clients may not write control batches",
+        ));
+    }
+    if header.is_transactional() {
+        return Err(AppendError::Invalid("transactions are not supported"));
+    }
+    check_producer(header)
+}
+
+fn check_producer(header: &Header) -> Result<(), AppendError> {
+    let identified = header.is_idempotent();
+    let complete = header.producer_epoch >= 0 && header.base_sequence >= 0;
+    match (identified, complete) {
+        (true, false) => Err(AppendError::Invalid(
+            "a producer id needs an epoch and a sequence",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_timestamps(header: &Header, config: &TopicConfig, now_ms: i64) -> Result<(), AppendError> {
+    if config.timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let too_late = header.max_timestamp.saturating_sub(now_ms) > config.timestamp_after_max_ms;
+    let too_early = header.base_timestamp >= 0
+        && now_ms.saturating_sub(header.base_timestamp) > config.timestamp_before_max_ms;
+    match (too_late, too_early) {
+        (true, _) => Err(AppendError::InvalidTimestamp {
+            timestamp: header.max_timestamp,
+        }),
+        (_, true) => Err(AppendError::InvalidTimestamp {
+            timestamp: header.base_timestamp,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,267 @@
+//! Where in a segment an offset or a time is, to within some 4 KiB.
+//!
+//! One sparse index answers both: an entry says that the batch at this position begins with this offset, and how
+//! large the timestamps before it get. All three only grow, so either can be searched. (Apache Kafka keeps two
+//! files.) The index is a shortcut: it is checked against the log where it is used, and built anew from the log if it is
+//! missing or wrong.
+//!
+//! The newest entries are held in memory and written in blocks; a lookup reads the file where needed, some
+//! 18 small reads for a segment of 1 GiB, so that memory does not grow with the log.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Buf;
+
+/// Bytes of log between two entries, as Kafka's `index.interval.bytes`.
+pub(super) const INTERVAL: u64 = 4096;
+/// Entries in memory at which the older half is written.
+const TAIL_MAX: usize = 512;
+const ENTRY: usize = 16;
+
+/// The batch at `position` begins with `offset`; no timestamp before it exceeds `max_timestamp_before`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) offset: i64,
+    pub(super) position: u64,
+    pub(super) max_timestamp_before: i64,
+}
+
+/// The index of one segment.
+#[derive(Debug)]
+pub(super) struct Index {
+    path: PathBuf,
+    base: i64,
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Entries in the file; `None` until somebody needs to know.
+    written: Option<u64>,
+    tail: Vec<Entry>,
+    last_position: u64,
+}
+
+impl Index {
+    /// The index at `path` of the segment that begins with `base`. Touches no file.
+    pub(super) fn new(path: PathBuf, base: i64) -> Self {
+        Self {
+            path,
+            base,
+            state: RwLock::default(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes a batch; every some 4 KiB this makes an entry.
+    pub(super) fn note(&self, offset: i64, position: u64, max_timestamp_before: i64) {
+        let mut state = self.write_state();
+        if position < state.last_position + INTERVAL {
+            return;
+        }
+        state.last_position = position;
+        state.tail.push(Entry {
+            offset,
+            position,
+            max_timestamp_before,
+        });
+        if state.tail.len() >= TAIL_MAX {
+            self.write_tail(&mut state, TAIL_MAX / 2);
+        }
+    }
+
+    /// Ends the index: an entry for the end of the segment, by which a complete index is known.
+    pub(super) fn finish(&self, end: Entry) {
+        let mut state = self.write_state();
+        state.tail.push(end);
+        let all = state.tail.len();
+        self.write_tail(&mut state, all);
+    }
+
+    fn flush(&self) {
+        let mut state = self.write_state();
+        let all = state.tail.len();
+        self.write_tail(&mut state, all);
+    }
+
+    /// Writes the entries held in memory to the disk: the length of the index in bytes.
+    pub(super) fn sync(&self) -> io::Result<u64> {
+        self.flush();
+        match File::open(&self.path) {
+            Ok(file) => {
+                file.sync_data()?;
+                Ok(file.metadata()?.len())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the entries at and behind `position`.
+    pub(super) fn cut(&self, position: u64) -> io::Result<()> {
+        let keep = self
+            .search_file(|entry| entry.position < position)?
+            .map_or(0, |(at, _)| at + 1);
+        let mut state = self.write_state();
+        match OpenOptions::new().write(true).open(&self.path) {
+            Ok(file) => file.set_len(keep * ENTRY as u64)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        *state = State {
+            written: Some(keep),
+            ..State::default()
+        };
+        Ok(())
+    }
+
+    /// Replaces the whole index.
+    pub(super) fn replace(&self, entries: &[Entry]) -> io::Result<()> {
+        let bytes: Vec<u8> = entries
+            .iter()
+            .flat_map(|entry| self.encode(entry))
+            .collect();
+        let unfinished = self.path.with_added_extension(crate::store::UNFINISHED);
+        let mut state = self.write_state();
+        fs::write(&unfinished, bytes)?;
+        fs::rename(&unfinished, &self.path)?;
+        *state = State {
+            written: Some(entries.len() as u64),
+            tail: Vec::new(),
+            last_position: entries.last().map_or(0, |entry| entry.position),
+        };
+        Ok(())
+    }
+
+    /// The last entry, of the file or of memory.
+    pub(super) fn last(&self) -> io::Result<Option<Entry>> {
+        if let Some(entry) = self.read_state().tail.last() {
+            return Ok(Some(*entry));
+        }
+        Ok(self.search_file(|_| true)?.map(|(_, entry)| entry))
+    }
+
+    /// The last entry that is not behind `offset`.
+    pub(super) fn before_offset(&self, offset: i64) -> io::Result<Option<Entry>> {
+        self.search(|entry| entry.offset <= offset)
+    }
+
+    /// The last entry before which all timestamps are smaller than `ms`.
+    pub(super) fn before_time(&self, ms: i64) -> io::Result<Option<Entry>> {
+        self.search(|entry| entry.max_timestamp_before < ms)
+    }
+
+    /// The last entry for which `holds`; it must hold for a first part of the entries.
+    fn search(&self, holds: impl Fn(&Entry) -> bool) -> io::Result<Option<Entry>> {
+        {
+            let state = self.read_state();
+            let found = state.tail.partition_point(&holds);
+            if found > 0 {
+                return Ok(state.tail.get(found - 1).copied());
+            }
+        }
+        Ok(self.search_file(holds)?.map(|(_, entry)| entry))
+    }
+
+    fn search_file(&self, holds: impl Fn(&Entry) -> bool) -> io::Result<Option<(u64, Entry)>> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let written = self.read_state().written;
+        let count = match written {
+            Some(count) => count,
+            None => file.metadata()?.len() / ENTRY as u64,
+        };
+        let (mut low, mut high, mut found) = (0, count, None);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = self.read_entry(&file, middle)?;
+            if holds(&entry) {
+                found = Some((middle, entry));
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_entry(&self, file: &File, at: u64) -> io::Result<Entry> {
+        let mut bytes = [0; ENTRY];
+        file.read_exact_at(&mut bytes, at * ENTRY as u64)?;
+        let mut bytes = bytes.as_slice();
+        Ok(Entry {
+            offset: self.base.saturating_add(i64::from(bytes.get_u32())),
+            position: u64::from(bytes.get_u32()),
+            max_timestamp_before: bytes.get_i64(),
+        })
+    }
+
+    /// Segments end before either field overflows.
+    fn encode(&self, entry: &Entry) -> [u8; ENTRY] {
+        let mut bytes = [0; ENTRY];
+        bytes[..4].copy_from_slice(
+            &u32::try_from(entry.offset - self.base)
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
+        bytes[4..8].copy_from_slice(
+            &u32::try_from(entry.position)
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
+        bytes[8..].copy_from_slice(&entry.max_timestamp_before.to_be_bytes());
+        bytes
+    }
+
+    /// Moves the oldest `count` entries to the file. If the disk refuses they are given up: lookups walk further.
+    fn write_tail(&self, state: &mut State, count: usize) {
+        let entries: Vec<Entry> = state.tail.drain(..count).collect();
+        if entries.is_empty() {
+            return;
+        }
+        let bytes: Vec<u8> = entries
+            .iter()
+            .flat_map(|entry| self.encode(entry))
+            .collect();
+        match self.append(state.written, &bytes) {
+            Ok(before) => state.written = Some(before + entries.len() as u64),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "writing an index failed: lookups will be slower")
+            }
+        }
+    }
+
+    /// Gives the number of entries that were there before.
+    fn append(&self, written: Option<u64>, bytes: &[u8]) -> io::Result<u64> {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)?;
+        let before = match written {
+            Some(written) => written,
+            None => file.metadata()?.len() / ENTRY as u64,
+        };
+        // What an earlier write left half done is no entry.
+        file.set_len(before * ENTRY as u64)?;
+        file.write_all(bytes)?;
+        Ok(before)
+    }
+
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,398 @@
+//! One file of a partition's log: batches one behind the other, without gaps between their offsets.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::batch::{HEADER, Header};
+use super::index::{Entry, INTERVAL, Index};
+use super::open_files::{OpenFiles, Slot};
+use super::record_times;
+use super::scan::{HEADERS_WINDOW, Scan};
+use crate::Error;
+use crate::error::Kind;
+
+/// The ending of a segment's file.
+pub(super) const LOG: &str = "log";
+/// The ending of its index.
+pub(super) const INDEX: &str = "index";
+/// What a read takes more than it was asked for: from an index entry to the batch looked for.
+const SLACK: usize = INTERVAL as usize + HEADER;
+
+/// A segment. Bytes below [`Segment::size`] never change.
+#[derive(Debug)]
+pub(super) struct Segment {
+    base: i64,
+    path: PathBuf,
+    size: AtomicU64,
+    max_timestamp: AtomicI64,
+    index: Index,
+    /// The index was compared with the log; only a closed segment's can be.
+    index_checked: AtomicBool,
+    slot: Arc<Slot>,
+    files: Arc<OpenFiles>,
+    /// Where the last read ended: an offset and its position, for the reader that goes on there.
+    continued: Mutex<Option<(i64, u64)>>,
+}
+
+impl Segment {
+    /// The segment of `folder` that begins with offset `base` and has `size` good bytes. Touches no file.
+    pub(super) fn new(
+        folder: &Path,
+        base: i64,
+        size: u64,
+        max_timestamp: i64,
+        files: &Arc<OpenFiles>,
+    ) -> Self {
+        let path = path(folder, base, LOG);
+        Self {
+            index: Index::new(path.with_extension(INDEX), base),
+            base,
+            path,
+            size: AtomicU64::new(size),
+            max_timestamp: AtomicI64::new(max_timestamp),
+            index_checked: AtomicBool::new(false),
+            slot: Arc::default(),
+            files: files.clone(),
+            continued: Mutex::default(),
+        }
+    }
+
+    /// A new, empty segment.
+    pub(super) fn create(folder: &Path, base: i64, files: &Arc<OpenFiles>) -> Result<Self, Error> {
+        let segment = Self::new(folder, base, 0, -1, files);
+        let creating = |error| segment.error("creating", error);
+        match fs::remove_file(segment.index.path()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(creating(error)),
+            _ => {}
+        }
+        let file = files
+            .get(&segment.slot, &segment.path, true)
+            .map_err(creating)?;
+        match file.metadata().map_err(creating)?.len() {
+            0 => Ok(segment),
+            _ => Err(Error::new(
+                Kind::Corrupt,
+                format!("{} exists already and is not empty", segment.path.display()),
+            )),
+        }
+    }
+
+    pub(super) fn base(&self) -> i64 {
+        self.base
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// The largest timestamp of its records; -1 if there is none.
+    pub(super) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp.load(Ordering::Acquire)
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn file(&self) -> Result<Arc<File>, Error> {
+        self.files
+            .get(&self.slot, &self.path, false)
+            .map_err(|error| self.error("opening", error))
+    }
+
+    /// Takes a batch that was written to the end into the good bytes.
+    pub(super) fn grow(&self, base_offset: i64, size: u64, max_timestamp: i64) {
+        let position = self.size();
+        self.index.note(base_offset, position, self.max_timestamp());
+        self.max_timestamp
+            .fetch_max(max_timestamp, Ordering::AcqRel);
+        self.size.store(position + size, Ordering::Release);
+    }
+
+    /// Nothing more is appended: the next offset is `next`.
+    pub(super) fn close(&self, next: i64) {
+        self.index.finish(Entry {
+            offset: next,
+            position: self.size(),
+            max_timestamp_before: self.max_timestamp(),
+        });
+    }
+
+    /// Removes its files. A read that has the file open goes on.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        for path in [&self.path, self.index.path()] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(self.error("removing", error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whole batches from the one that holds `from` or follows it, of offsets below `below`, at most `max` bytes
+    /// (the first at any size if `min_one`). `None` if the segment has nothing there.
+    pub(super) fn read(
+        &self,
+        from: i64,
+        below: i64,
+        max: usize,
+        min_one: bool,
+    ) -> Result<Option<Bytes>, Error> {
+        let end = self.size();
+        let mut position = self.locate(from)?;
+        while position < end {
+            let bytes = self.bytes(
+                position,
+                max.saturating_add(SLACK).min((end - position) as usize),
+            )?;
+            match window(&bytes, from, below, max).ok_or_else(|| self.damaged(position))? {
+                Window::Walk(0) => return Err(self.damaged(position)),
+                Window::Walk(on) => position += on as u64,
+                Window::Behind => return Ok(None),
+                Window::Found { start, end, next } => {
+                    self.go_on_at(next, position + end as u64);
+                    return Ok(Some(bytes.slice(start..end)));
+                }
+                Window::TooLarge { .. } if !min_one => return Ok(Some(Bytes::new())),
+                Window::TooLarge { start, size, next } => {
+                    let position = position + start as u64;
+                    if size as u64 > end.saturating_sub(position) {
+                        return Err(self.damaged(position));
+                    }
+                    self.go_on_at(next, position + size as u64);
+                    return self.bytes(position, size).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record at or after `from` with a timestamp of at least `ms`.
+    pub(super) fn first_since(&self, ms: i64, from: i64) -> Result<Option<(i64, i64)>, Error> {
+        let entry = self
+            .index()
+            .before_time(ms)
+            .map_err(|error| self.error("reading the index of", error))?;
+        let (file, end) = (self.file()?, self.size());
+        let mut scan = Scan::new(&file, end, HEADERS_WINDOW);
+        let mut position = entry.map_or(0, |entry| entry.position);
+        while position < end {
+            let found = scan
+                .header(position)
+                .map_err(|error| self.error("reading", error))?;
+            let (header, size) = found.ok_or_else(|| self.damaged(position))?;
+            if header.max_timestamp >= ms && header.last_offset() >= from {
+                let batch = self.bytes(position, size as usize)?;
+                // Where the time is in a batch that cannot be read is unknown; its start misses nothing.
+                let unknown = Some((header.base_offset.max(from), header.max_timestamp));
+                if let Some(found) =
+                    record_times::first_since(&header, &batch, ms, from).unwrap_or(unknown)
+                {
+                    return Ok(Some(found));
+                }
+            }
+            position += size;
+        }
+        Ok(None)
+    }
+
+    /// Compares the index of a closed segment with the log once, and builds it anew if it is not complete.
+    pub(super) fn check_index(&self) -> Result<(), Error> {
+        if self.index_checked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let last = self
+            .index
+            .last()
+            .map_err(|error| self.error("reading the index of", error))?;
+        if last.is_none_or(|last| last.position != self.size()) {
+            self.build_index(true)?;
+        }
+        self.index_checked.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Builds the index from the headers in the log.
+    pub(super) fn build_index(&self, closed: bool) -> Result<(), Error> {
+        let (file, end) = (self.file()?, self.size());
+        let mut scan = Scan::new(&file, end, HEADERS_WINDOW);
+        let (mut entries, mut position, mut next, mut max_timestamp, mut last) =
+            (Vec::new(), 0, self.base, -1, 0);
+        while position < end {
+            let found = scan
+                .header(position)
+                .map_err(|error| self.error("reading", error))?;
+            let (header, size) = found.ok_or_else(|| self.damaged(position))?;
+            if position >= last + INTERVAL {
+                entries.push(Entry {
+                    offset: header.base_offset,
+                    position,
+                    max_timestamp_before: max_timestamp,
+                });
+                last = position;
+            }
+            max_timestamp = max_timestamp.max(header.max_timestamp);
+            next = header.next_offset();
+            position += size;
+        }
+        if closed {
+            entries.push(Entry {
+                offset: next,
+                position: end,
+                max_timestamp_before: max_timestamp,
+            });
+        }
+        tracing::info!(path = %self.path.display(), entries = entries.len(), "built an index anew");
+        self.index
+            .replace(&entries)
+            .map_err(|error| self.error("writing the index of", error))
+    }
+
+    /// A position at or before the batch that holds `offset`.
+    fn locate(&self, offset: i64) -> Result<u64, Error> {
+        let continued = *self
+            .continued
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, position)) = continued.filter(|(next, _)| *next == offset) {
+            return Ok(position);
+        }
+        let reading = |error| self.error("reading the index of", error);
+        let Some(entry) = self.index.before_offset(offset).map_err(reading)? else {
+            return Ok(0);
+        };
+        if entry.position == self.size() {
+            return Ok(entry.position);
+        }
+        if self.is_right(&entry)? {
+            return Ok(entry.position);
+        }
+        tracing::warn!(path = %self.path.display(), "an index disagrees with its log");
+        self.build_index(self.index_checked.load(Ordering::Acquire))?;
+        Ok(self
+            .index
+            .before_offset(offset)
+            .map_err(reading)?
+            .map_or(0, |entry| entry.position))
+    }
+
+    fn is_right(&self, entry: &Entry) -> Result<bool, Error> {
+        Ok(entry.position < self.size()
+            && self
+                .header_at(entry.position)?
+                .is_some_and(|header| header.base_offset == entry.offset))
+    }
+
+    fn header_at(&self, position: u64) -> Result<Option<Header>, Error> {
+        let bytes = self.bytes(position, HEADER.min((self.size() - position) as usize))?;
+        Ok(Header::stored(&bytes))
+    }
+
+    fn go_on_at(&self, offset: i64, position: u64) {
+        *self
+            .continued
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some((offset, position));
+    }
+
+    fn bytes(&self, position: u64, len: usize) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; len];
+        self.file()?
+            .read_exact_at(&mut bytes, position)
+            .map_err(|error| self.error("reading", error))?;
+        Ok(bytes.into())
+    }
+
+    pub(super) fn error(&self, doing: &str, error: io::Error) -> Error {
+        Error::io(format_args!("{doing} {}", self.path.display()), error)
+    }
+
+    fn damaged(&self, position: u64) -> Error {
+        Error::new(
+            Kind::Corrupt,
+            format!(
+                "{} is damaged at byte {position}: no batch begins there",
+                self.path.display()
+            ),
+        )
+    }
+}
+
+/// A segment's file in `folder`, named as Kafka names it.
+pub(super) fn path(folder: &Path, base: i64, extension: &str) -> PathBuf {
+    folder.join(format!("{base:020}.{extension}"))
+}
+
+/// What a stretch of a segment holds of what is looked for.
+enum Window {
+    /// Nothing yet; go on so many bytes further.
+    Walk(usize),
+    /// The next batch is behind what may be read.
+    Behind,
+    /// Whole batches; the offset behind them.
+    Found { start: usize, end: usize, next: i64 },
+    /// The first batch is larger than asked for.
+    TooLarge {
+        start: usize,
+        size: usize,
+        next: i64,
+    },
+}
+
+/// `None`: no batch where one must begin.
+fn window(bytes: &[u8], from: i64, below: i64, max: usize) -> Option<Window> {
+    let mut at = 0;
+    while at + HEADER <= bytes.len() {
+        let header = Header::stored(&bytes[at..])?;
+        let size = header.size()?;
+        if header.base_offset >= below {
+            return Some(Window::Behind);
+        }
+        if header.last_offset() < from {
+            at += size;
+        } else if size > max {
+            return Some(Window::TooLarge {
+                start: at,
+                size,
+                next: header.next_offset(),
+            });
+        } else if at + size > bytes.len() {
+            break;
+        } else {
+            let (end, next) = extend(bytes, at, below, max);
+            return Some(Window::Found {
+                start: at,
+                end,
+                next,
+            });
+        }
+    }
+    Some(Window::Walk(at))
+}
+
+/// As many whole batches from `start` as fit into `max` bytes: where they end, and the offset behind them.
+fn extend(bytes: &[u8], start: usize, below: i64, max: usize) -> (usize, i64) {
+    let (mut at, mut next) = (start, 0);
+    while let Some((header, size)) = Header::stored(bytes.get(at..).unwrap_or_default())
+        .and_then(|header| Some((header, header.size()?)))
+    {
+        if header.base_offset >= below || at + size - start > max || at + size > bytes.len() {
+            break;
+        }
+        at += size;
+        next = header.next_offset();
+    }
+    (at, next)
+}

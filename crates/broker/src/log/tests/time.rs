@@ -1,0 +1,148 @@
+use super::*;
+
+const COMPRESSIONS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
+#[test]
+fn the_first_record_of_a_time_is_found_inside_a_batch_of_any_compression() {
+    for compression in COMPRESSIONS {
+        let log = Log::new(&[]);
+        log.partition
+            .append(
+                batch_of(
+                    &["a", "b", "c"],
+                    Make {
+                        compression,
+                        timestamp: 1000,
+                        ..PLAIN
+                    },
+                ),
+                NOW,
+            )
+            .unwrap();
+        log.partition
+            .append(
+                batch_of(
+                    &["d", "e"],
+                    Make {
+                        compression,
+                        timestamp: 2000,
+                        ..PLAIN
+                    },
+                ),
+                NOW,
+            )
+            .unwrap();
+        for (ms, found) in [
+            (0, Some((0, 1000))),
+            (1001, Some((1, 1001))),
+            (1003, Some((3, 2000))),
+            (2001, Some((4, 2001))),
+            (2002, None),
+        ] {
+            assert_eq!(
+                log.partition.offset_for_time(ms).unwrap(),
+                found,
+                "{compression:?} {ms}"
+            );
+        }
+        assert_eq!(
+            log.partition.offset_of_max_timestamp().unwrap(),
+            Some((4, 2001))
+        );
+    }
+}
+
+#[test]
+fn times_are_found_over_segments_and_after_a_restart() {
+    let mut log = Log::new(&[("segment.bytes", "100000")]);
+    for at in 0..300 {
+        log.partition
+            .append(
+                batch_of(
+                    &[&"x".repeat(1000)],
+                    Make {
+                        timestamp: at * 10,
+                        ..PLAIN
+                    },
+                ),
+                NOW,
+            )
+            .unwrap();
+    }
+    for _ in 0..2 {
+        for at in [0, 1, 57, 99, 150, 299] {
+            assert_eq!(
+                log.partition.offset_for_time(at * 10 - 5).unwrap(),
+                Some((at, at * 10))
+            );
+        }
+        log = log.restart();
+    }
+}
+
+#[test]
+fn times_that_go_back_give_the_first_offset_that_is_late_enough() {
+    let log = Log::new(&[]);
+    for timestamp in [100, 50, 300, 200] {
+        log.partition
+            .append(batch_of(&["a"], Make { timestamp, ..PLAIN }), NOW)
+            .unwrap();
+    }
+    assert_eq!(log.partition.offset_for_time(60).unwrap(), Some((0, 100)));
+    assert_eq!(log.partition.offset_for_time(150).unwrap(), Some((2, 300)));
+    assert_eq!(
+        log.partition.offset_of_max_timestamp().unwrap(),
+        Some((2, 300))
+    );
+}
+
+#[test]
+fn deleted_records_are_not_found() {
+    let log = Log::new(&[]);
+    log.partition
+        .append(
+            batch_of(
+                &["a", "b", "c"],
+                Make {
+                    timestamp: 100,
+                    ..PLAIN
+                },
+            ),
+            NOW,
+        )
+        .unwrap();
+    log.partition.delete_records(2).unwrap();
+    assert_eq!(log.partition.offset_for_time(0).unwrap(), Some((2, 102)));
+}
+
+#[test]
+fn a_batch_that_cannot_be_unpacked_gives_its_beginning() {
+    let log = Log::new(&[]);
+    let mut bytes = batch_of(
+        &["a", "b"],
+        Make {
+            compression: Compression::Gzip,
+            timestamp: 100,
+            ..PLAIN
+        },
+    )
+    .to_vec();
+    bytes[70..].fill(0xff);
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    log.partition.append(bytes.into(), NOW).unwrap();
+    assert_eq!(log.partition.offset_for_time(50).unwrap(), Some((0, 101)));
+}
+
+#[test]
+fn an_empty_log_has_no_times() {
+    let log = Log::new(&[]);
+    assert_eq!(log.partition.offset_for_time(0).unwrap(), None);
+    assert_eq!(log.partition.offset_of_max_timestamp().unwrap(), None);
+}

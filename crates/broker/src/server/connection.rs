@@ -1,0 +1,176 @@
+//! One peer: its requests in order, the responses in the same order.
+//!
+//! Clients send the next request before the last one is answered. Each is begun when the one
+//! before it has been carried out, and what is still awaited then (a flush) does not hold up the
+//! next: its response waits in a queue. The queue is bounded by number and by bytes, and a full
+//! queue stops the reading, which TCP passes on to the peer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::frame::{FrameError, Frames};
+use crate::api::{self, Caller, Node, Refusal, Reply};
+
+/// Unsent bytes are counted in steps of this size, so that any limit fits the semaphore.
+const BUDGET_STEP: usize = 1024;
+
+/// Serves a connection until the peer closes it, a request is refused, or the broker stops.
+pub(super) async fn serve(node: Arc<Node>, caller: Caller, socket: TcpStream) {
+    let limits = &node.config.limits;
+    let (stream, sink) = socket.into_split();
+    let frames = Frames::new(stream, limits.request_bytes_max);
+    let (replies, queue) = mpsc::channel(limits.in_flight_max.max(1));
+    let mut sending = std::pin::pin!(send(queue, sink, limits.idle_max));
+    let mut reading = std::pin::pin!(read(&node, caller, frames, replies));
+    let sent = tokio::select! {
+        sent = &mut sending => sent,
+        read = &mut reading => {
+            if let Err(closing) = read {
+                closing.log(caller);
+            }
+            // Earlier requests are still answered.
+            sending.await
+        }
+    };
+    if let Err(closing) = sent {
+        closing.log(caller);
+    }
+}
+
+/// A response in its place in the queue.
+enum Queued {
+    Now(Bytes, OwnedSemaphorePermit),
+    Later(futures_util::future::BoxFuture<'static, Result<Bytes, Refusal>>),
+}
+
+/// Why a connection is closed from this side.
+#[derive(Debug)]
+enum Closing {
+    Refused(Refusal),
+    Malformed(FrameError),
+    Idle(Duration),
+    Unsent(Duration),
+    Panicked,
+}
+
+async fn read(
+    node: &Arc<Node>,
+    caller: Caller,
+    mut frames: Frames<OwnedReadHalf>,
+    replies: mpsc::Sender<Queued>,
+) -> Result<(), Closing> {
+    let limits = &node.config.limits;
+    let budget_max = u32::try_from(limits.unsent_bytes_max / BUDGET_STEP)
+        .unwrap_or(u32::MAX >> 4)
+        .max(1);
+    let budget = Arc::new(Semaphore::new(budget_max as usize));
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = node.stopping.cancelled() => return Ok(()),
+            next = timeout(limits.idle_max, frames.next()) => next,
+        };
+        let frame = match next {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(Closing::Malformed(error)),
+            Err(_elapsed) => return Err(Closing::Idle(limits.idle_max)),
+        };
+        let answering = AssertUnwindSafe(api::answer(node, caller, frame)).catch_unwind();
+        let reply = answering
+            .await
+            .map_err(|_panic| Closing::Panicked)?
+            .map_err(Closing::Refused)?;
+        let queued = match reply {
+            Reply::Now(bytes) => {
+                let steps = u32::try_from(bytes.len().div_ceil(BUDGET_STEP)).unwrap_or(budget_max);
+                let permit = Arc::clone(&budget)
+                    .acquire_many_owned(steps.min(budget_max))
+                    .await;
+                match permit {
+                    Ok(permit) => Queued::Now(bytes, permit),
+                    Err(_never_closed) => return Ok(()),
+                }
+            }
+            Reply::Later(response) => Queued::Later(response),
+            Reply::Silent => continue,
+        };
+        if replies.send(queued).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn send(
+    mut queue: mpsc::Receiver<Queued>,
+    mut sink: impl AsyncWrite + Unpin,
+    limit: Duration,
+) -> Result<(), Closing> {
+    while let Some(queued) = queue.recv().await {
+        let (bytes, _permit) = match queued {
+            Queued::Now(bytes, permit) => (bytes, Some(permit)),
+            Queued::Later(response) => {
+                let response = AssertUnwindSafe(response).catch_unwind().await;
+                let bytes = response
+                    .map_err(|_panic| Closing::Panicked)?
+                    .map_err(Closing::Refused)?;
+                (bytes, None)
+            }
+        };
+        match timeout(limit, sink.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Closing::Malformed(error.into())),
+            Err(_elapsed) => return Err(Closing::Unsent(limit)),
+        }
+    }
+    Ok(())
+}
+
+impl Closing {
+    /// One line for each connection that is closed from this side.
+    fn log(&self, caller: Caller) {
+        let peer = caller.peer;
+        match self {
+            Self::Refused(refusal) => tracing::warn!(
+                %peer,
+                api_key = refusal.api_key,
+                version = refusal.version,
+                reason = %refusal.reason,
+                "connection closed: request refused"
+            ),
+            Self::Malformed(FrameError::Io(error)) => tracing::debug!(
+                %peer,
+                error = error as &dyn std::error::Error,
+                "connection lost"
+            ),
+            Self::Malformed(error) => tracing::warn!(
+                %peer,
+                reason = %error,
+                "connection closed: malformed request"
+            ),
+            Self::Idle(limit) => tracing::debug!(
+                %peer,
+                limit_ms = limit.as_millis(),
+                "connection closed: idle"
+            ),
+            Self::Unsent(limit) => tracing::warn!(
+                %peer,
+                limit_ms = limit.as_millis(),
+                "connection closed: the peer does not read its responses"
+            ),
+            Self::Panicked => tracing::error!(
+                %peer,
+                "connection closed: a handler panicked; this is a bug in the broker"
+            ),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Ids for idempotent producers, each given out once in the life of a data folder.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::sealed;
+use crate::Error;
+
+/// The file in the data folder.
+pub(super) const FILE: &str = "producer-ids";
+/// Ids reserved by one write; what is left of them at the end is never used. Kafka's block size.
+const BLOCK: i64 = 1000;
+
+/// Gives out producer ids.
+#[derive(Debug)]
+pub(super) struct ProducerIds {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    next: i64,
+    reserved: i64,
+}
+
+impl ProducerIds {
+    pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
+        let next = sealed::read(&path)?.unwrap_or(0);
+        Ok(Self {
+            path,
+            state: Mutex::new(State {
+                next,
+                reserved: next,
+            }),
+        })
+    }
+
+    pub(super) fn next(&self) -> Result<i64, Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.next == state.reserved {
+            sealed::write_durably(&self.path, &(state.reserved + BLOCK))?;
+            state.reserved += BLOCK;
+        }
+        state.next += 1;
+        Ok(state.next - 1)
+    }
+}

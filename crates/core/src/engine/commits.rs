@@ -1,0 +1,127 @@
+//! Which positions are sent to the broker.
+//!
+//! One request is in flight at a time; what settles meanwhile rides on the next. A failed commit
+//! loses nothing: the positions are sent again, later.
+
+use super::Record;
+use super::effect::{Effect, Position};
+use super::event::{CommitId, PartitionId};
+use super::machine::Engine;
+use super::partition::{Mark, Phase};
+use crate::Timestamp;
+use crate::offset::Generation;
+
+/// Commits under way.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    in_flight: Option<InFlight>,
+    not_before: Option<Timestamp>,
+    failures: u32,
+    problem: Option<String>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    id: CommitId,
+    until: Timestamp,
+    marks: Vec<(PartitionId, Generation, Mark)>,
+}
+
+impl Commits {
+    pub(super) fn problem(&self) -> Option<&String> {
+        self.problem.as_ref()
+    }
+}
+
+impl<R: Record> Engine<R> {
+    /// Sends what is due, unless a request is in flight.
+    pub(super) fn send_commit(&mut self, now: Timestamp) {
+        let waits = self.commits.not_before.is_some_and(|at| now < at);
+        if waits || self.commits.in_flight.is_some() {
+            return;
+        }
+        let id = CommitId(self.next_id());
+        let (mut positions, mut marks) = (Vec::new(), Vec::new());
+        for (partition_id, partition) in &mut self.partitions {
+            let Some(pending) = partition.pending() else { continue };
+            let leaving = partition.phase != Phase::Active;
+            if !leaving && !self.config.commit.due(&pending, now) {
+                continue;
+            }
+            let generation = partition.generation();
+            if let Some((mark, offset, metadata)) = partition.send(self.config.metadata_bytes) {
+                positions.push(Position { partition: *partition_id, offset, metadata });
+                marks.push((*partition_id, generation, mark));
+            }
+        }
+        if positions.is_empty() {
+            return;
+        }
+        let until = now + self.config.commit_wait;
+        self.commits.in_flight = Some(InFlight { id, until, marks });
+        self.commits.not_before = Some(now + self.config.commit_gap);
+        self.effects.push_back(Effect::Commit { commit: id, positions });
+    }
+
+    pub(super) fn commit_done(
+        &mut self,
+        now: Timestamp,
+        commit: CommitId,
+        result: Result<(), String>,
+    ) {
+        let Some(in_flight) = self.commits.in_flight.take_if(|found| found.id == commit) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                self.commits.failures = 0;
+                self.commits.problem = None;
+                self.each_mark(in_flight.marks, |partition, mark| partition.acknowledge(mark));
+            }
+            Err(error) => {
+                let random = self.random();
+                self.commits.failures = self.commits.failures.saturating_add(1);
+                let wait = self.config.recovery.wait(self.commits.failures, random);
+                self.commits.not_before = Some(now + wait);
+                self.commits.problem = Some(error);
+                self.each_mark(in_flight.marks, |partition, _| partition.send_again());
+            }
+        }
+    }
+
+    fn each_mark(
+        &mut self,
+        marks: Vec<(PartitionId, Generation, Mark)>,
+        act: impl Fn(&mut super::partition::Partition<R>, Mark),
+    ) {
+        for (id, generation, mark) in marks {
+            let found = self.partitions.get_mut(&id);
+            if let Some(partition) = found.filter(|found| found.generation() == generation) {
+                act(partition, mark);
+            }
+        }
+    }
+
+    /// A commit without an answer counts as failed.
+    pub(super) fn commit_timeout(&mut self, now: Timestamp) {
+        let late = self.commits.in_flight.as_ref().filter(|found| found.until <= now);
+        if let Some(id) = late.map(|found| found.id) {
+            self.commit_done(now, id, Err("the broker did not answer a commit".into()));
+        }
+    }
+
+    pub(super) fn commit_deadline(&self) -> Option<Timestamp> {
+        if let Some(in_flight) = &self.commits.in_flight {
+            return Some(in_flight.until);
+        }
+        let due = self.partitions.values().filter_map(|partition| {
+            let pending = partition.pending()?;
+            let leaving = partition.phase != Phase::Active;
+            if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {
+                return Some(Timestamp::EPOCH);
+            }
+            self.config.commit.deadline(&pending)
+        });
+        due.min().map(|at| self.commits.not_before.map_or(at, |earliest| at.max(earliest)))
+    }
+}

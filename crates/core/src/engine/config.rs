@@ -1,0 +1,76 @@
+//! The bounds within which a container works.
+
+use std::time::Duration;
+
+use crate::backoff::Policy;
+use crate::commit::Schedule;
+use crate::lane::Concurrency;
+
+/// How a container works. The defaults are those of a listener without settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How records are spread over lanes.
+    pub concurrency: Concurrency,
+    /// When a transient failure is repeated.
+    pub retry: Policy,
+    /// When positions are committed.
+    pub commit: Schedule,
+    /// Whether records that can't be handled are recovered (dead-lettered); if not, the first
+    /// one stops the container.
+    pub recover: bool,
+    /// Records of a partition that may wait or be in work before it is paused; it is resumed at
+    /// half. Default 5,000.
+    pub queued_records: usize,
+    /// Their bytes. Default 16 MiB.
+    pub queued_bytes: usize,
+    /// Records handed to a lane at once. Default 500.
+    pub run_records: usize,
+    /// How long a revoke waits for records in work before they are cancelled. Default 10 s.
+    pub revoke_drain: Duration,
+    /// The same for a stop. Default 20 s.
+    pub stop_drain: Duration,
+    /// How long cancelled work is awaited before the partition is handed over all the same; only
+    /// a handler that blocks its thread takes that long. Default 5 s.
+    pub cancel_wait: Duration,
+    /// How long a commit's answer is awaited before it counts as failed. Default 10 s.
+    pub commit_wait: Duration,
+    /// The least time between two commits, so that record mode does not cost a request a record:
+    /// what settles in between rides on the next. Default 5 ms.
+    pub commit_gap: Duration,
+    /// Bytes of metadata beside a committed position. Default 3,072.
+    pub metadata_bytes: usize,
+    /// Between probes of something unavailable. Never given up. Default 250 ms doubling to 5 s.
+    pub probe: Policy,
+    /// Between attempts to recover a record, and between failed commits. Never given up.
+    /// Default 1 s doubling to 30 s.
+    pub recovery: Policy,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            concurrency: Concurrency::default(),
+            retry: Policy::default(),
+            commit: Schedule::default(),
+            recover: true,
+            queued_records: 5_000,
+            queued_bytes: 16 << 20,
+            run_records: 500,
+            revoke_drain: Duration::from_secs(10),
+            stop_drain: Duration::from_secs(20),
+            cancel_wait: Duration::from_secs(5),
+            commit_wait: Duration::from_secs(10),
+            commit_gap: Duration::from_millis(5),
+            metadata_bytes: 3_072,
+            probe: Policy::exponential(Duration::from_millis(250), 2.0)
+                .max(Duration::from_secs(5))
+                .jitter(0.1),
+            recovery: Policy::exponential(Duration::from_secs(1), 2.0)
+                .max(Duration::from_secs(30))
+                .jitter(0.1),
+            seed: 0,
+        }
+    }
+}

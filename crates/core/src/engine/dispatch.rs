@@ -1,0 +1,225 @@
+//! What may be handled now.
+
+use super::Record;
+use super::effect::Effect;
+use super::event::{PartitionId, RunId};
+use super::lane::{Chunk, State};
+use super::machine::{Engine, Flight, Life};
+use super::partition::Phase;
+use crate::Timestamp;
+use crate::lane::LaneId;
+use crate::offset::{CommitOffset, Span};
+
+/// Something that all records need is away.
+#[derive(Debug)]
+pub(super) struct Outage {
+    pub(super) reason: String,
+    pub(super) probes: u32,
+    pub(super) next_probe: Timestamp,
+    pub(super) probe: Option<RunId>,
+    /// The lane that reported it: its first record is the probe.
+    pub(super) lane: (PartitionId, LaneId),
+}
+
+impl<R: Record> Engine<R> {
+    pub(super) fn polled(
+        &mut self,
+        now: Timestamp,
+        id: PartitionId,
+        records: Vec<R>,
+        next: CommitOffset,
+    ) {
+        let Some(partition) = self.partitions.get(&id) else { return };
+        if partition.phase != Phase::Active {
+            return;
+        }
+        let first = records.first().map(Record::offset);
+        if let Some(first) = first.filter(|first| partition.is_rewound_by(*first)) {
+            self.restart(id, CommitOffset(first));
+        }
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.deliver(now, &self.config, records, next);
+        }
+        self.dispatch_partition(id);
+        self.update_pauses(Some(id));
+    }
+
+    pub(super) fn dispatch_all(&mut self) {
+        for id in self.ids() {
+            self.dispatch_partition(id);
+        }
+    }
+
+    pub(super) fn dispatch_partition(&mut self, id: PartitionId) {
+        let lanes = self.partitions.get(&id).map_or(0, |partition| partition.lanes.len());
+        for lane in 0..lanes {
+            self.dispatch_lane(id, LaneId(u16::try_from(lane).unwrap_or(u16::MAX)));
+        }
+    }
+
+    /// Dispatches the lane's next chunk, if nothing forbids it.
+    pub(super) fn dispatch_lane(&mut self, id: PartitionId, lane: LaneId) {
+        if self.paused || self.outage.is_some() || !self.is_dispatchable(id, lane) {
+            return;
+        }
+        let found = self.lane_mut(id, lane).and_then(|lane| lane.take_chunk());
+        if let Some(chunk) = found {
+            self.start_run(id, lane, chunk);
+        }
+    }
+
+    fn is_dispatchable(&self, id: PartitionId, LaneId(lane): LaneId) -> bool {
+        let ready = self.partitions.get(&id).is_some_and(|partition| {
+            let lane = partition.lanes.get(usize::from(lane));
+            partition.phase == Phase::Active && lane.is_some_and(|lane| lane.is_ready())
+        });
+        ready && self.life == Life::Running && !self.zombies.contains_key(&id)
+    }
+
+    fn start_run(&mut self, id: PartitionId, lane_id: LaneId, chunk: Chunk<R>) -> Option<RunId> {
+        let run = RunId(self.next_id());
+        let partition = self.partitions.get_mut(&id)?;
+        let generation = partition.generation();
+        let lane = partition.lanes.get_mut(usize::from(lane_id.0))?;
+        lane.state = State::Running(run);
+        partition.in_work += 1;
+        let Chunk { records, bytes } = chunk;
+        let attempt = lane.attempt;
+        let flight = Flight {
+            partition: id,
+            generation,
+            lane: lane_id,
+            attempt,
+            spans: Span::of(records.iter().map(Record::offset)).into(),
+            settled: 0,
+            total: records.len(),
+            bytes,
+        };
+        self.flights.insert(run, flight);
+        self.effects.push_back(Effect::Dispatch { run, partition: id, lane: lane_id, attempt, records });
+        Some(run)
+    }
+
+    /// Lanes whose wait is over go on.
+    pub(super) fn wake_lanes(&mut self, now: Timestamp) {
+        while let Some(&(at, id, lane_id)) = self.timers.first().filter(|(at, ..)| *at <= now) {
+            self.timers.pop_first();
+            let Some(lane) = self.lane_mut(id, lane_id) else { continue };
+            if lane.wakes_at() != Some(at) {
+                continue;
+            }
+            match std::mem::replace(&mut lane.state, State::Idle) {
+                State::RecoveryWaiting(_, recovery) => self.recover(id, lane_id, recovery),
+                _ => self.dispatch_lane(id, lane_id),
+            }
+        }
+    }
+
+    /// Notes an outage, or that it goes on.
+    pub(super) fn outage(
+        &mut self,
+        now: Timestamp,
+        lane: (PartitionId, LaneId),
+        reason: String,
+        was_probe: bool,
+    ) {
+        let random = self.random();
+        let next_probe = |probes| now + self.config.probe.wait(probes, random);
+        match &mut self.outage {
+            Some(outage) if was_probe => {
+                outage.probes += 1;
+                outage.next_probe = next_probe(outage.probes);
+                outage.reason = reason;
+                outage.lane = lane;
+            }
+            // A run from before the outage came to the same end: nothing new.
+            Some(_) => {}
+            None => {
+                let next_probe = next_probe(1);
+                self.outage = Some(Outage { reason, probes: 1, next_probe, probe: None, lane });
+                self.update_pauses(None);
+            }
+        }
+    }
+
+    /// Sends one record ahead when it is time to see whether the outage is over.
+    pub(super) fn probe(&mut self, now: Timestamp) {
+        let Some(outage) = &self.outage else { return };
+        if outage.probe.is_some() || now < outage.next_probe || self.paused {
+            return;
+        }
+        let preferred = outage.lane;
+        let Some((id, lane)) = self.probe_lane(preferred) else {
+            if self.flights.is_empty() && self.queued_records() == 0 {
+                self.outage_over();
+            }
+            return;
+        };
+        let found = self.lane_mut(id, lane).and_then(|lane| lane.take_first());
+        let run = found.and_then(|chunk| self.start_run(id, lane, chunk));
+        if let Some(outage) = &mut self.outage {
+            outage.probe = run;
+        }
+    }
+
+    fn probe_lane(&self, preferred: (PartitionId, LaneId)) -> Option<(PartitionId, LaneId)> {
+        let (id, lane) = preferred;
+        if self.is_dispatchable(id, lane) {
+            return Some(preferred);
+        }
+        self.partitions.iter().find_map(|(id, partition)| {
+            let lanes = (0..partition.lanes.len()).filter_map(|lane| u16::try_from(lane).ok());
+            lanes.map(LaneId).find(|lane| self.is_dispatchable(*id, *lane)).map(|lane| (*id, lane))
+        })
+    }
+
+    pub(super) fn outage_over(&mut self) {
+        self.outage = None;
+        self.update_pauses(None);
+        self.dispatch_all();
+    }
+
+    pub(super) fn probe_deadline(&self) -> Option<Timestamp> {
+        let outage = self.outage.as_ref().filter(|outage| outage.probe.is_none())?;
+        let (id, lane) = outage.lane;
+        let possible = self.probe_lane((id, lane)).is_some()
+            || (self.flights.is_empty() && self.queued_records() == 0);
+        (possible && !self.paused).then_some(outage.next_probe)
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        self.update_pauses(None);
+        self.dispatch_all();
+    }
+
+    /// Tells the shell which partitions to deliver; `None` looks at all of them.
+    pub(super) fn update_pauses(&mut self, only: Option<PartitionId>) {
+        let stalled = self.paused || self.outage.is_some() || self.life != Life::Running;
+        let range = match only {
+            Some(id) => self.partitions.range_mut(id..=id),
+            None => self.partitions.range_mut(..),
+        };
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for (id, partition) in range {
+            let (records, bytes) = (partition.queued_records, partition.queued_bytes);
+            let limits = (self.config.queued_records, self.config.queued_bytes);
+            partition.full = if partition.full {
+                records > limits.0 / 2 || bytes > limits.1 / 2
+            } else {
+                records >= limits.0 || bytes >= limits.1
+            };
+            let wanted = stalled || partition.full || partition.phase != Phase::Active;
+            if wanted != partition.paused {
+                partition.paused = wanted;
+                if wanted { pause.push(*id) } else { resume.push(*id) }
+            }
+        }
+        if !pause.is_empty() {
+            self.effects.push_back(Effect::Pause(pause));
+        }
+        if !resume.is_empty() {
+            self.effects.push_back(Effect::Resume(resume));
+        }
+    }
+}

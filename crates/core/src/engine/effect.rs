@@ -1,0 +1,101 @@
+//! What the engine asks for.
+
+use super::event::{CommitId, Failure, PartitionId, RunId};
+use crate::lane::LaneId;
+use crate::offset::CommitOffset;
+
+/// Something to do. Effects are carried out in their order.
+#[derive(Debug, Clone)]
+pub enum Effect<R> {
+    /// Handle these records one after another; report by `Progress` and `Finished`.
+    Dispatch {
+        /// Its number.
+        run: RunId,
+        /// Where the records come from.
+        partition: PartitionId,
+        /// Their lane; it has no other run.
+        lane: LaneId,
+        /// Which attempt it is for the first of them, from 1; the others were not tried yet.
+        attempt: u32,
+        /// At least one.
+        records: Vec<R>,
+    },
+    /// Start no more records of this run; end it as cancelled when the one in work is done.
+    Halt {
+        /// Which run.
+        run: RunId,
+    },
+    /// Drop what is in work of this run and end it as cancelled.
+    Cancel {
+        /// Which run.
+        run: RunId,
+    },
+    /// Put this record where it is safe and answer by `Recovered`.
+    Recover {
+        /// Its number.
+        recovery: RunId,
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// The record.
+        record: R,
+        /// Why it can't be handled.
+        failure: Failure,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// An attempt has failed: for logs and metrics.
+    Failed {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// Its offset.
+        offset: i64,
+        /// Why.
+        failure: Failure,
+        /// Which attempt it was, from 1.
+        attempt: u32,
+        /// Whether it is tried again.
+        retry: bool,
+    },
+    /// Commit these positions in one request and answer by `CommitDone`.
+    Commit {
+        /// Its number.
+        commit: CommitId,
+        /// At least one.
+        positions: Vec<Position>,
+    },
+    /// Deliver nothing of these partitions until resumed.
+    Pause(Vec<PartitionId>),
+    /// Deliver these partitions again.
+    Resume(Vec<PartitionId>),
+    /// Read on from here; what was fetched from elsewhere must not be delivered any more.
+    Seek {
+        /// Which partition.
+        partition: PartitionId,
+        /// The next offset to read.
+        to: CommitOffset,
+    },
+    /// These partitions may be handed over.
+    RevokeDone(Vec<PartitionId>),
+    /// Nothing is in work and everything settled is committed, as far as that was possible. With
+    /// a problem, the container stopped by itself.
+    Stopped {
+        /// Why it stopped by itself.
+        problem: Option<String>,
+    },
+    /// The container turned unhealthy for this reason, or healthy.
+    Health {
+        /// What is wrong.
+        problem: Option<String>,
+    },
+}
+
+/// A position to commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// The next offset to read.
+    pub offset: CommitOffset,
+    /// What is settled beyond it, see [`metadata`](crate::metadata).
+    pub metadata: String,
+}

@@ -1,0 +1,130 @@
+//! What the engine is told.
+
+use std::fmt;
+
+use crate::offset::CommitOffset;
+use crate::settle::Class;
+
+/// A partition of a topic, numbered by the shell. The number stays the same over rebalances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId(pub u32);
+
+/// One dispatch or recovery; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u64);
+
+/// One commit request; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(pub u64);
+
+/// A partition that the container owns from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    /// Which one.
+    pub partition: PartitionId,
+    /// The group's committed position; `None` if there is none.
+    pub position: Option<CommitOffset>,
+    /// The metadata beside it.
+    pub metadata: String,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What decides.
+    pub class: Class,
+    /// What dead letters and health say.
+    pub summary: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.summary, self.class)
+    }
+}
+
+/// Something has happened.
+#[derive(Debug, Clone)]
+pub enum Event<R> {
+    /// Partitions are owned from now on.
+    Assigned(Vec<Assigned>),
+    /// Partitions shall be handed over; answered by [`RevokeDone`](super::Effect::RevokeDone).
+    Revoke(Vec<PartitionId>),
+    /// Partitions are gone already and may belong to somebody else. Answered like a revoke, at
+    /// once and without a commit.
+    Lost(Vec<PartitionId>),
+    /// Records were polled, in the order of their offsets.
+    Polled {
+        /// Where.
+        partition: PartitionId,
+        /// The records; there may be none.
+        records: Vec<R>,
+        /// Where the next poll goes on; offsets before it that did not come are gaps.
+        next: CommitOffset,
+    },
+    /// The next `settled` records of a run are settled.
+    Progress {
+        /// Which run.
+        run: RunId,
+        /// How many more.
+        settled: usize,
+    },
+    /// A run has ended.
+    Finished {
+        /// Which run.
+        run: RunId,
+        /// How.
+        end: End<R>,
+    },
+    /// A recovery has ended: the record is safe elsewhere, or that failed for this reason.
+    Recovered {
+        /// Which recovery.
+        recovery: RunId,
+        /// Whether it is safe.
+        result: Result<(), String>,
+    },
+    /// A commit was answered.
+    CommitDone {
+        /// Which commit.
+        commit: CommitId,
+        /// What the broker said.
+        result: Result<(), String>,
+    },
+    /// Read on from another position.
+    Seek {
+        /// Where.
+        partition: PartitionId,
+        /// The next offset to read.
+        to: CommitOffset,
+    },
+    /// Handle nothing new until [`Event::Resume`].
+    Pause,
+    /// Ends a [`Event::Pause`].
+    Resume,
+    /// Drain, commit, stop; answered by [`Stopped`](super::Effect::Stopped).
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// How a run ended. Records that the run did not report by [`Event::Progress`] and that are not
+/// given back here are settled.
+#[derive(Debug, Clone)]
+pub enum End<R> {
+    /// All of its records are settled.
+    Complete,
+    /// The records before `record` are settled, it failed, and nothing was done with the rest.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Which one.
+        record: R,
+        /// Those behind it.
+        rest: Vec<R>,
+    },
+    /// It was halted or cancelled: the records before `rest` are settled.
+    Cancelled {
+        /// Those that were not handled, or in the middle of it.
+        rest: Vec<R>,
+    },
+}

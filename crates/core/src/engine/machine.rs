@@ -1,0 +1,169 @@
+//! The state of a container and its three operations.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::Record;
+use super::commits::Commits;
+use super::config::Config;
+use super::dispatch::Outage;
+use super::effect::Effect;
+use super::event::{Event, PartitionId, RunId};
+use super::partition::Partition;
+use crate::Timestamp;
+use crate::lane::LaneId;
+use crate::offset::{Generation, Span};
+
+/// The container engine: events in, effects out. See the [module](super).
+#[derive(Debug)]
+pub struct Engine<R> {
+    pub(super) config: Config,
+    pub(super) partitions: BTreeMap<PartitionId, Partition<R>>,
+    pub(super) flights: BTreeMap<RunId, Flight>,
+    pub(super) recoveries: BTreeMap<RunId, (PartitionId, LaneId)>,
+    /// Runs of earlier generations that have not ended: their partition dispatches nothing, so
+    /// that no key is handled twice at once.
+    pub(super) zombies: BTreeMap<PartitionId, usize>,
+    pub(super) timers: BTreeSet<(Timestamp, PartitionId, LaneId)>,
+    pub(super) effects: VecDeque<Effect<R>>,
+    pub(super) commits: Commits,
+    pub(super) revoking: Vec<PartitionId>,
+    pub(super) life: Life,
+    pub(super) paused: bool,
+    pub(super) outage: Option<Outage>,
+    pub(super) recovery_problem: Option<String>,
+    pub(super) failing_recoveries: usize,
+    problem: Option<String>,
+    last_id: u64,
+    random: u64,
+}
+
+/// A run in work.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) partition: PartitionId,
+    pub(super) generation: Generation,
+    pub(super) lane: LaneId,
+    pub(super) attempt: u32,
+    pub(super) spans: VecDeque<Span>,
+    pub(super) settled: usize,
+    pub(super) total: usize,
+    pub(super) bytes: usize,
+}
+
+/// Whether the container goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    Stopping(Option<String>),
+    Stopped(Option<String>),
+}
+
+impl<R: Record> Engine<R> {
+    /// A container that owns nothing yet.
+    pub fn new(config: Config) -> Self {
+        let random = config.seed;
+        Engine {
+            config,
+            partitions: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
+            zombies: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            effects: VecDeque::new(),
+            commits: Commits::default(),
+            revoking: Vec::new(),
+            life: Life::Running,
+            paused: false,
+            outage: None,
+            recovery_problem: None,
+            failing_recoveries: 0,
+            problem: None,
+            last_id: 0,
+            random,
+        }
+    }
+
+    /// Takes in what has happened at `now`; what follows is asked for by
+    /// [`poll_effect`](Engine::poll_effect).
+    pub fn on_event(&mut self, now: Timestamp, event: Event<R>) {
+        match event {
+            Event::Assigned(partitions) => self.assign(partitions),
+            Event::Revoke(partitions) => self.revoke(now, partitions),
+            Event::Lost(partitions) => self.lose(partitions),
+            Event::Polled { partition, records, next } => self.polled(now, partition, records, next),
+            Event::Progress { run, settled } => self.progress(now, run, settled),
+            Event::Finished { run, end } => self.finished(now, run, end),
+            Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
+            Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
+            Event::Seek { partition, to } => self.seek(partition, to),
+            Event::Pause => self.set_paused(true),
+            Event::Resume => self.set_paused(false),
+            Event::Stop => self.stop(now, None),
+            Event::Tick => {}
+        }
+        self.wake_lanes(now);
+        self.probe(now);
+        self.commit_timeout(now);
+        self.hand_over(now);
+        self.send_commit(now);
+        self.report_health();
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect<R>> {
+        self.effects.pop_front()
+    }
+
+    /// When to send [`Event::Tick`], unless another event comes before. May be in the past.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let lane = self.timers.first().map(|(at, ..)| *at);
+        [lane, self.probe_deadline(), self.commit_deadline(), self.handover_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Records that wait or are in work.
+    pub fn queued_records(&self) -> usize {
+        self.partitions.values().map(|partition| partition.queued_records).sum()
+    }
+
+    /// Partitions that are owned.
+    pub fn partitions(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// The position up to which a partition's records are settled, if it is owned and known.
+    pub fn position(&self, partition: PartitionId) -> Option<crate::offset::CommitOffset> {
+        self.partitions.get(&partition)?.tracker.position()
+    }
+
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// A number in `0.0..1.0` (splitmix64).
+    pub(super) fn random(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn report_health(&mut self) {
+        let problem = match &self.life {
+            Life::Stopping(Some(problem)) | Life::Stopped(Some(problem)) => Some(problem),
+            Life::Running | Life::Stopping(None) | Life::Stopped(None) => self
+                .recovery_problem
+                .as_ref()
+                .or(self.outage.as_ref().map(|outage| &outage.reason))
+                .or(self.commits.problem()),
+        };
+        if self.problem.as_ref() != problem {
+            self.problem = problem.cloned();
+            self.effects.push_back(Effect::Health { problem: self.problem.clone() });
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What the end of a run leads to.
+
+use super::Record;
+use super::effect::Effect;
+use super::event::{End, Failure, PartitionId, RunId};
+use super::lane::{Lane, Recovery, State};
+use super::machine::{Engine, Flight};
+use super::partition::Phase;
+use crate::Timestamp;
+use crate::lane::LaneId;
+use crate::offset::Span;
+use crate::settle::{Settlement, settle};
+
+impl Flight {
+    /// The spans of the next `count` records.
+    fn take(&mut self, count: usize) -> Vec<Span> {
+        let mut left = count.min(self.total - self.settled);
+        self.settled += left;
+        let mut taken = Vec::new();
+        while left > 0 {
+            let Some(span) = self.spans.front_mut() else { break };
+            let part = u32::try_from(left).unwrap_or(u32::MAX).min(span.count);
+            taken.push(Span { first: span.first, count: part });
+            left -= part as usize;
+            span.first.0 += i64::from(part);
+            span.count -= part;
+            if span.count == 0 {
+                self.spans.pop_front();
+            }
+        }
+        taken
+    }
+}
+
+impl<R: Record> Engine<R> {
+    pub(super) fn progress(&mut self, now: Timestamp, run: RunId, settled: usize) {
+        let Some(flight) = self.flights.get_mut(&run) else { return };
+        let (id, generation) = (flight.partition, flight.generation);
+        let spans = flight.take(settled);
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if partition.generation() != generation {
+            return;
+        }
+        for span in spans {
+            partition.settle(now, span);
+        }
+        self.update_pauses(Some(id));
+    }
+
+    pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
+        let unhandled = match &end {
+            End::Complete => 0,
+            End::Failed { rest, .. } => rest.len() + 1,
+            End::Cancelled { rest } => rest.len(),
+        };
+        let Some(flight) = self.flights.get(&run) else { return };
+        let settled = (flight.total - flight.settled).saturating_sub(unhandled);
+        self.progress(now, run, settled);
+        let Some(flight) = self.flights.remove(&run) else { return };
+        let was_probe = self.end_probe(run);
+        let (id, lane_id) = (flight.partition, flight.lane);
+        let Some(partition) = self.current(&flight) else {
+            return self.zombie_ended(now, id, was_probe);
+        };
+        partition.in_work -= 1;
+        partition.queued_bytes = partition.queued_bytes.saturating_sub(flight.bytes);
+        if let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) {
+            lane.state = State::Idle;
+            if flight.settled > 0 {
+                lane.reset_attempts();
+            }
+        }
+        match end {
+            End::Complete => self.succeeded(id, lane_id, was_probe),
+            End::Cancelled { rest } => self.interrupted(now, id, lane_id, rest, was_probe),
+            End::Failed { failure, record, rest } => {
+                let attempt = if flight.settled == 0 { flight.attempt } else { 1 };
+                self.failed(now, (id, lane_id), attempt, failure, record, rest, was_probe);
+            }
+        }
+        self.update_pauses(Some(id));
+    }
+
+    /// The partition of a run, if it has not been given away or begun anew since.
+    fn current(&mut self, flight: &Flight) -> Option<&mut super::partition::Partition<R>> {
+        let partition = self.partitions.get_mut(&flight.partition)?;
+        (partition.generation() == flight.generation).then_some(partition)
+    }
+
+    fn end_probe(&mut self, run: RunId) -> bool {
+        match &mut self.outage {
+            Some(outage) if outage.probe == Some(run) => {
+                outage.probe = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn zombie_ended(&mut self, now: Timestamp, id: PartitionId, was_probe: bool) {
+        if let Some(count) = self.zombies.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.zombies.remove(&id);
+            }
+        }
+        if let Some(outage) = self.outage.as_mut().filter(|_| was_probe) {
+            outage.next_probe = now;
+        }
+        self.dispatch_partition(id);
+    }
+
+    fn succeeded(&mut self, id: PartitionId, lane: LaneId, was_probe: bool) {
+        if was_probe {
+            self.outage_over();
+        }
+        self.dispatch_lane(id, lane);
+    }
+
+    fn interrupted(
+        &mut self,
+        now: Timestamp,
+        id: PartitionId,
+        lane_id: LaneId,
+        rest: Vec<R>,
+        was_probe: bool,
+    ) {
+        self.put_back(id, lane_id, rest);
+        if let Some(outage) = self.outage.as_mut().filter(|_| was_probe) {
+            outage.next_probe = now;
+        }
+        self.dispatch_lane(id, lane_id);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one failure, taken apart once")]
+    fn failed(
+        &mut self,
+        now: Timestamp,
+        (id, lane_id): (PartitionId, LaneId),
+        attempt: u32,
+        failure: Failure,
+        record: R,
+        rest: Vec<R>,
+        was_probe: bool,
+    ) {
+        let random = self.random();
+        let since = self.lane_mut(id, lane_id).and_then(|lane| lane.failing_since).unwrap_or(now);
+        let settlement = settle(failure.class, attempt, now.since(since), &self.config.retry, random);
+        let offset = record.offset();
+        let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
+        let told = Effect::Failed { partition: id, offset, failure: failure.clone(), attempt, retry };
+        self.effects.push_back(told);
+        if was_probe && settlement != Settlement::Probe {
+            self.outage_over();
+        }
+        let mut unsettled = Vec::with_capacity(rest.len() + 1);
+        unsettled.push(record);
+        unsettled.extend(rest);
+        if settlement == Settlement::Done {
+            unsettled.remove(0);
+            self.settle_first(now, id, lane_id, offset);
+        }
+        self.put_back(id, lane_id, unsettled);
+        match settlement {
+            Settlement::Done => self.dispatch_lane(id, lane_id),
+            Settlement::RetryAfter(wait) => {
+                self.retry((id, lane_id), attempt.saturating_add(1), since, now + wait);
+            }
+            Settlement::Recover if self.config.recover => {
+                self.recover(id, lane_id, Recovery { failure, attempts: attempt, tries: 0 });
+            }
+            Settlement::Probe => {
+                if let Some(lane) = self.lane_mut(id, lane_id) {
+                    lane.attempt = attempt;
+                }
+                self.outage(now, (id, lane_id), failure.summary, was_probe);
+            }
+            Settlement::Stop | Settlement::Recover => self.stop(now, Some(failure.to_string())),
+        }
+    }
+
+    /// Puts records back at the front of their lane, unless their partition is on its way out.
+    fn put_back(&mut self, id: PartitionId, LaneId(lane): LaneId, records: Vec<R>) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if partition.phase != Phase::Active {
+            return;
+        }
+        partition.queued_bytes += records.iter().map(Record::size).sum::<usize>();
+        if let Some(lane) = partition.lanes.get_mut(usize::from(lane)) {
+            lane.put_back(records);
+        }
+    }
+
+    fn retry(&mut self, place: (PartitionId, LaneId), attempt: u32, since: Timestamp, at: Timestamp) {
+        let (id, lane_id) = place;
+        let Some(lane) = self.active_lane(id, lane_id) else { return };
+        lane.attempt = attempt;
+        lane.failing_since = Some(since);
+        lane.state = State::Waiting(at);
+        self.timers.insert((at, id, lane_id));
+    }
+
+    /// Asks for the recovery of the lane's first record.
+    pub(super) fn recover(&mut self, id: PartitionId, lane_id: LaneId, recovery: Recovery) {
+        let run = RunId(self.next_id());
+        let Some(lane) = self.active_lane(id, lane_id) else { return };
+        let Some(record) = lane.first().cloned() else { return };
+        let (failure, attempts) = (recovery.failure.clone(), recovery.attempts);
+        lane.state = State::Recovering(run, recovery);
+        self.recoveries.insert(run, (id, lane_id));
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.in_work += 1;
+        }
+        let effect = Effect::Recover { recovery: run, partition: id, record, failure, attempts };
+        self.effects.push_back(effect);
+    }
+
+    pub(super) fn recovered(&mut self, now: Timestamp, run: RunId, result: Result<(), String>) {
+        let Some((id, lane_id)) = self.recoveries.remove(&run) else { return };
+        let random = self.random();
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        partition.in_work -= 1;
+        let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) else { return };
+        let State::Recovering(_, mut recovery) = std::mem::replace(&mut lane.state, State::Idle)
+        else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                if recovery.tries > 0 {
+                    self.recovery_works();
+                }
+                self.drop_first(now, id, lane_id);
+                self.dispatch_lane(id, lane_id);
+            }
+            Err(error) => {
+                self.failing_recoveries += usize::from(recovery.tries == 0);
+                self.recovery_problem = Some(error);
+                recovery.tries += 1;
+                let at = now + self.config.recovery.wait(recovery.tries, random);
+                if let Some(lane) = self.active_lane(id, lane_id) {
+                    lane.state = State::RecoveryWaiting(at, recovery);
+                    self.timers.insert((at, id, lane_id));
+                } else {
+                    self.recovery_works();
+                }
+            }
+        }
+        self.update_pauses(Some(id));
+    }
+
+    /// One lane less whose recovery fails.
+    pub(super) fn recovery_works(&mut self) {
+        self.failing_recoveries = self.failing_recoveries.saturating_sub(1);
+        if self.failing_recoveries == 0 {
+            self.recovery_problem = None;
+        }
+    }
+
+    /// Takes the first record of a lane out and settles it.
+    fn drop_first(&mut self, now: Timestamp, id: PartitionId, lane_id: LaneId) {
+        let Some(chunk) = self.lane_mut(id, lane_id).and_then(Lane::take_first) else { return };
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.queued_bytes = partition.queued_bytes.saturating_sub(chunk.bytes);
+        }
+        for record in &chunk.records {
+            self.settle_first(now, id, lane_id, record.offset());
+        }
+    }
+
+    fn settle_first(&mut self, now: Timestamp, id: PartitionId, lane_id: LaneId, offset: i64) {
+        if let Some(lane) = self.lane_mut(id, lane_id) {
+            lane.reset_attempts();
+        }
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            for span in Span::of(std::iter::once(offset)) {
+                partition.settle(now, span);
+            }
+        }
+    }
+
+    pub(super) fn lane_mut(&mut self, id: PartitionId, LaneId(lane): LaneId) -> Option<&mut Lane<R>> {
+        self.partitions.get_mut(&id)?.lanes.get_mut(usize::from(lane))
+    }
+
+    fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
+        let active = self.partitions.get(&id).is_some_and(|found| found.phase == Phase::Active);
+        if active { self.lane_mut(id, lane) } else { None }
+    }
+}

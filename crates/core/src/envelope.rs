@@ -1,0 +1,43 @@
+//! Names of the headers that events and dead letters carry (all values are text).
+//!
+//! They are part of the interface between services, in whatever language: changing one breaks
+//! readers.
+
+/// Identifies an event: a UUID. What makes a redelivery recognisable.
+pub const EVENT_ID: &str = "eventId";
+/// What happened, e.g. `OrderPlaced`.
+pub const EVENT_TYPE: &str = "eventType";
+/// When it happened: RFC 3339, UTC.
+pub const OCCURRED_AT: &str = "occurredAt";
+/// What it happened to; also the record's key.
+pub const AGGREGATE_ID: &str = "aggregateId";
+/// How the value is encoded, e.g. `application/json`.
+pub const CONTENT_TYPE: &str = "contentType";
+/// The W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// What a dead letter adds to the headers of its origin.
+pub mod dead_letter {
+    /// The suffix of a dead-letter topic, unless configured otherwise.
+    pub const TOPIC_SUFFIX: &str = ".DLQ";
+
+    /// The topic that the record was read from.
+    pub const ORIGINAL_TOPIC: &str = "original.topic";
+    /// The partition that it was read from.
+    pub const ORIGINAL_PARTITION: &str = "original.partition";
+    /// Its offset there.
+    pub const ORIGINAL_OFFSET: &str = "original.offset";
+    /// Its timestamp there, in milliseconds since the Unix epoch.
+    pub const ORIGINAL_TIMESTAMP: &str = "original.timestamp";
+    /// The group in which it could not be handled.
+    pub const ORIGINAL_GROUP: &str = "original.group";
+
+    /// What went wrong at the last attempt.
+    pub const FAILURE_REASON: &str = "failure.reason";
+    /// The class of that failure: `transient`, `permanent`.
+    pub const FAILURE_CLASS: &str = "failure.class";
+    /// When it was given up: RFC 3339, UTC.
+    pub const FAILURE_TIMESTAMP: &str = "failure.timestamp";
+    /// How many attempts were made.
+    pub const FAILURE_ATTEMPTS: &str = "failure.attempts";
+}

@@ -1,0 +1,178 @@
+//! The settings of the order system: section `[orders]`, beside those of every service.
+//!
+//! Whether Kafka was named decides whether the embedded broker is started, so it is
+//! asked of the settings themselves: a default is not an answer.
+
+use std::path::PathBuf;
+
+use ackwell::config::{self, Config, Problem, Sources};
+use serde::Deserialize;
+
+/// Section `[orders]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Orders {
+    /// `ORDERS_HOST`: where the services listen; loopback, unless told otherwise.
+    pub(crate) host: String,
+    /// `ORDERS_ORDER_PORT`; 0 picks a free one.
+    pub(crate) order_port: u16,
+    /// `ORDERS_PRODUCT_PORT`; 0 picks a free one.
+    pub(crate) product_port: u16,
+    /// `ORDERS_BROKER_PORT`: the embedded broker's, on loopback; 0 picks a free one.
+    pub(crate) broker_port: u16,
+    /// `ORDERS_ORDER_URL`: where the import finds the order service.
+    pub(crate) order_url: Option<String>,
+    /// `ORDERS_PRODUCT_URL`: where the import finds the product service.
+    pub(crate) product_url: Option<String>,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            order_port: 8080,
+            product_port: 8081,
+            broker_port: 9092,
+            order_url: None,
+            product_url: None,
+        }
+    }
+}
+
+/// A flag that stands for a setting: the setting, the flag, its value.
+pub(crate) type Flag = (&'static str, &'static str, Option<String>);
+
+const VARIABLES: [(&str, &str); 6] = [
+    ("ORDERS_HOST", "orders.host"),
+    ("ORDERS_ORDER_PORT", "orders.order_port"),
+    ("ORDERS_PRODUCT_PORT", "orders.product_port"),
+    ("ORDERS_BROKER_PORT", "orders.broker_port"),
+    ("ORDERS_ORDER_URL", "orders.order_url"),
+    ("ORDERS_PRODUCT_URL", "orders.product_url"),
+];
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// What every service needs to know.
+    pub(crate) service: Config,
+    /// What this program needs to know.
+    pub(crate) orders: Orders,
+    /// Whether a Kafka was named; otherwise the embedded broker is started.
+    pub(crate) kafka_named: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    bootstrap_servers: Option<String>,
+}
+
+impl Settings {
+    /// Reads the file, the environment and `flags`.
+    ///
+    /// # Errors
+    /// When a setting is unknown, malformed or contradicts another.
+    pub(crate) fn load(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, config::Error> {
+        let sources = file.into_iter().fold(Sources::new(), Sources::file);
+        Self::from_sources(sources, flags)
+    }
+
+    fn from_sources(sources: Sources, flags: Vec<Flag>) -> Result<Self, config::Error> {
+        let sources = VARIABLES.into_iter().fold(sources, |sources, (name, key)| sources.variable(name, key));
+        let sources = flags.into_iter().fold(sources, |sources, (key, flag, value)| match value {
+            Some(value) => sources.set(key, value, flag),
+            None => sources,
+        });
+        let mut settings = sources.read()?;
+        let service = settings.config()?;
+        let orders = settings.section("orders")?;
+        let named: Named = settings.section("kafka")?;
+        settings.finish()?;
+        Ok(Self { service, orders, kafka_named: named.bootstrap_servers.is_some() })
+    }
+
+    /// The database of the service called `name`, when it runs alone.
+    pub(crate) fn database_url(&self, name: &str) -> String {
+        let file = || format!("sqlite:{}", self.service.data.join(format!("{name}.db")).display());
+        self.service.database.url.clone().unwrap_or_else(file)
+    }
+
+    /// Refuses one database for several services: each owns its own.
+    ///
+    /// # Errors
+    /// When `database.url` is set.
+    pub(crate) fn refuse_one_database(&self) -> Result<(), config::Error> {
+        let Some(url) = &self.service.database.url else {
+            return Ok(());
+        };
+        let what = format!("`{url}` is one database, and each service owns its own");
+        let problem = Problem::new("database.url", what)
+            .mend("remove it (each service keeps a file in the data folder), or run each by `orders serve`");
+        Err(problem.into())
+    }
+
+    /// Where the order service is reached from this machine.
+    pub(crate) fn order_url(&self) -> String {
+        self.orders.order_url.clone().unwrap_or_else(|| self.local(self.orders.order_port))
+    }
+
+    /// Where the product service is reached from this machine.
+    pub(crate) fn product_url(&self) -> String {
+        self.orders.product_url.clone().unwrap_or_else(|| self.local(self.orders.product_port))
+    }
+
+    fn local(&self, port: u16) -> String {
+        let host = match self.orders.host.as_str() {
+            "0.0.0.0" | "::" | "[::]" => "127.0.0.1",
+            host => host,
+        };
+        format!("http://{host}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(environment: &[(&str, &str)], flags: Vec<Flag>) -> Result<Settings, config::Error> {
+        Settings::from_sources(Sources::new().with_environment(environment.iter().copied()), flags)
+    }
+
+    #[test]
+    fn without_settings_everything_runs_here() {
+        let settings = with(&[], vec![]).unwrap();
+        assert_eq!(settings.orders, Orders::default());
+        assert!(!settings.kafka_named);
+        assert_eq!(settings.order_url(), "http://127.0.0.1:8080");
+        assert_eq!(settings.database_url("order"), "sqlite:./ackwell-data/order.db");
+    }
+
+    #[test]
+    fn naming_kafka_switches_the_embedded_broker_off_even_at_its_own_address() {
+        let settings = with(&[("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")], vec![]).unwrap();
+        assert!(settings.kafka_named);
+    }
+
+    #[test]
+    fn flags_beat_the_environment() {
+        let flag = ("orders.order_port", "--order-port", Some("0".to_owned()));
+        let settings = with(&[("ORDERS_ORDER_PORT", "9"), ("ORDERS_PRODUCT_PORT", "7")], vec![flag]).unwrap();
+        assert_eq!((settings.orders.order_port, settings.orders.product_port), (0, 7));
+    }
+
+    #[test]
+    fn unknown_and_malformed_settings_are_refused_by_name() {
+        let unknown = with(&[("ACKWELL_ORDERS__ODER_PORT", "1")], vec![]).unwrap_err().to_string();
+        assert!(unknown.contains("orders.oder_port") && unknown.contains("order_port"), "{unknown}");
+        let malformed = with(&[("ORDERS_ORDER_PORT", "70000")], vec![]).unwrap_err().to_string();
+        assert!(malformed.contains("orders.order_port"), "{malformed}");
+    }
+
+    #[test]
+    fn one_database_is_not_shared_by_two_services() {
+        let settings = with(&[("DATABASE_URL", "sqlite:one.db")], vec![]).unwrap();
+        assert!(settings.refuse_one_database().unwrap_err().to_string().contains("each service owns its own"));
+        assert_eq!(settings.database_url("order"), "sqlite:one.db");
+    }
+}

@@ -1,0 +1,28 @@
+//! The order system: Ackwell's proof.
+//!
+//! Two services on Kafka, each with its own database, and the tools around them:
+//!
+//! | module | holds |
+//! |---|---|
+//! | `order` | the order service: HTTP → transaction → event; answer → final state |
+//! | `product` | the product service: request → reservation → answer, in one transaction |
+//! | `events` | what they say to each other |
+//! | `serve` | starting and stopping them, alone or with the embedded broker |
+//! | `import` | posting a file of purchases, and waiting until each order is final |
+//! | `audit` | proving the books from the databases and the topics |
+//!
+//! The binary is all there is to use; see `orders --help`.
+
+mod audit;
+mod cli;
+mod config;
+mod error;
+mod events;
+mod import;
+mod money;
+mod order;
+mod product;
+mod serve;
+mod web;
+
+pub use cli::main;

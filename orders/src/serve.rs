@@ -1,0 +1,289 @@
+//! Starting and stopping: every service in one process, or one alone.
+//!
+//! What can fail at once is tried first, before anything has run: ports, then the data
+//! folder, then the databases. Stopping goes the other way round: no new requests,
+//! then the records in work, then the broker under both.
+
+use std::io::{self, Write, stdout};
+use std::time::Duration;
+
+use ackwell::config::Config;
+use ackwell::{App, Listener, RunningApp, StartError};
+use ackwell_broker::Broker;
+use ackwell_http::{Server, bind, ops};
+use ackwell_sql::{Database, Relay};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::events::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
+use crate::{order, product, web};
+
+/// How long the broker may take to write down everything at the end.
+const BROKER_STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Why the program could not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// Settings that can't be used together.
+    #[error(transparent)]
+    Config(#[from] ackwell::config::Error),
+    /// A port is taken.
+    #[error("the {service} service can't listen")]
+    Listen {
+        /// Which service.
+        service: &'static str,
+        /// The address and the mend.
+        #[source]
+        cause: io::Error,
+    },
+    /// The embedded broker does not start.
+    #[error("the embedded broker can't start{}", mend(.0))]
+    Broker(#[source] ackwell_broker::Error),
+    /// A database can't be opened.
+    #[error(transparent)]
+    Database(#[from] ackwell_sql::Error),
+    /// A service does not start, or ended by itself.
+    #[error(transparent)]
+    App(#[from] StartError),
+    /// No signal handler.
+    #[error("listening for signals failed")]
+    Signal(#[source] io::Error),
+}
+
+fn mend(error: &ackwell_broker::Error) -> &'static str {
+    if error.is_folder_in_use() {
+        " (another `orders` runs on this data folder: stop it, or name another by --data or ACKWELL_DATA)"
+    } else if error.is_address_in_use() {
+        " (choose another port by --broker-port or ORDERS_BROKER_PORT, 0 picks a free one; or name a Kafka by KAFKA_BOOTSTRAP_SERVERS)"
+    } else {
+        ""
+    }
+}
+
+/// Broker and services in one process, until SIGINT or SIGTERM.
+pub(crate) async fn all(settings: &Settings) -> Result<(), ServeError> {
+    let mut signals = Signals::new().map_err(ServeError::Signal)?;
+    settings.refuse_one_database()?;
+    let order_port = listen("order", settings, settings.orders.order_port).await?;
+    let product_port = listen("product", settings, settings.orders.product_port).await?;
+    let broker = start_broker(settings).await?;
+    let config = match &broker {
+        None => settings.service.clone(),
+        Some(broker) => on_broker(settings, broker),
+    };
+    let order = start_order(settings, &config, order_port).await?;
+    let product = start_product(settings, &config, product_port).await?;
+    let outcome = run(&mut signals, settings, &config, vec![order, product]).await;
+    if let Some(broker) = broker {
+        stop_broker(broker).await?;
+    }
+    outcome
+}
+
+/// The order service alone, until SIGINT or SIGTERM.
+pub(crate) async fn order(settings: &Settings) -> Result<(), ServeError> {
+    let mut signals = Signals::new().map_err(ServeError::Signal)?;
+    let port = listen("order", settings, settings.orders.order_port).await?;
+    let service = start_order(settings, &settings.service, port).await?;
+    run(&mut signals, settings, &settings.service, vec![service]).await
+}
+
+/// The product service alone, until SIGINT or SIGTERM. Several may share a data folder.
+pub(crate) async fn product(settings: &Settings) -> Result<(), ServeError> {
+    let mut signals = Signals::new().map_err(ServeError::Signal)?;
+    let port = listen("product", settings, settings.orders.product_port).await?;
+    let service = start_product(settings, &settings.service, port).await?;
+    run(&mut signals, settings, &settings.service, vec![service]).await
+}
+
+/// Order service: requests go out on `stock-valid-request`, answers come in.
+async fn start_order(settings: &Settings, config: &Config, port: TcpListener) -> Result<Service, ServeError> {
+    let db = Database::open(&settings.database_url("order"), order::store::MIGRATIONS).await?;
+    let app = App::new(config.clone())
+        .named(order::listener::GROUP)
+        .state(db.clone())
+        .topic(STOCK_VALID_REQUEST)
+        .listener(
+            Listener::on(STOCK_VALID_RESPONSE)
+                .group(order::listener::GROUP)
+                .handle(order::listener::on_stock_answer),
+        )
+        .service(Relay::new(db.clone()))
+        .start()
+        .await?;
+    Ok(Service::serve("order", app, order::http::routes(db), port))
+}
+
+/// Product service: requests come in from `stock-valid-request`, answers go out.
+async fn start_product(settings: &Settings, config: &Config, port: TcpListener) -> Result<Service, ServeError> {
+    let db = Database::open(&settings.database_url("product"), product::store::MIGRATIONS).await?;
+    let app = App::new(config.clone())
+        .named(product::listener::GROUP)
+        .state(db.clone())
+        .topic(STOCK_VALID_RESPONSE)
+        .listener(
+            Listener::on(STOCK_VALID_REQUEST)
+                .group(product::listener::GROUP)
+                .handle(product::listener::on_stock_request),
+        )
+        .service(Relay::new(db.clone()))
+        .start()
+        .await?;
+    Ok(Service::serve("product", app, product::http::routes(db), port))
+}
+
+/// A service at work: its listeners and its HTTP server.
+struct Service {
+    name: &'static str,
+    app: RunningApp,
+    url: String,
+    http: JoinHandle<io::Result<()>>,
+    stop_http: CancellationToken,
+}
+
+impl Service {
+    fn serve(name: &'static str, app: RunningApp, routes: Router, port: TcpListener) -> Self {
+        let url = port.local_addr().map_or_else(|_| "unknown".to_owned(), |address| format!("http://{address}"));
+        let stop_http = CancellationToken::new();
+        let server = Server::new(routes.merge(ops(&app))).limits(web::limits());
+        let http = tokio::spawn(server.serve(port, stop_http.clone().cancelled_owned()));
+        Self { name, app, url, http, stop_http }
+    }
+
+    /// Finishes the requests in work, then the records in work.
+    async fn stop(self) -> Result<(), StartError> {
+        self.stop_http.cancel();
+        match self.http.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(service = self.name, %error, "HTTP server broke down"),
+            Err(error) => tracing::error!(service = self.name, %error, "HTTP server was lost"),
+        }
+        self.app.stop().await
+    }
+}
+
+/// Says where everything is, waits for a signal or the end of a service, and stops.
+async fn run(
+    signals: &mut Signals,
+    settings: &Settings,
+    config: &Config,
+    services: Vec<Service>,
+) -> Result<(), ServeError> {
+    let broker = if settings.kafka_named { "kafka" } else { "broker" };
+    say(format_args!("{broker:<16}{}", config.kafka.bootstrap_servers));
+    for service in &services {
+        say(format_args!("{:<16}{}", format!("{} service", service.name), service.url));
+    }
+    say(format_args!("{:<16}{}", "data", config.data.display()));
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        ended = until_one_ends(&services) => ended,
+    };
+    say(format_args!("stopping"));
+    let stopping = async {
+        for stopped in futures_util::future::join_all(services.into_iter().map(Service::stop)).await {
+            stopped?;
+        }
+        outcome
+    };
+    tokio::select! {
+        stopped = stopping => Ok(stopped?),
+        () = signals.next() => {
+            say(format_args!("stopped at once, at the second signal"));
+            Ok(())
+        }
+    }
+}
+
+/// Says when all are at work; answers when one has ended.
+async fn until_one_ends(services: &[Service]) -> Result<(), StartError> {
+    let ready = async {
+        for service in services {
+            service.app.ready().await?;
+        }
+        say(format_args!("ready"));
+        std::future::pending::<Result<(), StartError>>().await
+    };
+    let ended = futures_util::future::select_all(services.iter().map(|service| Box::pin(service.app.wait())));
+    tokio::select! {
+        ended = ready => ended,
+        (ended, ..) = ended => ended,
+    }
+}
+
+async fn listen(service: &'static str, settings: &Settings, port: u16) -> Result<TcpListener, ServeError> {
+    let host = &settings.orders.host;
+    bind(&format!("{host}:{port}")).await.map_err(|cause| ServeError::Listen { service, cause })
+}
+
+async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError> {
+    if settings.kafka_named {
+        return Ok(None);
+    }
+    let mut config = ackwell_broker::Config::new(settings.service.data.join("broker"));
+    config.listen = format!("127.0.0.1:{}", settings.orders.broker_port);
+    Broker::start(config).await.map(Some).map_err(ServeError::Broker)
+}
+
+fn on_broker(settings: &Settings, broker: &Broker) -> Config {
+    let mut config = settings.service.clone();
+    config.kafka.bootstrap_servers = broker.local_addr().to_string();
+    config
+}
+
+async fn stop_broker(broker: Broker) -> Result<(), ServeError> {
+    match tokio::time::timeout(BROKER_STOP_MAX, broker.shutdown()).await {
+        Ok(stopped) => stopped.map_err(ServeError::Broker),
+        Err(_) => {
+            tracing::warn!("the broker did not stop in time; it recovers at its next start");
+            Ok(())
+        }
+    }
+}
+
+/// One line for people and for programs that look for addresses. That nobody reads it is
+/// no reason to stop.
+fn say(line: std::fmt::Arguments<'_>) {
+    let mut out = stdout().lock();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// SIGINT (Ctrl-C) and SIGTERM.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
