@@ -80,7 +80,10 @@ async fn what_cannot_be_created_is_refused_with_its_reason() {
             NewTopic::new("replicated", 1, TopicReplication::Fixed(3)),
             RDKafkaErrorCode::InvalidReplicationFactor,
         ),
-        (single("huge", 50_000), RDKafkaErrorCode::InvalidPartitions),
+        (
+            single("huge", 50_000),
+            RDKafkaErrorCode::InvalidPartitions,
+        ),
         (
             single("setting", 1).set("no.such.setting", "1"),
             RDKafkaErrorCode::InvalidConfig,
