@@ -93,14 +93,14 @@ async fn produce_until_killed(
 ) -> Vec<(i64, String)> {
     let producer: FutureProducer = config
         .clone()
-        .set("message.timeout.ms", "3000")
+        .set("message.timeout.ms", "1000")
         .set("linger.ms", "0")
         .create()
         .expect("a producer");
     let (acks, mut acked) = tokio::sync::mpsc::unbounded_channel();
     let sending = tokio::spawn(async move {
         let mut deliveries = tokio::task::JoinSet::new();
-        for number in 0..20_000 {
+        for number in 0..5_000 {
             let value = format!("{round}-{number}");
             let record: FutureRecord<'_, str, str> =
                 FutureRecord::to("kept").partition(0).payload(&value);
