@@ -15,7 +15,6 @@ const LISTEN: &str = "ACKWELL_CRASH_LISTEN";
 /// Not a test of its own: what the killed process runs.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by the tests that kill it"]
-#[expect(clippy::print_stdout, reason = "the parent reads the address")]
 async fn broker_process() {
     let folder = std::env::var(FOLDER).expect("set by the parent");
     let listen = std::env::var(LISTEN).expect("set by the parent");
