@@ -48,9 +48,9 @@ impl Poller {
                 }
             }
             Effect::Commit { commit, positions } => {
-                let sent = self.commits.send(&self.client, &self.partitions, commit, positions);
+                let sent = self.committer.send(&self.partitions, commit, &positions);
                 if let Err(error) = sent {
-                    let event = Event::CommitDone { commit, result: Err(error.to_string()) };
+                    let event = Event::CommitDone { commit, result: Err(error) };
                     self.engine.on_event(self.clock.now(), event);
                 }
             }
