@@ -100,11 +100,7 @@ pub(crate) async fn product(settings: &Settings) -> Result<(), ServeError> {
 }
 
 /// Order service: requests go out on `stock-valid-request`, answers come in.
-async fn start_order(
-    settings: &Settings,
-    config: &Config,
-    port: TcpListener,
-) -> Result<Service, ServeError> {
+async fn start_order(settings: &Settings, config: &Config, port: TcpListener) -> Result<Service, ServeError> {
     let db = Database::open(&settings.database_url("order"), order::store::MIGRATIONS).await?;
     let app = App::new(config.clone())
         .named(order::listener::GROUP)
@@ -122,16 +118,8 @@ async fn start_order(
 }
 
 /// Product service: requests come in from `stock-valid-request`, answers go out.
-async fn start_product(
-    settings: &Settings,
-    config: &Config,
-    port: TcpListener,
-) -> Result<Service, ServeError> {
-    let db = Database::open(
-        &settings.database_url("product"),
-        product::store::MIGRATIONS,
-    )
-    .await?;
+async fn start_product(settings: &Settings, config: &Config, port: TcpListener) -> Result<Service, ServeError> {
+    let db = Database::open(&settings.database_url("product"), product::store::MIGRATIONS).await?;
     let app = App::new(config.clone())
         .named(product::listener::GROUP)
         .state(db.clone())
@@ -144,12 +132,7 @@ async fn start_product(
         .service(Relay::new(db.clone()))
         .start()
         .await?;
-    Ok(Service::serve(
-        "product",
-        app,
-        product::http::routes(db),
-        port,
-    ))
+    Ok(Service::serve("product", app, product::http::routes(db), port))
 }
 
 /// A service at work: its listeners and its HTTP server.
@@ -163,20 +146,11 @@ struct Service {
 
 impl Service {
     fn serve(name: &'static str, app: RunningApp, routes: Router, port: TcpListener) -> Self {
-        let url = port.local_addr().map_or_else(
-            |_| "unknown".to_owned(),
-            |address| format!("http://{address}"),
-        );
+        let url = port.local_addr().map_or_else(|_| "unknown".to_owned(), |address| format!("http://{address}"));
         let stop_http = CancellationToken::new();
         let server = Server::new(routes.merge(ops(&app))).limits(web::limits());
         let http = tokio::spawn(server.serve(port, stop_http.clone().cancelled_owned()));
-        Self {
-            name,
-            app,
-            url,
-            http,
-            stop_http,
-        }
+        Self { name, app, url, http, stop_http }
     }
 
     /// Finishes the requests in work, then the records in work.
@@ -184,9 +158,7 @@ impl Service {
         self.stop_http.cancel();
         match self.http.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(service = self.name, %error, "HTTP server broke down")
-            }
+            Ok(Err(error)) => tracing::error!(service = self.name, %error, "HTTP server broke down"),
             Err(error) => tracing::error!(service = self.name, %error, "HTTP server was lost"),
         }
         self.app.stop().await
@@ -200,21 +172,10 @@ async fn run(
     config: &Config,
     services: Vec<Service>,
 ) -> Result<(), ServeError> {
-    let broker = if settings.kafka_named {
-        "kafka"
-    } else {
-        "broker"
-    };
-    say(format_args!(
-        "{broker:<16}{}",
-        config.kafka.bootstrap_servers
-    ));
+    let broker = if settings.kafka_named { "kafka" } else { "broker" };
+    say(format_args!("{broker:<16}{}", config.kafka.bootstrap_servers));
     for service in &services {
-        say(format_args!(
-            "{:<16}{}",
-            format!("{} service", service.name),
-            service.url
-        ));
+        say(format_args!("{:<16}{}", format!("{} service", service.name), service.url));
     }
     say(format_args!("{:<16}{}", "data", config.data.display()));
     let outcome = tokio::select! {
@@ -223,8 +184,7 @@ async fn run(
     };
     say(format_args!("stopping"));
     let stopping = async {
-        for stopped in futures_util::future::join_all(services.into_iter().map(Service::stop)).await
-        {
+        for stopped in futures_util::future::join_all(services.into_iter().map(Service::stop)).await {
             stopped?;
         }
         outcome
@@ -247,24 +207,16 @@ async fn until_one_ends(services: &[Service]) -> Result<(), StartError> {
         say(format_args!("ready"));
         std::future::pending::<Result<(), StartError>>().await
     };
-    let ended = futures_util::future::select_all(
-        services.iter().map(|service| Box::pin(service.app.wait())),
-    );
+    let ended = futures_util::future::select_all(services.iter().map(|service| Box::pin(service.app.wait())));
     tokio::select! {
         ended = ready => ended,
         (ended, ..) = ended => ended,
     }
 }
 
-async fn listen(
-    service: &'static str,
-    settings: &Settings,
-    port: u16,
-) -> Result<TcpListener, ServeError> {
+async fn listen(service: &'static str, settings: &Settings, port: u16) -> Result<TcpListener, ServeError> {
     let host = &settings.orders.host;
-    bind(&format!("{host}:{port}"))
-        .await
-        .map_err(|cause| ServeError::Listen { service, cause })
+    bind(&format!("{host}:{port}")).await.map_err(|cause| ServeError::Listen { service, cause })
 }
 
 async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError> {
@@ -273,10 +225,7 @@ async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError>
     }
     let mut config = ackwell_broker::Config::new(settings.service.data.join("broker"));
     config.listen = format!("127.0.0.1:{}", settings.orders.broker_port);
-    Broker::start(config)
-        .await
-        .map(Some)
-        .map_err(ServeError::Broker)
+    Broker::start(config).await.map(Some).map_err(ServeError::Broker)
 }
 
 fn on_broker(settings: &Settings, broker: &Broker) -> Config {
@@ -315,10 +264,7 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) {
