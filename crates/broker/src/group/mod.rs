@@ -23,6 +23,9 @@ mod record;
 mod service;
 mod shard;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use config::Config;
 pub(crate) use machine::Client;
 pub(crate) use service::Coordinator;

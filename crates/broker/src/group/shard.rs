@@ -179,6 +179,10 @@ impl Shard {
             self.callers.insert(token, call.reply);
             self.machine.on_request(now, token, call.request);
         }
+        // After the requests: a heartbeat that waited in the queue is not silence.
+        if self.machine.deadline() <= now.tick_ms {
+            self.machine.on_tick(now);
+        }
         self.step()
     }
 
@@ -239,16 +243,26 @@ impl Shard {
                 self.send(token, response);
             }
         }
-        let idle = self.sweeping.as_ref().is_none_or(JoinHandle::is_finished);
         if let Some(snapshot) = self
             .snapshot
-            .take_if(|snapshot| snapshot.last_offset <= offset && idle)
+            .take_if(|snapshot| snapshot.last_offset <= offset)
         {
-            let partition = Arc::clone(self.journal.partition());
-            self.sweeping = Some(tokio::task::spawn_blocking(move || {
-                Journal::drop_before(&partition, snapshot)
-            }));
+            self.sweep(snapshot);
         }
+    }
+
+    /// Deletes what a snapshot has replaced, off this task, one deletion after another.
+    fn sweep(&mut self, snapshot: Snapshot) {
+        let partition = Arc::clone(self.journal.partition());
+        let before = self.sweeping.take();
+        self.sweeping = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            // A panic in either was logged by the runtime; the next snapshot tries again.
+            let _ = tokio::task::spawn_blocking(move || Journal::drop_before(&partition, snapshot))
+                .await;
+        }));
     }
 
     fn send(&mut self, token: Token, response: Response) {

@@ -14,11 +14,12 @@
 //! | `join`, `sync` | the two requests that make a generation |
 //! | `rebalance` | when a generation ends and the next is complete |
 //! | `session` | heartbeats, leaving, silence |
-//! | `offsets` | commits, reads, deletion and expiry of offsets |
+//! | `offsets`, `expiry` | commits and reads of offsets; their deletion and expiry |
 //! | `admin` | list, describe, delete |
 //! | `replay` | from changes to state and back |
 
 mod admin;
+mod expiry;
 mod group;
 mod join;
 mod member;

@@ -7,22 +7,16 @@ use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartitio
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::offset_delete_response::{
-    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
-};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{
-    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, TopicName,
-};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use tracing::info;
 
 use super::group::{Group, Phase};
 use super::{Context, Machine, NAME_MAX, Now, Response, Token, code, owned};
-use crate::group::record::{Change, CommittedOffset, subscribed_topics};
+use crate::group::record::{Change, CommittedOffset};
 
 /// A group's positions, by topic and partition.
 #[derive(Debug, Default)]
@@ -67,7 +61,7 @@ impl Offsets {
     }
 
     /// The topic's name in memory of its own, shared with what is stored under it.
-    fn name(&self, topic: &StrBytes) -> StrBytes {
+    pub(super) fn name(&self, topic: &StrBytes) -> StrBytes {
         self.0
             .get_key_value(topic)
             .map_or_else(|| owned(topic), |(name, _)| name.clone())
@@ -147,57 +141,6 @@ impl Machine {
             .with_group_id(request.group_id)
             .with_topics(topics);
         self.reply(token, Response::FetchOffsets(response));
-    }
-
-    pub(super) fn delete_offsets(&mut self, token: Token, request: OffsetDeleteRequest) {
-        let mut response = OffsetDeleteResponse::default();
-        match self.groups.get_mut(&request.group_id.0) {
-            None => response.error_code = ResponseError::GroupIdNotFound.code(),
-            Some(group) if group.phase != Phase::Empty && !group.is_consumers() => {
-                response.error_code = ResponseError::NonEmptyGroup.code();
-            }
-            Some(group) => response.topics = group.delete(&request, &mut self.output.changes),
-        }
-        self.settle(&request.group_id.0);
-        self.reply(token, Response::DeleteOffsets(response));
-    }
-
-    pub(super) fn forget_topics(&mut self, token: Token, topics: &[StrBytes]) {
-        let mut touched = Vec::new();
-        for group in self.groups.values_mut() {
-            let changes = &mut self.output.changes;
-            let before = changes.len();
-            group.forget(changes, |topic, _| topics.contains(topic));
-            if changes.len() > before {
-                touched.push(group.id.clone());
-            }
-        }
-        for id in touched {
-            self.settle(&id);
-        }
-        self.reply(token, Response::ForgetTopics);
-    }
-
-    /// Deletes offsets that nobody has asked for in a long time, and groups of which nothing is left.
-    pub(super) fn expire_offsets(&mut self, now: Now) {
-        let retention = i64::try_from(self.config.offsets_retention_ms).unwrap_or(i64::MAX);
-        let ids: Vec<_> = self.groups.keys().cloned().collect();
-        for id in ids {
-            let Some(group) = self.groups.get_mut(&id) else {
-                continue;
-            };
-            group.expire(&mut self.output.changes, now.unix_ms, retention);
-            if group.phase == Phase::Empty
-                && group.offsets.is_empty()
-                && group.written.take().is_some()
-            {
-                self.output.changes.push(Change::Group {
-                    group: id.clone(),
-                    value: None,
-                });
-            }
-            self.settle(&id);
-        }
     }
 
     /// The topics in which any group has a position.
@@ -306,119 +249,6 @@ impl Group {
                 )
         };
         self.offsets.0.iter().map(topic).collect()
-    }
-
-    fn delete(
-        &mut self,
-        request: &OffsetDeleteRequest,
-        changes: &mut Vec<Change>,
-    ) -> Vec<OffsetDeleteResponseTopic> {
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let held = self.phase != Phase::Empty && self.reads(&topic.name.0);
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for partition in &topic.partitions {
-                let index = partition.partition_index;
-                if !held {
-                    self.forget_one(changes, &topic.name.0, index);
-                }
-                let error = if held {
-                    ResponseError::GroupSubscribedToTopic.code()
-                } else {
-                    0
-                };
-                partitions.push(
-                    OffsetDeleteResponsePartition::default()
-                        .with_partition_index(index)
-                        .with_error_code(error),
-                );
-            }
-            topics.push(
-                OffsetDeleteResponseTopic::default()
-                    .with_name(topic.name.clone())
-                    .with_partitions(partitions),
-            );
-        }
-        topics
-    }
-
-    /// Deletes the offsets that `doomed` says, and writes that they are gone.
-    pub(super) fn forget(
-        &mut self,
-        changes: &mut Vec<Change>,
-        doomed: impl Fn(&StrBytes, &CommittedOffset) -> bool,
-    ) {
-        let doomed: Vec<_> = self
-            .offsets
-            .iter()
-            .filter(|(topic, _, value)| doomed(topic, value))
-            .map(|(topic, partition, _)| (topic.clone(), partition))
-            .collect();
-        for (topic, partition) in doomed {
-            self.forget_one(changes, &topic, partition);
-        }
-    }
-
-    fn forget_one(&mut self, changes: &mut Vec<Change>, topic: &StrBytes, partition: i32) {
-        let name = self.offsets.name(topic);
-        if self.offsets.remove(topic, partition) {
-            changes.push(Change::Offset {
-                group: self.id.clone(),
-                topic: name,
-                partition,
-                value: None,
-            });
-        }
-    }
-
-    /// Kafka's conditions: an empty group's offsets age from the moment it became empty, a
-    /// self-assigned group's from their commit; of a group with members only those of topics that
-    /// nobody in it reads any more.
-    fn expire(&mut self, changes: &mut Vec<Change>, now_ms: i64, retention_ms: i64) {
-        let subscribed = match self.phase {
-            Phase::Empty => Some(BTreeSet::new()),
-            Phase::Stable { .. } => self.subscribed(),
-            _ => None,
-        };
-        let Some(subscribed) = subscribed else { return };
-        let empty_since = self
-            .written
-            .as_ref()
-            .filter(|_| self.phase == Phase::Empty)
-            .map(|written| written.state_ms);
-        let before = changes.len();
-        self.forget(changes, |topic, value| {
-            let age_from = empty_since.unwrap_or(-1).max(value.commit_ms);
-            let expired = value
-                .expire_ms
-                .map_or(now_ms - age_from >= retention_ms, |at| at <= now_ms);
-            expired && !subscribed.contains(topic)
-        });
-        if changes.len() > before {
-            info!(group = %self.id, offsets = changes.len() - before, "offsets expired");
-        }
-    }
-
-    fn is_consumers(&self) -> bool {
-        self.protocol_type.as_deref() == Some("consumer")
-    }
-
-    /// Whether a member may read the topic; if its metadata cannot be read, it may.
-    fn reads(&self, topic: &StrBytes) -> bool {
-        self.subscribed()
-            .is_none_or(|topics| topics.contains(topic))
-    }
-
-    fn subscribed(&self) -> Option<BTreeSet<StrBytes>> {
-        if !self.is_consumers() {
-            return None;
-        }
-        let protocols = self.members.values().flat_map(|member| &member.protocols);
-        let mut topics = BTreeSet::new();
-        for protocol in protocols {
-            topics.extend(subscribed_topics(&protocol.metadata).ok()?);
-        }
-        Some(topics)
     }
 }
 

@@ -357,10 +357,10 @@ impl Simulation {
                 .consumers
                 .iter()
                 .position(|c| c.asked.as_ref().is_some_and(|(t, ..)| *t == token));
-            if let Some(number) = asker {
-                if let Some((_, asked, _)) = self.consumers[number].asked.take() {
-                    self.answered(number, &asked, response);
-                }
+            if let Some(number) = asker
+                && let Some((_, asked, _)) = self.consumers[number].asked.take()
+            {
+                self.answered(number, &asked, response);
             }
         }
     }

@@ -1,0 +1,157 @@
+//! SIGKILL, for real: the broker runs in a process of its own, which is this test binary again.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rdkafka::message::Message;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::support::{PATIENCE, client, create, start_in, text};
+
+const FOLDER: &str = "ACKWELL_CRASH_FOLDER";
+const LISTEN: &str = "ACKWELL_CRASH_LISTEN";
+
+/// Not a test of its own: what the killed process runs.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the tests that kill it"]
+#[expect(clippy::print_stdout, reason = "the parent reads the address")]
+async fn broker_process() {
+    let folder = std::env::var(FOLDER).expect("set by the parent");
+    let listen = std::env::var(LISTEN).expect("set by the parent");
+    let broker = start_in(Path::new(&folder), |config| config.listen = listen).await;
+    println!("\nlistening on {}", broker.local_addr());
+    std::future::pending::<()>().await;
+}
+
+struct Process {
+    child: Child,
+    address: String,
+}
+
+impl Process {
+    fn start(folder: &Path, listen: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this binary"))
+            .args([
+                "--ignored",
+                "--exact",
+                "crash::broker_process",
+                "--nocapture",
+            ])
+            .env(FOLDER, folder)
+            .env(LISTEN, listen)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("spawned");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let address = output
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
+            .expect("the broker starts");
+        Self { child, address }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("SIGKILL");
+        self.child.wait().expect("gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_acknowledged_record_is_lost_by_sigkill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut acknowledged: Vec<(i64, String)> = Vec::new();
+    let mut listen = "127.0.0.1:0".to_owned();
+    for round in 0..3 {
+        let process = Process::start(folder.path(), &listen);
+        listen.clone_from(&process.address);
+        let config = client(&process.address);
+        if round == 0 {
+            create(&config.create().expect("an admin client"), "kept", 1).await;
+        }
+        acknowledged.extend(produce_until_killed(process, config, round).await);
+    }
+
+    let process = Process::start(folder.path(), &listen);
+    let last = acknowledged.iter().map(|(offset, _)| *offset).max();
+    let count = usize::try_from(last.expect("something was acknowledged") + 1).expect("a count");
+    let stored = read_all(&process.address, count).await;
+    process.kill();
+    for (offset, value) in acknowledged {
+        let index = usize::try_from(offset).expect("an offset");
+        assert_eq!(stored[index], value, "at offset {offset}");
+    }
+}
+
+/// Sends as fast as it can, kills the broker after a few hundred acknowledgements, and gives what
+/// was acknowledged until then.
+async fn produce_until_killed(
+    process: Process,
+    config: rdkafka::ClientConfig,
+    round: usize,
+) -> Vec<(i64, String)> {
+    let producer: FutureProducer = config
+        .clone()
+        .set("message.timeout.ms", "3000")
+        .set("linger.ms", "0")
+        .create()
+        .expect("a producer");
+    let (acks, mut acked) = tokio::sync::mpsc::unbounded_channel();
+    let sending = tokio::spawn(async move {
+        let mut deliveries = tokio::task::JoinSet::new();
+        for number in 0..20_000 {
+            let value = format!("{round}-{number}");
+            let record: FutureRecord<'_, str, str> =
+                FutureRecord::to("kept").partition(0).payload(&value);
+            let Ok(delivery) = producer.send_result(record) else {
+                break;
+            };
+            let acks = acks.clone();
+            deliveries.spawn(async move {
+                if let Ok(Ok(delivered)) = delivery.await {
+                    let _ = acks.send((delivered.offset, value));
+                }
+            });
+            if number % 50 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(acks);
+        while deliveries.join_next().await.is_some() {}
+    });
+    let mut acknowledged = Vec::new();
+    while acknowledged.len() < 300 {
+        let next = tokio::time::timeout(PATIENCE, acked.recv()).await;
+        acknowledged.push(next.expect("acknowledged in time").expect("acknowledged"));
+    }
+    process.kill();
+    while let Some(ack) = acked.recv().await {
+        acknowledged.push(ack);
+    }
+    sending.await.expect("sent");
+    acknowledged
+}
+
+async fn read_all(address: &str, count: usize) -> Vec<String> {
+    use rdkafka::consumer::{Consumer, StreamConsumer};
+    use rdkafka::{Offset, TopicPartitionList};
+
+    let consumer: StreamConsumer = client(address)
+        .set("group.id", "checker")
+        .create()
+        .expect("a consumer");
+    let mut assignment = TopicPartitionList::new();
+    assignment
+        .add_partition_offset("kept", 0, Offset::Beginning)
+        .expect("an assignment");
+    consumer.assign(&assignment).expect("assigned");
+    let records = crate::support::take(&consumer, count).await;
+    for (offset, record) in (0i64..).zip(&records) {
+        assert_eq!(record.offset(), offset, "no gaps");
+    }
+    records
+        .iter()
+        .map(|record| text(record).to_owned())
+        .collect()
+}

@@ -1,0 +1,362 @@
+//! What comes over a socket may be anything. The worst that happens is that its own connection is
+//! closed.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ackwell_broker::{Broker, Config};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest,
+    MetadataResponse, RequestHeader, ResponseHeader,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A broker on a runtime of its own, so that tests can speak to it with blocking sockets.
+struct Node {
+    broker: Option<Broker>,
+    runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl Node {
+    fn start(adjust: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = Config::new(folder.path());
+        config.listen = "127.0.0.1:0".to_owned();
+        adjust(&mut config);
+        let runtime = Runtime::new().expect("a runtime");
+        let broker = runtime.block_on(Broker::start(config)).expect("starts");
+        Self {
+            broker: Some(broker),
+            runtime,
+            _folder: folder,
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.broker.as_ref().expect("running").local_addr()
+    }
+
+    fn connect(&self) -> TcpStream {
+        connect(self.address())
+    }
+
+    fn stop(mut self) {
+        let broker = self.broker.take().expect("running");
+        self.runtime.block_on(broker.shutdown()).expect("stops");
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("connects");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket
+}
+
+fn request<T: Encodable + HeaderVersion>(key: ApiKey, version: i16, id: i32, body: &T) -> Bytes {
+    let header = RequestHeader::default()
+        .with_request_api_key(key as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(id)
+        .with_client_id(Some(StrBytes::from_static_str("hostile")));
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    header
+        .encode(&mut frame, T::header_version(version))
+        .expect("encodes");
+    body.encode(&mut frame, version).expect("encodes");
+    let length = i32::try_from(frame.len() - 4).expect("short");
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame.freeze()
+}
+
+fn read_frame(socket: &mut TcpStream) -> Bytes {
+    let mut length = [0; 4];
+    socket.read_exact(&mut length).expect("a length");
+    let length = usize::try_from(i32::from_be_bytes(length)).expect("a length");
+    let mut frame = vec![0; length];
+    socket.read_exact(&mut frame).expect("a frame");
+    frame.into()
+}
+
+fn read_response<T: Decodable + HeaderVersion>(socket: &mut TcpStream, version: i16) -> (i32, T) {
+    let mut frame = read_frame(socket);
+    let header = ResponseHeader::decode(&mut frame, T::header_version(version)).expect("a header");
+    let body = T::decode(&mut frame, version).expect("a body");
+    assert!(!frame.has_remaining(), "the whole response is understood");
+    (header.correlation_id, body)
+}
+
+/// The broker closes: by an end of stream, or a reset where unread bytes were left.
+fn assert_closed(socket: &mut TcpStream) {
+    match socket.read(&mut [0; 64]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("the connection should be closed: {other:?}"),
+    }
+}
+
+fn assert_serves(socket: &mut TcpStream) {
+    let asked = request(ApiKey::ApiVersions, 0, 77, &ApiVersionsRequest::default());
+    socket.write_all(&asked).expect("sent");
+    let (id, response) = read_response::<ApiVersionsResponse>(socket, 0);
+    assert_eq!(id, 77);
+    assert!(response.api_keys.len() > 20);
+}
+
+#[test]
+fn a_malformed_request_closes_its_connection_and_no_other() {
+    let node = Node::start(|_| ());
+    let mut honest = node.connect();
+    let hostile: &[(&str, &[u8])] = &[
+        ("http", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("a negative length", &[0xff, 0xff, 0xff, 0xff]),
+        ("a huge length", &[0x7f, 0xff, 0xff, 0xff]),
+        ("no header", &[0, 0, 0, 2, 0, 18]),
+        ("an empty frame", &[0, 0, 0, 0]),
+        (
+            "an unknown API",
+            &[0, 0, 0, 10, 0x7f, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
+        ),
+        (
+            "an API that is not served",
+            &[0, 0, 0, 10, 0, 4, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
+        ),
+        (
+            "a version too new",
+            &[0, 0, 0, 10, 0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff],
+        ),
+        (
+            "a body cut short",
+            &[0, 0, 0, 10, 0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff],
+        ),
+        (
+            "two billion topics",
+            &[
+                0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff,
+            ],
+        ),
+    ];
+    for (name, bytes) in hostile {
+        println!("{name}");
+        let mut socket = node.connect();
+        socket.write_all(bytes).expect("sent");
+        assert_closed(&mut socket);
+        assert_serves(&mut honest);
+    }
+    node.stop();
+}
+
+#[test]
+fn a_connection_that_ends_in_the_middle_of_a_request_is_forgotten() {
+    let node = Node::start(|config| config.limits.connections_max = 1);
+    for _ in 0..3 {
+        let mut socket = await_seat(&node);
+        socket.write_all(&[0, 0, 1, 0, 0, 18, 0]).expect("sent");
+    }
+    assert_serves(&mut await_seat(&node));
+    node.stop();
+}
+
+/// Connects until the one seat is free and the connection is served.
+fn await_seat(node: &Node) -> TcpStream {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let asked = request(ApiKey::ApiVersions, 0, 1, &ApiVersionsRequest::default());
+    loop {
+        let mut socket = node.connect();
+        let served = socket.write_all(&asked).is_ok() && socket.read_exact(&mut [0; 4]).is_ok();
+        if served {
+            let mut rest = vec![0; 4096];
+            let _ = socket.read(&mut rest).expect("the response");
+            return socket;
+        }
+        assert!(std::time::Instant::now() < deadline, "no seat in time");
+    }
+}
+
+#[test]
+fn a_connection_beyond_the_limit_is_refused_and_the_others_go_on() {
+    let node = Node::start(|config| config.limits.connections_max = 2);
+    let (mut first, mut second) = (node.connect(), node.connect());
+    assert_serves(&mut first);
+    assert_serves(&mut second);
+    let mut third = node.connect();
+    assert_closed(&mut third);
+    assert_serves(&mut first);
+    drop(second);
+    await_seat(&node);
+    node.stop();
+}
+
+#[test]
+fn a_request_beyond_the_limit_closes_its_connection_before_it_is_read() {
+    let node = Node::start(|config| config.limits.request_bytes_max = 1000);
+    let mut socket = node.connect();
+    socket.write_all(&1001_i32.to_be_bytes()).expect("sent");
+    assert_closed(&mut socket);
+    assert_serves(&mut node.connect());
+    node.stop();
+}
+
+#[test]
+fn a_silent_connection_is_closed() {
+    let node = Node::start(|config| config.limits.idle_max = Duration::from_millis(100));
+    assert_closed(&mut node.connect());
+    node.stop();
+}
+
+#[test]
+fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
+    let node = Node::start(|_| ());
+    let mut socket = node.connect();
+    let mut newer = BytesMut::new();
+    newer.put_slice(&[0, 0, 0, 20, 0, 18, 0, 99, 0, 0, 0, 5]);
+    newer.put_bytes(0x2a, 12);
+    socket.write_all(&newer).expect("sent");
+    let (id, response) = read_response::<ApiVersionsResponse>(&mut socket, 0);
+    assert_eq!((id, response.error_code), (5, 35));
+    assert_eq!(response.api_keys[0].api_key, ApiKey::ApiVersions as i16);
+    assert_serves(&mut socket);
+    node.stop();
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let node = Node::start(|config| config.limits.in_flight_max = 4);
+    let mut socket = node.connect();
+    let mut reader = socket.try_clone().expect("a second handle");
+    let mut asked = BytesMut::new();
+    for id in 0..500 {
+        asked.put(request(
+            ApiKey::Metadata,
+            9,
+            id,
+            &MetadataRequest::default(),
+        ));
+    }
+    let writer = std::thread::spawn(move || socket.write_all(&asked));
+    for expected in 0..500 {
+        let (id, response) = read_response::<MetadataResponse>(&mut reader, 9);
+        assert_eq!(id, expected);
+        assert_eq!(response.brokers[0].port, i32::from(node.address().port()));
+    }
+    writer.join().expect("ends").expect("sent");
+    node.stop();
+}
+
+#[test]
+fn a_waiting_fetch_does_not_hold_up_the_shutdown() {
+    let node = Node::start(|_| ());
+    let mut socket = node.connect();
+    assert_serves(&mut socket);
+    let wait = FetchRequest::default()
+        .with_max_wait_ms(60_000)
+        .with_min_bytes(1)
+        .with_topics(vec![
+            kafka_protocol::messages::fetch_request::FetchTopic::default()
+                .with_topic(StrBytes::from_static_str("__consumer_offsets").into())
+                .with_partitions(vec![
+                    kafka_protocol::messages::fetch_request::FetchPartition::default()
+                        .with_partition(0)
+                        .with_partition_max_bytes(1000),
+                ]),
+        ]);
+    socket
+        .write_all(&request(ApiKey::Fetch, 12, 1, &wait))
+        .expect("sent");
+    let begun = std::time::Instant::now();
+    node.stop();
+    assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn a_port_in_use_is_a_clear_error() {
+    let node = Node::start(|_| ());
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = Config::new(folder.path());
+    config.listen = node.address().to_string();
+    let error = node
+        .runtime
+        .block_on(Broker::start(config))
+        .expect_err("the port is taken");
+    assert!(error.is_address_in_use());
+    assert!(error.to_string().contains(&node.address().to_string()));
+    node.stop();
+}
+
+#[test]
+fn a_folder_in_use_is_a_clear_error() {
+    let node = Node::start(|_| ());
+    let mut config = Config::new(node._folder.path());
+    config.listen = "127.0.0.1:0".to_owned();
+    let error = node
+        .runtime
+        .block_on(Broker::start(config))
+        .expect_err("the folder is locked");
+    assert!(error.is_folder_in_use(), "{error}");
+    node.stop();
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_at_the_start() {
+    let runtime = Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = |adjust: fn(&mut Config)| {
+        let mut config = Config::new(folder.path());
+        config.listen = "127.0.0.1:0".to_owned();
+        adjust(&mut config);
+        let outcome = runtime.block_on(Broker::start(config));
+        outcome.expect_err("refused").is_config()
+    };
+    assert!(refused(|config| config.default_partitions = 0));
+    assert!(refused(
+        |config| config.advertised = Some("nowhere".to_owned())
+    ));
+    assert!(refused(|config| config.limits.connections_max = 0));
+}
+
+/// One broker for all cases of the property tests.
+fn shared() -> SocketAddr {
+    static SHARED: OnceLock<(SocketAddr, Node)> = OnceLock::new();
+    let (address, _) = SHARED.get_or_init(|| {
+        let node = Node::start(|_| ());
+        (node.address(), node)
+    });
+    *address
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Any bytes as the body of any request in any version: an answer or a closed connection.
+    #[test]
+    fn random_requests_never_take_the_broker_down(
+        key in 0i16..80,
+        version in 0i16..16,
+        body in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let address = shared();
+        let mut socket = connect(address);
+        let mut frame = BytesMut::new();
+        frame.put_i32(i32::try_from(10 + body.len()).expect("short"));
+        frame.put_i16(key);
+        frame.put_i16(version);
+        frame.put_i32(1);
+        frame.put_i16(-1);
+        frame.put_slice(&body);
+        // Handlers that wait (a join, a fetch) end with the connection's other half.
+        socket.write_all(&frame).expect("sent");
+        socket.shutdown(std::net::Shutdown::Write).expect("half closed");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let _ = socket.read(&mut [0; 256]);
+        assert_serves(&mut connect(address));
+    }
+}

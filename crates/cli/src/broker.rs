@@ -1,0 +1,168 @@
+//! `ackwell broker`: the embedded broker as a process of its own.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ackwell_broker::{Broker, Config, Flush};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+const EXAMPLES: &str = "\
+Examples:
+  ackwell broker
+  ackwell broker --listen 127.0.0.1:0 --data /tmp/try
+  ackwell broker --listen 0.0.0.0:9092 --advertised broker.lan:9092
+
+Logs go to standard error; RUST_LOG sets how much (default info). Ctrl-C or SIGTERM stops it
+cleanly. It has no authentication yet: listen only where you trust everyone.";
+
+/// Run the embedded broker alone: one node, durable, any Kafka client can connect.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    listen: String,
+
+    /// Address that clients are told to connect to [default: the one they came by]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertised: Option<String>,
+
+    /// Data folder; the broker keeps its files in the subfolder `broker`
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ACKWELL_DATA",
+        default_value = "./ackwell-data"
+    )]
+    data: PathBuf,
+
+    /// When a record acknowledged with acks=all is on disk: `always` before the acknowledgement,
+    /// or `interval:MS` within so many milliseconds (survives a crash of the process; a loss of
+    /// power can take the last MS)
+    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = flush)]
+    flush: Flush,
+
+    /// Create a topic when a client first asks for it
+    #[arg(long)]
+    auto_create_topics: bool,
+
+    /// Partitions of topics whose creator does not say
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+    default_partitions: i32,
+
+    /// How long records are kept where the topic does not say: `forever` or a number with s, m, h
+    /// or d
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    retention: Retention,
+
+    /// Bytes a partition keeps where the topic does not say [default: unlimited]
+    #[arg(long, value_name = "BYTES")]
+    retention_bytes: Option<u64>,
+
+    /// Connections at a time; more are refused
+    #[arg(long, value_name = "N")]
+    connections_max: Option<usize>,
+
+    /// Bytes of one request; a larger one closes its connection
+    #[arg(long, value_name = "BYTES")]
+    request_bytes_max: Option<usize>,
+
+    /// Seconds a connection may say nothing
+    #[arg(long, value_name = "SECONDS")]
+    idle_max: Option<u64>,
+}
+
+/// How long records are kept; `None` is for ever.
+#[derive(Debug, Clone, Copy)]
+struct Retention(Option<Duration>);
+
+/// Serves until Ctrl-C or SIGTERM.
+pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    log_to_stderr();
+    // Two threads carry the connections of one machine; work on the disk has threads of its own
+    // that come and go.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_name("ackwell-broker")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(args.into_config()))
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    // Before the broker is ready, so that no signal is lost.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let broker = Broker::start(config).await?;
+    announce(&broker);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    broker.shutdown().await?;
+    Ok(())
+}
+
+/// The one line on standard output, for people and for scripts that chose port 0.
+#[expect(clippy::print_stdout, reason = "the address is this command's output")]
+fn announce(broker: &Broker) {
+    println!("broker listening on {}", broker.local_addr());
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+impl Args {
+    fn into_config(self) -> Config {
+        let mut config = Config::new(self.data.join("broker"));
+        config.listen = self.listen;
+        config.advertised = self.advertised;
+        config.flush = self.flush;
+        config.auto_create_topics = self.auto_create_topics;
+        config.default_partitions = self.default_partitions;
+        config.retention = self.retention.0;
+        config.retention_bytes = self.retention_bytes;
+        let limits = &mut config.limits;
+        limits.connections_max = self.connections_max.unwrap_or(limits.connections_max);
+        limits.request_bytes_max = self.request_bytes_max.unwrap_or(limits.request_bytes_max);
+        limits.idle_max = self.idle_max.map_or(limits.idle_max, Duration::from_secs);
+        config
+    }
+}
+
+fn flush(text: &str) -> Result<Flush, String> {
+    match text.split_once(':') {
+        None if text == "always" => Ok(Flush::Always),
+        Some(("interval", ms)) => match ms.parse() {
+            Ok(ms @ 1..) => Ok(Flush::Interval(Duration::from_millis(ms))),
+            _ => Err(format!("{ms} is not a number of milliseconds from 1")),
+        },
+        _ => Err("it is `always` or `interval:MS`, for instance interval:200".to_owned()),
+    }
+}
+
+impl FromStr for Retention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "forever" {
+            return Ok(Self(None));
+        }
+        let seconds = |number: &str, unit: u64| number.parse::<u64>().ok()?.checked_mul(unit);
+        let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)];
+        let kept = units
+            .iter()
+            .find_map(|(suffix, unit)| seconds(text.strip_suffix(suffix)?, *unit));
+        kept.map(|seconds| Self(Some(Duration::from_secs(seconds))))
+            .ok_or_else(|| "it is `forever` or a number with s, m, h or d, as in 7d".to_owned())
+    }
+}

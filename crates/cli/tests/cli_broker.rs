@@ -1,0 +1,121 @@
+//! `ackwell broker` as a process: what it prints, and how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+struct Process {
+    child: Child,
+    address: String,
+}
+
+fn ackwell(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ackwell"));
+    command
+        .arg("broker")
+        .args(arguments)
+        .env("ACKWELL_DATA", folder)
+        .env("RUST_LOG", "info");
+    command
+}
+
+impl Process {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = ackwell(folder, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("spawned");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("a line");
+        let address = line
+            .trim()
+            .strip_prefix("broker listening on ")
+            .expect("the address")
+            .to_owned();
+        Self { child, address }
+    }
+
+    /// SIGTERM; gives the exit code and the log.
+    fn terminate(mut self) -> (Option<i32>, String) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(sent.expect("kill runs").success());
+        let code = self.child.wait().expect("ends").code();
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().expect("piped");
+        stderr.read_to_string(&mut log).expect("text");
+        (code, log)
+    }
+}
+
+fn fails(folder: &Path, arguments: &[&str]) -> String {
+    let output = ackwell(folder, arguments).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).expect("text");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+#[test]
+fn it_prints_its_address_and_stops_cleanly_on_sigterm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::start(folder.path(), &["--listen", "127.0.0.1:0"]);
+    TcpStream::connect(&process.address).expect("listens");
+    assert!(folder.path().join("broker").is_dir());
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("recovered"), "{log}");
+    assert!(log.contains("broker stopped"), "{log}");
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let message = fails(folder.path(), &["--listen", &address]);
+    assert!(message.contains(&address), "{message}");
+    assert!(
+        message.contains("another process listens there"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_folder_in_use_is_one_clear_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::start(folder.path(), &["--listen", "127.0.0.1:0"]);
+    let message = fails(folder.path(), &["--listen", "127.0.0.1:0"]);
+    assert!(message.contains("in use"), "{message}");
+    process.terminate();
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_one_clear_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a file");
+    std::fs::write(&file, "not a folder").expect("written");
+    let message = fails(&file, &["--listen", "127.0.0.1:0"]);
+    assert!(message.contains("a file"), "{message}");
+}
+
+#[test]
+fn wrong_flags_say_what_is_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (flag, value, mend) in [
+        ("--flush", "sometimes", "interval:MS"),
+        ("--retention", "long", "7d"),
+        ("--default-partitions", "0", "1.."),
+    ] {
+        let output = ackwell(folder.path(), &[flag, value])
+            .output()
+            .expect("runs");
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8(output.stderr).expect("text");
+        assert!(message.contains(mend), "{message}");
+    }
+}
