@@ -5,11 +5,13 @@
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
 mod control;
+mod rehearsal;
 mod run;
 
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
+pub use rehearsal::{Rehearsal, Rehearsed};
 pub use run::Run;
 pub(crate) use run::{Ended, ProgressSink};
 

@@ -395,7 +395,10 @@ impl Drop for Turn {
             }
             Leave::Discard => {
                 writer.backend.rollback();
-                writer.group = None;
+                if let Some(group) = writer.group.take() {
+                    // Records that turned out to be duplicates wait for it, too.
+                    group.outcome.send_replace(Some(Ok(())));
+                }
             }
             Leave::Commit => {
                 let commit = Commit {

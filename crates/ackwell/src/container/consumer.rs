@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
@@ -26,7 +26,6 @@ pub(super) type Named = (String, i32);
 pub(super) enum Told {
     Assign(Vec<Named>),
     Revoke { partitions: Vec<Named>, lost: bool },
-    Committed(Result<(), String>),
     /// `fatal` ends the client.
     Problem { error: String, fatal: bool },
     Ends(Vec<(Named, i64)>),
@@ -106,15 +105,6 @@ impl ConsumerContext for Callbacks {
                 self.tell(Told::Revoke { partitions: named, lost });
             }
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let refused = offsets.elements().iter().find_map(|element| element.error().err());
-        let result = match (result, refused) {
-            (Err(error), _) | (Ok(()), Some(error)) => Err(error.to_string()),
-            (Ok(()), None) => Ok(()),
-        };
-        self.tell(Told::Committed(result));
     }
 }
 

@@ -46,6 +46,7 @@ pub use spec::{
 };
 pub use stats::Stats;
 
+use self::commit::{Committer, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::dispatch::Dispatcher;
@@ -105,6 +106,13 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         tasks: tasks.clone(),
         runs: HashMap::new(),
     };
+    let thread = |source| StartError::Thread { listener: spec.listener.clone(), source };
+    let listeners = Listeners {
+        mailbox: mailbox.clone(),
+        observer: Arc::clone(&spec.observer),
+        counters: Arc::clone(&counters),
+    };
+    let committer = Committer::start(&spec.listener, Arc::clone(&client), listeners).map_err(thread)?;
     let poller = Poller::new(Parts {
         client,
         topics: spec.topics.clone(),
@@ -112,6 +120,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         inbox,
         mailbox: mailbox.clone(),
         dispatcher,
+        committer,
         dead_letters,
         counters: Arc::clone(&counters),
     });
@@ -120,7 +129,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
     thread::Builder::new()
         .name(format!("poll-{}", spec.listener))
         .spawn(move || ended.send_replace(Some(poller.run())))
-        .map_err(|source| StartError::Thread { listener: spec.listener.clone(), source })?;
+        .map_err(thread)?;
     Ok(Container { listener: spec.listener.into(), mailbox, counters, end, tasks })
 }
 

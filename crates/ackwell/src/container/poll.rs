@@ -15,7 +15,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use super::End;
-use super::commit::Commits;
+use super::commit::Committer;
 use super::consumer::{Client, Told, problem};
 use super::dead_letter::DeadLetterWriter;
 use super::decode::Decoder;
@@ -41,7 +41,7 @@ pub(super) struct Poller {
     pub(super) mailbox: Mailbox,
     pub(super) partitions: Partitions,
     pub(super) dispatcher: Dispatcher,
-    pub(super) commits: Commits,
+    pub(super) committer: Committer,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
@@ -87,13 +87,15 @@ pub(super) struct Parts {
     pub(super) inbox: Receiver<Event<Record>>,
     pub(super) mailbox: Mailbox,
     pub(super) dispatcher: Dispatcher,
+    pub(super) committer: Committer,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) counters: Arc<Counters>,
 }
 
 impl Poller {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { client, topics, engine, inbox, mailbox, dispatcher, dead_letters, counters } = parts;
+        let Parts { client, topics, engine, inbox, mailbox, dispatcher, committer, dead_letters, counters } =
+            parts;
         Poller {
             client,
             topics,
@@ -102,7 +104,7 @@ impl Poller {
             mailbox,
             partitions: Partitions::default(),
             dispatcher,
-            commits: Commits::default(),
+            committer,
             dead_letters,
             counters,
             clock: Clock::start(),
@@ -129,6 +131,7 @@ impl Poller {
         // Rebalances are answered on the spot from here; dropping the client leaves the group.
         self.client.context().close();
         self.partitions.clear();
+        self.committer.join();
         end
     }
 
@@ -138,7 +141,7 @@ impl Poller {
         self.act();
     }
 
-    /// Polls the client's own queue: rebalances, answered commits, errors.
+    /// Polls the client's own queue: rebalances, statistics, errors.
     fn take_events(&mut self) -> bool {
         let mut busy = false;
         // An event that was taken looks like an empty queue, so it is asked twice.
@@ -169,13 +172,6 @@ impl Poller {
                 tracing::info!(group = &*self.dispatcher.group, partitions, lost, "partitions revoked");
                 self.dispatcher.observer.observe(&Observation::Revoked { partitions, lost });
                 self.on_event(if lost { Event::Lost(ids) } else { Event::Revoke(ids) });
-            }
-            Told::Committed(result) => {
-                let observer = &*self.dispatcher.observer;
-                if let Some(commit) = self.commits.answered(&result, &self.partitions, observer) {
-                    self.counters.commits.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
-                    self.on_event(Event::CommitDone { commit, result });
-                }
             }
             Told::Problem { error, fatal } => self.client_problem(error, fatal),
             Told::Ends(ends) => self.tell_lag(ends),
@@ -273,6 +269,7 @@ impl Poller {
         if !busy || self.engine.deadline().is_some_and(|at| at <= now) {
             self.on_event(Event::Tick);
         }
+        self.counters.turns.fetch_add(1, Ordering::Relaxed);
         self.counters.in_flight.store(self.engine.queued_records(), Ordering::Relaxed);
         self.counters.partitions.store(self.engine.partitions(), Ordering::Relaxed);
     }
