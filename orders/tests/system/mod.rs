@@ -24,6 +24,8 @@ pub struct System {
     pub product: String,
     pub http: reqwest::Client,
     process: Option<Child>,
+    /// The broker is not that of `process`.
+    apart: bool,
 }
 
 /// A process and what it says on standard output.
@@ -38,9 +40,26 @@ impl System {
         let folder = tempfile::tempdir().unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let zero = || "127.0.0.1:0".to_owned();
-        let mut system = Self { folder, broker: zero(), order: zero(), product: zero(), http, process: None };
+        let (broker, order, product) = (zero(), zero(), zero());
+        let mut system = Self { folder, broker, order, product, http, process: None, apart: false };
         system.restart().await;
         system
+    }
+
+    /// A folder for services that are started one by one, on the broker at this address.
+    pub fn apart(broker: String) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (order, product) = (String::new(), String::new());
+        Self { folder: tempfile::tempdir().unwrap(), broker, order, product, http, process: None, apart: true }
+    }
+
+    /// `orders serve`, ready; its address.
+    pub async fn serve(&self, service: &str) -> (Child, String) {
+        let mut command = self.command(&["serve", service, "--order-port=0", "--product-port=0"]);
+        let mut said = spawn(command.env("KAFKA_BOOTSTRAP_SERVERS", &self.broker), self.log(service));
+        let url = said.value_of(&format!("{service} service")).await;
+        said.line("ready").await;
+        (said.into_child(), url)
     }
 
     /// Starts `orders` again, on the same ports and folder.
@@ -62,9 +81,7 @@ impl System {
 
     /// SIGKILL.
     pub async fn kill(&mut self) {
-        let mut process = self.process.take().expect("it runs");
-        process.start_kill().unwrap();
-        timeout(PATIENCE, process.wait()).await.unwrap().unwrap();
+        kill(self.process.take().expect("it runs")).await;
     }
 
     /// SIGTERM; waits for the end.
@@ -98,7 +115,7 @@ impl System {
     /// `orders audit`, while `orders` runs or not.
     pub async fn audit(&self) -> (bool, Value) {
         let mut command = self.command(&["audit", "--json"]);
-        if self.process.is_some() {
+        if self.apart || self.process.is_some() {
             command.args(["--bootstrap-servers", &self.broker]);
         }
         let output = command.output().await.unwrap();
@@ -236,6 +253,12 @@ pub fn spawn(command: &mut Command, log: File) -> Said {
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     Said { child, lines }
+}
+
+/// SIGKILL; waits for the end.
+pub async fn kill(mut process: Child) {
+    process.start_kill().unwrap();
+    timeout(PATIENCE, process.wait()).await.unwrap().unwrap();
 }
 
 /// SIGTERM.
