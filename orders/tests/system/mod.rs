@@ -14,29 +14,29 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// How long anything may take before the test fails: generous, machines differ.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A data folder, and the addresses that `orders` had on it; a restart has them again.
-pub struct System {
+pub(crate) struct System {
     folder: TempDir,
-    pub broker: String,
-    pub order: String,
-    pub product: String,
-    pub http: reqwest::Client,
+    pub(crate) broker: String,
+    pub(crate) order: String,
+    pub(crate) product: String,
+    pub(crate) http: reqwest::Client,
     process: Option<Child>,
     /// The broker is not that of `process`.
     apart: bool,
 }
 
 /// A process and what it says on standard output.
-pub struct Said {
-    pub child: Child,
+pub(crate) struct Said {
+    pub(crate) child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl System {
     /// Starts `orders` on free ports and waits until it is ready.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let zero = || "127.0.0.1:0".to_owned();
@@ -47,14 +47,14 @@ impl System {
     }
 
     /// A folder for services that are started one by one, on the broker at this address.
-    pub fn apart(broker: String) -> Self {
+    pub(crate) fn apart(broker: String) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (order, product) = (String::new(), String::new());
         Self { folder: tempfile::tempdir().unwrap(), broker, order, product, http, process: None, apart: true }
     }
 
     /// `orders serve`, ready; its address.
-    pub async fn serve(&self, service: &str) -> (Child, String) {
+    pub(crate) async fn serve(&self, service: &str) -> (Child, String) {
         let mut command = self.command(&["serve", service, "--order-port=0", "--product-port=0"]);
         let mut said = spawn(command.env("KAFKA_BOOTSTRAP_SERVERS", &self.broker), self.log(service));
         let url = said.value_of(&format!("{service} service")).await;
@@ -63,7 +63,7 @@ impl System {
     }
 
     /// Starts `orders` again, on the same ports and folder.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none(), "it runs");
         let ports = [
             ("--order-port", &self.order),
@@ -80,40 +80,40 @@ impl System {
     }
 
     /// SIGKILL.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         kill(self.process.take().expect("it runs")).await;
     }
 
     /// SIGTERM; waits for the end.
-    pub async fn stop(&mut self) -> ExitStatus {
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("it runs");
         terminate(&process).await;
         timeout(PATIENCE, process.wait()).await.expect("it stops").unwrap()
     }
 
     /// A command on this system's folder and services.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = orders(self.folder.path());
         command.args(args).arg("--data").arg(self.data());
         command
     }
 
     /// `orders import`, with its JSON report.
-    pub async fn import(&self, file: &Path, more: &[&str]) -> (Value, Output) {
+    pub(crate) async fn import(&self, file: &Path, more: &[&str]) -> (Value, Output) {
         let output = self.importing(file, more).output().await.unwrap();
         let report = serde_json::from_slice(&output.stdout);
         (report.unwrap_or_else(|_| panic!("no report: {}", shown(&output))), output)
     }
 
     /// The command of an import.
-    pub fn importing(&self, file: &Path, more: &[&str]) -> Command {
+    pub(crate) fn importing(&self, file: &Path, more: &[&str]) -> Command {
         let mut command = self.command(&["import", "--json"]);
         command.arg(file).args(["--order-url", &self.order, "--product-url", &self.product]).args(more);
         command
     }
 
     /// `orders audit`, while `orders` runs or not.
-    pub async fn audit(&self) -> (bool, Value) {
+    pub(crate) async fn audit(&self) -> (bool, Value) {
         let mut command = self.command(&["audit", "--json"]);
         if self.apart || self.process.is_some() {
             command.args(["--bootstrap-servers", &self.broker]);
@@ -124,36 +124,36 @@ impl System {
     }
 
     /// The audit must be clean; its report.
-    pub async fn clean_audit(&self) -> Value {
+    pub(crate) async fn clean_audit(&self) -> Value {
         let (clean, report) = self.audit().await;
         assert!(clean, "the books differ: {:#}", report["differences"]);
         report
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    pub async fn get(&self, url: String) -> Value {
+    pub(crate) async fn get(&self, url: String) -> Value {
         let response = self.http.get(url).send().await.unwrap();
         assert!(response.status().is_success(), "{}", response.status());
         response.json().await.unwrap()
     }
 
-    pub async fn put_product(&self, id: &str, stock: i64) {
+    pub(crate) async fn put_product(&self, id: &str, stock: i64) {
         let body = serde_json::json!({"name": id, "stock": stock});
         let url = format!("{}/products/{id}", self.product);
         assert!(self.http.put(url).json(&body).send().await.unwrap().status().is_success());
     }
 
     /// Places an order of one item; its id.
-    pub async fn place(&self, key: &str, product: &str, quantity: u32) -> String {
+    pub(crate) async fn place(&self, key: &str, product: &str, quantity: u32) -> String {
         let body = serde_json::json!({
             "customer_id": "1",
             "items": [{"product_id": product, "quantity": quantity, "unit_price": "1.00"}],
@@ -165,13 +165,13 @@ impl System {
     }
 
     /// The order, once it is final.
-    pub async fn final_order(&self, id: &str) -> Value {
+    pub(crate) async fn final_order(&self, id: &str) -> Value {
         let url = format!("{}/orders/{id}", self.order);
         until(async || Some(self.get(url.clone()).await).filter(|order| order["status"] != "PENDING")).await
     }
 
     /// Waits until so many orders are accepted.
-    pub async fn accepted(&self, count: usize) {
+    pub(crate) async fn accepted(&self, count: usize) {
         let url = format!("{}/orders?limit=1000", self.order);
         until(async || {
             let page = self.get(url.clone()).await;
@@ -181,12 +181,12 @@ impl System {
     }
 
     /// Where a process's standard error goes.
-    pub fn log(&self, name: &str) -> File {
+    pub(crate) fn log(&self, name: &str) -> File {
         let path = self.folder.path().join(format!("{name}.log"));
         OpenOptions::new().create(true).append(true).open(path).unwrap()
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
 }
@@ -208,13 +208,13 @@ impl Drop for System {
 
 impl Said {
     /// The rest of the next line that starts with `name`.
-    pub async fn value_of(&mut self, name: &str) -> String {
+    pub(crate) async fn value_of(&mut self, name: &str) -> String {
         let line = self.line(name).await;
         line.trim_start_matches(name).trim().to_owned()
     }
 
     /// The next line that starts with `start`.
-    pub async fn line(&mut self, start: &str) -> String {
+    pub(crate) async fn line(&mut self, start: &str) -> String {
         let found = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 if line.starts_with(start) {
@@ -228,7 +228,7 @@ impl Said {
     }
 
     /// Keeps reading, so that it can go on talking.
-    pub fn into_child(self) -> Child {
+    pub(crate) fn into_child(self) -> Child {
         let Self { child, mut lines } = self;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         child
@@ -236,7 +236,7 @@ impl Said {
 }
 
 /// The program, without settings from outside.
-pub fn orders(folder: &Path) -> Command {
+pub(crate) fn orders(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orders"));
     command.current_dir(folder).kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
@@ -249,26 +249,26 @@ pub fn orders(folder: &Path) -> Command {
 }
 
 /// Starts a command whose standard output is listened to.
-pub fn spawn(command: &mut Command, log: File) -> Said {
+pub(crate) fn spawn(command: &mut Command, log: File) -> Said {
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     Said { child, lines }
 }
 
 /// SIGKILL; waits for the end.
-pub async fn kill(mut process: Child) {
+pub(crate) async fn kill(mut process: Child) {
     process.start_kill().unwrap();
     timeout(PATIENCE, process.wait()).await.unwrap().unwrap();
 }
 
 /// SIGTERM.
-pub async fn terminate(process: &Child) {
+pub(crate) async fn terminate(process: &Child) {
     let id = process.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
 }
 
 /// Asks until there is an answer.
-pub async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
@@ -279,11 +279,11 @@ pub async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn sample() -> PathBuf {
+pub(crate) fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sample.csv")
 }
 
-pub fn shown(output: &Output) -> String {
+pub(crate) fn shown(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
 }
