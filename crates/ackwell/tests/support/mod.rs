@@ -1,5 +1,6 @@
 //! A broker of one's own, and events to send.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::borrow::Cow;
@@ -12,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 /// Longer than anything here takes on a busy machine; a test that waits for it has failed.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-pub struct Kafka {
-    pub broker: Option<Broker>,
-    pub address: String,
+pub(crate) struct Kafka {
+    pub(crate) broker: Option<Broker>,
+    pub(crate) address: String,
     folder: TempDir,
 }
 
 impl Kafka {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = broker(&folder, "127.0.0.1:0").await;
         let address = broker.local_addr().to_string();
@@ -33,24 +34,24 @@ impl Kafka {
     }
 
     /// A broker that is not up yet, on an address that it will take.
-    pub async fn absent() -> Self {
+    pub(crate) async fn absent() -> Self {
         let mut kafka = Self::start().await;
         kafka.stop().await;
         kafka
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         if let Some(broker) = self.broker.take() {
             broker.shutdown().await.unwrap();
         }
     }
 
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.stop().await;
         self.broker = Some(broker(&self.folder, &self.address).await);
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config::with_bootstrap_servers(self.address.clone())
     }
 }
@@ -62,7 +63,7 @@ async fn broker(folder: &TempDir, listen: &str) -> Broker {
 }
 
 /// Awaits `future`, and names what was waited for if it takes too long.
-pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(output) => output,
         Err(_) => panic!("waited too long for {what}"),
@@ -71,12 +72,12 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OrderPlaced {
-    pub order: String,
-    pub number: u32,
+pub(crate) struct OrderPlaced {
+    pub(crate) order: String,
+    pub(crate) number: u32,
 }
 
-pub const ORDERS: Topic<OrderPlaced> = Topic::new("order-events")
+pub(crate) const ORDERS: Topic<OrderPlaced> = Topic::new("order-events")
     .partitions(3)
     .retention(Duration::from_secs(3_600));
 
@@ -96,7 +97,7 @@ impl Event for OrderPlaced {
     }
 }
 
-pub fn order(number: u32) -> OrderPlaced {
+pub(crate) fn order(number: u32) -> OrderPlaced {
     OrderPlaced {
         order: format!("o-{number}"),
         number,

@@ -28,7 +28,7 @@ pub(super) async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOff
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let found = find(cx, &topic.name, wanted).await;
-            partitions.push(describe(cx, wanted.partition_index, found));
+            partitions.push(describe(wanted.partition_index, found, leader_epoch(cx.version)));
         }
         topics.push(
             ListOffsetsTopicResponse::default()
@@ -71,22 +71,30 @@ async fn search(
         .map_err(|error| error.code())
 }
 
+/// The response knows the epoch from version 4 on, and is refused by the codec with one before.
+fn leader_epoch(version: i16) -> i32 {
+    if version >= 4 { LEADER_EPOCH } else { -1 }
+}
+
 fn describe(
-    cx: &Context,
     index: i32,
     found: Result<Found, ResponseError>,
+    leader_epoch: i32,
 ) -> ListOffsetsPartitionResponse {
-    // Offset, timestamp and leader epoch are -1, "none", by default.
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match found {
-        Ok(Some((offset, timestamp))) => {
-            let response = response.with_offset(offset).with_timestamp(timestamp);
-            match cx.version {
-                4.. => response.with_leader_epoch(LEADER_EPOCH),
-                _ => response,
-            }
-        }
-        Ok(None) => response,
-        Err(error) => response.with_error_code(error.code()),
+        Ok(Some((offset, timestamp))) => response
+            .with_offset(offset)
+            .with_timestamp(timestamp)
+            .with_leader_epoch(leader_epoch),
+        Ok(None) => response
+            .with_offset(-1)
+            .with_timestamp(-1)
+            .with_leader_epoch(-1),
+        Err(error) => response
+            .with_error_code(error.code())
+            .with_offset(-1)
+            .with_timestamp(-1)
+            .with_leader_epoch(-1),
     }
 }
