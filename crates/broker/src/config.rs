@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Groups;
+
 /// Settings of a [`Broker`](crate::Broker). Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -45,6 +47,9 @@ pub struct Config {
     /// How often retention looks for segments to delete. Default 5 minutes, as Kafka's
     /// `log.retention.check.interval.ms`.
     pub retention_check: Duration,
+
+    /// Consumer groups and their offsets.
+    pub groups: Groups,
 
     /// Limits that keep one client from taking the process down.
     pub limits: Limits,
@@ -120,6 +125,7 @@ impl Config {
             retention_bytes: None,
             segment_bytes: 128 * 1024 * 1024,
             retention_check: Duration::from_secs(5 * 60),
+            groups: Groups::default(),
             limits: Limits::default(),
         }
     }

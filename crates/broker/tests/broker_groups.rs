@@ -1,6 +1,12 @@
 //! Rebalances as librdkafka lives them: members that come, stay away, return, and a broker that
 //! restarts under them.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
