@@ -1,5 +1,7 @@
 //! The HTTP interfaces: bad input, repetition, cancelling, and their own description.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod system;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! Starting where something is in the way, and stopping.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod system;
 
 use std::net::TcpListener;

@@ -1,6 +1,7 @@
 //! The real program, started as users start it, on ports and a folder of its own.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
