@@ -116,9 +116,10 @@ impl World {
         for partition in &mut self.partitions {
             if partition.owner == Some(id) {
                 partition.owner = None;
+                partition.next_owner = None;
             }
         }
-        self.at(1, Happening::Rebalance);
+        self.at(1, Happening::Deal);
         Ok(())
     }
 
@@ -148,7 +149,7 @@ impl World {
             let wait = self.dice.in_range(1, 200);
             self.at(wait, Happening::ToldLost(id, partition));
         }
-        self.at(1, Happening::Rebalance);
+        self.at(1, Happening::Deal);
         Ok(())
     }
 
@@ -174,23 +175,30 @@ impl World {
             return Ok(());
         }
         let mut revokes = vec![Vec::new(); self.members.len()];
-        for id in 0..self.partitions.len() {
+        for (id, partition) in self.partitions.iter_mut().enumerate() {
             let target = self.dice.pick(&alive);
-            let partition = &mut self.partitions[id];
-            match partition.owner {
-                // Answered later, if ever; then it goes to somebody who is alive.
-                Some(_) if partition.next_owner.is_some() => {}
-                Some(owner) if owner == target || !self.members[owner].alive => {}
-                Some(owner) => {
-                    partition.next_owner = Some(target);
-                    revokes[owner].push(PartitionId(id as u32));
-                }
-                None => self.assign(id as u32, target)?,
+            let Some(owner) = partition.owner else { continue };
+            // One that was asked for before is answered later.
+            if partition.next_owner.is_none() && owner != target && self.members[owner].alive {
+                partition.next_owner = Some(target);
+                revokes[owner].push(PartitionId(id as u32));
             }
         }
         for (owner, partitions) in revokes.into_iter().enumerate() {
             if !partitions.is_empty() {
                 self.tell(owner, Event::Revoke(partitions))?;
+            }
+        }
+        self.deal()
+    }
+
+    /// Gives partitions without an owner to somebody.
+    pub fn deal(&mut self) -> Checked {
+        for id in 0..self.partitions.len() {
+            let alive = self.alive();
+            if self.partitions[id].owner.is_none() && !alive.is_empty() {
+                let target = self.dice.pick(&alive);
+                self.assign(id as u32, target)?;
             }
         }
         Ok(())
@@ -199,6 +207,7 @@ impl World {
     fn assign(&mut self, id: u32, target: MemberId) -> Checked {
         if self.members[target].owned.contains_key(&id) {
             // It does not know yet that it has lost the partition.
+            self.at(20, Happening::Deal);
             return Ok(());
         }
         let partition = &mut self.partitions[id as usize];
@@ -226,7 +235,7 @@ impl World {
             let known = &mut self.partitions[*partition as usize];
             known.owner = None;
             known.next_owner = None;
-            self.at(1, Happening::Rebalance);
+            self.at(1, Happening::Deal);
         }
         Ok(())
     }

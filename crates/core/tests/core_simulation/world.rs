@@ -31,6 +31,7 @@ pub enum Happening {
     ToldLost(MemberId, u32),
     SessionEnds(MemberId),
     Rebalance,
+    Deal,
     Chaos,
 }
 
@@ -157,6 +158,7 @@ impl World {
             }
             Happening::SessionEnds(member) => self.session_ends(member),
             Happening::Rebalance => self.rebalance(),
+            Happening::Deal => self.deal(),
             Happening::Chaos => self.chaos(),
         }
     }
@@ -194,8 +196,10 @@ impl World {
             return Ok(());
         }
         let now = Timestamp::from_millis(self.now as i64);
+        if std::env::var("TRACE").is_ok() { eprintln!("{} m{id} <- {event:?}", self.now); }
         self.members[id].brain.on_event(now, event);
         while let Some(effect) = self.members[id].brain.poll_effect() {
+            if std::env::var("TRACE").is_ok() { eprintln!("{} m{id} -> {effect:?}", self.now); }
             self.act(id, effect)?;
         }
         let member = &mut self.members[id];
