@@ -1,6 +1,6 @@
 //! Holds the containers to the promise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ackwell_core::metadata::{Metadata, decode};
 use ackwell_core::offset::CommitOffset;
@@ -22,8 +22,7 @@ struct InWork {
 /// What is known of one partition, whoever owned it.
 #[derive(Debug, Default)]
 pub struct Checker {
-    records: BTreeMap<(u32, i64), Record>,
-    settled: BTreeSet<(u32, i64)>,
+    unsettled: BTreeMap<(u32, i64), Record>,
     in_work: BTreeMap<(u32, i64, MemberId), InWork>,
     by_key: bool,
 }
@@ -34,7 +33,7 @@ impl Checker {
     }
 
     pub fn produced(&mut self, partition: u32, record: &Record) {
-        self.records.insert((partition, record.offset), record.clone());
+        self.unsettled.insert((partition, record.offset), record.clone());
     }
 
     /// Records that are serial among each other.
@@ -54,9 +53,8 @@ impl Checker {
                 ));
             }
         }
-        let before = self.records.range((p, i64::MIN)..(p, record.offset));
-        for (place, earlier) in before {
-            if self.lane(earlier) == lane && !self.settled.contains(place) {
+        for earlier in self.unsettled.range((p, i64::MIN)..(p, record.offset)).map(|(_, found)| found) {
+            if self.lane(earlier) == lane {
                 return Err(format!(
                     "out of order: member {member} begins {p}/{} before {} is settled",
                     record.offset, earlier.offset
@@ -74,7 +72,7 @@ impl Checker {
 
     /// A record took its effect, was skipped, or lies in the dead-letter topic.
     pub fn settle(&mut self, partition: u32, offset: i64) {
-        self.settled.insert((partition, offset));
+        self.unsettled.remove(&(partition, offset));
     }
 
     pub fn crashed(&mut self, member: MemberId) {
@@ -99,18 +97,15 @@ impl Checker {
 
     /// The broker has stored a commit.
     pub fn committed(&self, partition: u32, position: CommitOffset, metadata: &str) -> Checked {
-        for place in self.records.range((partition, i64::MIN)..(partition, position.0)).map(|(place, _)| place) {
-            if !self.settled.contains(place) {
-                return Err(format!("the position {position} passes the unsettled record {place:?}"));
-            }
+        if let Some((place, _)) = self.unsettled.range((partition, i64::MIN)..(partition, position.0)).next() {
+            return Err(format!("the position {position} passes the unsettled record {place:?}"));
         }
         match decode(position, metadata) {
             Metadata::Settled(spans) => {
                 let offsets = spans.iter().flat_map(|span| span.first.0..span.end());
-                let places = offsets.map(|offset| (partition, offset));
-                let wrong = places
-                    .filter(|place| self.records.contains_key(place))
-                    .find(|place| !self.settled.contains(place));
+                let wrong = offsets
+                    .map(|offset| (partition, offset))
+                    .find(|place| self.unsettled.contains_key(place));
                 wrong.map_or(Ok(()), |place| Err(format!("metadata claims that {place:?} is settled")))
             }
             Metadata::Unreadable | Metadata::Foreign(_) => Err(format!("metadata {metadata:?}")),
@@ -119,6 +114,6 @@ impl Checker {
 
     /// Records that are not settled.
     pub fn unsettled(&self) -> usize {
-        self.records.keys().filter(|place| !self.settled.contains(place)).count()
+        self.unsettled.len()
     }
 }

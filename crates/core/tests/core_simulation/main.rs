@@ -17,7 +17,7 @@ use brain::HONEST;
 use world::{Seen, World};
 
 /// Seeds of an ordinary test run: a few seconds in a debug build.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

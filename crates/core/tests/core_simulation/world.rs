@@ -17,7 +17,7 @@ use crate::member::{Fetching, Member, Run};
 /// When faults end, in milliseconds.
 const CALM_AT: u64 = 4_000;
 /// When everything must be settled and committed.
-const END_AT: u64 = 120_000;
+const END_AT: u64 = 40_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Happening {
@@ -196,10 +196,8 @@ impl World {
             return Ok(());
         }
         let now = Timestamp::from_millis(self.now as i64);
-        if std::env::var("TRACE").is_ok() { eprintln!("{} m{id} <- {event:?}", self.now); }
         self.members[id].brain.on_event(now, event);
         while let Some(effect) = self.members[id].brain.poll_effect() {
-            if std::env::var("TRACE").is_ok() { eprintln!("{} m{id} -> {effect:?}", self.now); }
             self.act(id, effect)?;
         }
         let member = &mut self.members[id];
