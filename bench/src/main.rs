@@ -11,6 +11,7 @@
 //! | `broker` | the embedded broker: in, out, latency, start, idle |
 //! | `import` | the order system on a file of real orders |
 //! | `client` | librdkafka with the same settings for everybody, topics and loads |
+//! | `meter` | the time from the first record to the last |
 //! | `process` | the programs under test as children, their memory and CPU time |
 //! | `target` | the broker that the clients talk to |
 //! | `report` | what is printed, for people and as JSON |
@@ -19,6 +20,7 @@ mod broker;
 mod client;
 mod import;
 mod listener;
+mod meter;
 mod process;
 mod report;
 mod target;
@@ -29,6 +31,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use report::Report;
 
@@ -60,6 +63,7 @@ enum Benchmark {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    tell_warnings();
     let result = match &arguments.benchmark {
         Benchmark::Listener(arguments) => listener::run(arguments),
         Benchmark::Transaction(arguments) => transaction::run(arguments),
@@ -73,6 +77,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the framework warns of belongs beside its figures; `RUST_LOG` asks for more.
+fn tell_warnings() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Tells how far a benchmark has come.

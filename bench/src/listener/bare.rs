@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rdkafka::consumer::Consumer;
 
-use super::Meter;
+use crate::meter::Meter;
 use crate::target::Broker;
 use crate::{Outcome, client};
 
@@ -20,6 +20,7 @@ pub(super) fn run(broker: &Broker, group: &str, topic: &str, meter: &Meter) -> O
             None => return Err(format!("no record came within {:?}", client::WAIT_MAX).into()),
         }
         if meter.count() {
+            meter.finish();
             std::hint::black_box(bytes);
             return Ok(());
         }

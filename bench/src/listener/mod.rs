@@ -10,11 +10,10 @@
 mod bare;
 mod ours;
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+pub(crate) use ours::{config, runtime, until_done};
 
-use crate::process::{cpu, work_folder};
+use crate::meter::Meter;
+use crate::process::work_folder;
 use crate::report::{Goal, Report, Run};
 use crate::target::{Broker, Target};
 use crate::{Outcome, client, note};
@@ -82,9 +81,9 @@ fn one(way: Way, turn: usize, broker: &Broker, topic: &str, arguments: &Argument
     let group = client::fresh(&format!("{way:?}-{turn}").to_lowercase());
     let meter = Meter::of(arguments.records);
     match way {
-        Way::Bare => bare::run(broker, &group, topic, &meter)?,
+        Way::Bare => bare::run(broker, &group, topic, meter)?,
         Way::Batch | Way::Record => {
-            ours::run(broker, &group, topic, way, &meter)?;
+            ours::run(broker, &group, topic, way, meter)?;
             let committed = client::committed(broker, &group, topic, arguments.partitions)?;
             if committed != arguments.records as i64 {
                 return Err(format!(
@@ -134,57 +133,4 @@ impl Way {
             Self::Record => "Ackwell, record mode",
         }
     }
-}
-
-/// Counts records and takes the time from the first to the last.
-pub(crate) struct Meter {
-    expected: u64,
-    seen: AtomicU64,
-    first: OnceLock<(Instant, Duration)>,
-    last: OnceLock<(Instant, Duration)>,
-}
-
-impl Meter {
-    pub(crate) fn of(expected: u64) -> Self {
-        Self {
-            expected,
-            seen: AtomicU64::new(0),
-            first: OnceLock::new(),
-            last: OnceLock::new(),
-        }
-    }
-
-    /// One more record was handled. True when it was the last.
-    pub(crate) fn count(&self) -> bool {
-        let seen = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
-        if seen == 1 {
-            let _ = self.first.set(now());
-        }
-        if seen == self.expected {
-            let _ = self.last.set(now());
-        }
-        seen == self.expected
-    }
-
-    /// Fails when records are missing or came twice.
-    pub(crate) fn run(&self) -> Outcome<Run> {
-        match (
-            self.first.get(),
-            self.last.get(),
-            self.seen.load(Ordering::Relaxed),
-        ) {
-            (Some(first), Some(last), seen) if seen == self.expected => Ok(Run::new(
-                seen,
-                last.0 - first.0,
-                last.1.saturating_sub(first.1),
-            )),
-            (_, _, seen) => {
-                Err(format!("{seen} records were handled instead of {}", self.expected).into())
-            }
-        }
-    }
-}
-
-fn now() -> (Instant, Duration) {
-    (Instant::now(), cpu(std::process::id()).unwrap_or_default())
 }

@@ -1,15 +1,70 @@
-//! Ackwell's side.
+//! Ackwell's side: an app with one listener, all settings at their defaults.
 
-use super::{Meter, Way};
-use crate::Outcome;
+use ackwell::config::{Config, Kafka};
+use ackwell::extract::Raw;
+use ackwell::{AckMode, App, Listener, TopicDeclaration};
+use tokio::runtime::{Builder, Runtime};
+
+use super::Way;
+use crate::meter::Meter;
 use crate::target::Broker;
+use crate::{Outcome, client};
 
 pub(super) fn run(
-    _broker: &Broker,
-    _group: &str,
-    _topic: &str,
-    _way: Way,
-    _meter: &Meter,
+    broker: &Broker,
+    group: &str,
+    topic: &str,
+    way: Way,
+    meter: &'static Meter,
 ) -> Outcome<()> {
-    Err("this side is not there yet".into())
+    let mode = if way == Way::Record {
+        AckMode::Record
+    } else {
+        AckMode::Batch
+    };
+    let count = move |Raw(value): Raw| async move {
+        std::hint::black_box(value.len());
+        if meter.count() {
+            meter.finish();
+        }
+    };
+    let listener = Listener::on(TopicDeclaration::named(topic.to_owned()))
+        .group(group.to_owned())
+        .ack_mode(mode)
+        .handle(count);
+    let app = App::new(config(broker)).named("bench").listener(listener);
+    until_done(&runtime()?, app, meter.all())
+}
+
+/// What a service runs on.
+pub(crate) fn runtime() -> Outcome<Runtime> {
+    let built = Builder::new_multi_thread().enable_all().build();
+    Ok(built?)
+}
+
+/// The defaults, on this broker.
+pub(crate) fn config(broker: &Broker) -> Config {
+    Config {
+        kafka: Kafka {
+            bootstrap_servers: broker.address().to_owned(),
+            ..Kafka::default()
+        },
+        ..Config::default()
+    }
+}
+
+/// Runs an app until its work is done, and stops it.
+pub(crate) fn until_done(
+    runtime: &Runtime,
+    app: App,
+    done: impl Future<Output = ()>,
+) -> Outcome<()> {
+    runtime.block_on(async {
+        let app = app.start().await?;
+        let counted = tokio::time::timeout(client::WAIT_MAX, done).await;
+        app.stop().await?;
+        counted.map_err(|_| {
+            format!("the listener did not finish within {:?}", client::WAIT_MAX).into()
+        })
+    })
 }

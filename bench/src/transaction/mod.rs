@@ -14,14 +14,17 @@ use std::path::Path;
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::listener::Meter;
+use crate::meter::Meter;
 use crate::process::work_folder;
 use crate::report::{Goal, Report, Run};
 use crate::target::{Broker, Target};
 use crate::{Outcome, client, note};
 
+/// Where both sides say that their answers go.
+const ANSWERS: &str = "bench-answers";
 const PRODUCTS: i64 = 100;
 const GOAL: Goal = Goal::AtLeast(10.0);
 
@@ -91,8 +94,10 @@ fn one(
     let database = folder.join(format!("{group}.db"));
     let meter = Meter::of(arguments.records);
     match way {
-        Way::Plain => plain::run(broker, &group, topic, &database, &meter)?,
-        Way::Ackwell => ours::run(broker, &group, topic, &database, &meter)?,
+        Way::Plain => plain::run(broker, &group, topic, &database, meter)?,
+        Way::Ackwell => {
+            ours::run(broker, &group, topic, &database, meter)?;
+        }
     }
     let committed = client::committed(broker, &group, topic, arguments.partitions)?;
     if committed != arguments.records as i64 {
@@ -113,6 +118,22 @@ fn one(
     meter.run()
 }
 
+/// What is asked for by a record.
+#[derive(Deserialize, Serialize)]
+struct Requested {
+    order: String,
+    product: i64,
+    quantity: i64,
+}
+
+/// What is put into the outbox.
+#[derive(Deserialize, Serialize)]
+struct Reserved {
+    order: String,
+    product: i64,
+    quantity: i64,
+}
+
 /// How many records took effect.
 fn reserved(database: &Path) -> Outcome<i64> {
     let sum =
@@ -126,11 +147,10 @@ fn order_record(number: u64, record: &mut client::Outgoing) -> std::fmt::Result 
     use std::fmt::Write as _;
     record.key.clear();
     write!(record.key, "order-{number:08}")?;
-    record.value = format!(
-        "{{\"product\":{},\"quantity\":1}}",
-        number as i64 % PRODUCTS
-    )
-    .into_bytes();
+    let product = number as i64 % PRODUCTS;
+    let order = &record.key;
+    record.value =
+        format!("{{\"order\":\"{order}\",\"product\":{product},\"quantity\":1}}").into_bytes();
     record.headers = Some(headers(&record.key, "StockRequested"));
     Ok(())
 }

@@ -7,11 +7,10 @@ use rdkafka::Message;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rusqlite::{Connection, TransactionBehavior, params};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::PRODUCTS;
-use crate::listener::Meter;
+use super::{ANSWERS, PRODUCTS, Requested, Reserved};
+use crate::meter::Meter;
 use crate::target::Broker;
 use crate::{Outcome, client};
 
@@ -42,19 +41,6 @@ const REMEMBER: &str = "INSERT INTO inbox VALUES (?1, ?2, ?3) ON CONFLICT DO NOT
 const RESERVE: &str = "UPDATE stock SET reserved = reserved + ?2 WHERE product = ?1";
 const EMIT: &str =
     "INSERT INTO outbox (topic, key, value, headers, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-const ANSWERS: &str = "bench-answers";
-
-#[derive(Deserialize)]
-struct Requested {
-    product: i64,
-    quantity: i64,
-}
-
-#[derive(Serialize)]
-struct Reserved {
-    product: i64,
-    quantity: i64,
-}
 
 pub(super) fn run(
     broker: &Broker,
@@ -76,6 +62,7 @@ pub(super) fn run(
         handle(&mut database, group, &record)?;
         consumer.commit_message(&record, CommitMode::Sync)?;
         if meter.count() {
+            meter.finish();
             return Ok(());
         }
     }
@@ -100,8 +87,16 @@ fn handle(database: &mut Connection, group: &str, record: &BorrowedMessage<'_>) 
     if transaction.prepare_cached(REMEMBER)?.execute(mark)? == 1 {
         let change = params![event.product, event.quantity];
         transaction.prepare_cached(RESERVE)?.execute(change)?;
-        let Requested { product, quantity } = event;
-        let answer = serde_json::to_vec(&Reserved { product, quantity })?;
+        let Requested {
+            order,
+            product,
+            quantity,
+        } = event;
+        let answer = serde_json::to_vec(&Reserved {
+            order,
+            product,
+            quantity,
+        })?;
         let row = params![ANSWERS, record.key(), answer, answer_headers(record)?, now];
         transaction.prepare_cached(EMIT)?.execute(row)?;
     }

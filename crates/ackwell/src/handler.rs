@@ -41,6 +41,9 @@ use crate::trace;
 )]
 pub trait Handler<Arguments>: Clone + Send + Sync + 'static {
     /// Calls it with what it asks for.
+    ///
+    /// # Errors
+    /// With the failure of an extractor; the function has then not been called.
     fn call(&self, cx: &mut Context) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure>;
 
     /// Asks every extractor what it will need.

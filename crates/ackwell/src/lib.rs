@@ -1,4 +1,85 @@
 //! Services on Kafka records that lose none and apply none twice.
+//!
+//! A service is an [`App`]: [`Listener`]s that hand records to plain async functions, background
+//! [`Service`]s, and the state that they share.
+//!
+//! ```no_run
+//! use std::{borrow::Cow, time::Duration};
+//! use ackwell::extract::{Attempt, Event, State};
+//! use ackwell::{App, Classify, Class, Config, Listener, Topic, by_key, retry::exponential};
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct OrderPlaced { order_id: String, total: String }
+//!
+//! impl ackwell::Event for OrderPlaced {
+//!     const TOPIC: Topic<Self> = Topic::new("order-events").partitions(12);
+//!     fn event_type(&self) -> &'static str { "OrderPlaced" }
+//!     fn knows(event_type: &str) -> bool { event_type == "OrderPlaced" }
+//!     fn aggregate_id(&self) -> Cow<'_, str> { Cow::Borrowed(&self.order_id) }
+//! }
+//!
+//! #[derive(Clone)]
+//! struct Mail;
+//! # impl Mail { async fn send(&self, _: &OrderPlaced) -> Result<(), MailError> { Ok(()) } }
+//!
+//! #[derive(Debug)]
+//! enum MailError { Away, NoSuchAddress }
+//!
+//! impl std::fmt::Display for MailError {
+//!     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
+//! }
+//!
+//! impl Classify for MailError {
+//!     fn class(&self) -> Class {
+//!         match self {
+//!             Self::Away => Class::Unavailable,            // pause and probe, use up no attempt
+//!             Self::NoSuchAddress => Class::Permanent,     // dead-letter at once
+//!         }
+//!     }
+//! }
+//!
+//! async fn confirm(Event(order): Event<OrderPlaced>, State(mail): State<Mail>, Attempt(n): Attempt) -> Result<(), MailError> {
+//!     tracing::info!(attempt = n, "confirming");
+//!     mail.send(&order).await
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     App::new(Config::load()?)
+//!         .named("mailer")
+//!         .state(Mail)
+//!         .listener(
+//!             Listener::on(<OrderPlaced as ackwell::Event>::TOPIC)
+//!                 .concurrency(by_key(32))
+//!                 .retry(exponential(Duration::from_secs(1), 2.0).max(Duration::from_secs(10)).within(Duration::from_secs(60)))
+//!                 .handle(confirm),
+//!         )
+//!         .run()
+//!         .await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Contents
+//!
+//! | to | look at |
+//! |---|---|
+//! | declare events and topics | [`Event`], [`Topic`] |
+//! | write a handler | [`extract`], [`Handler`], [`Classify`] |
+//! | decide what happens on failure | [`retry`], [`Class`], [`Listener`] |
+//! | choose group, concurrency, acknowledgement, limits | [`listener`] |
+//! | send | [`producer`], [`EncodedEvent`] |
+//! | configure | [`config`] |
+//! | watch | [`observe`] |
+//! | run something beside the listeners | [`service`] |
+//! | write an extractor, or share a transaction between records | [`FromRecord`], [`unit`](mod@unit) |
+//! | understand a record's way | [`container`] |
+//!
+//! # What is promised
+//!
+//! A record that was polled is handled or dead-lettered before its position is committed; order
+//! is kept per key; what can't be done is told by health, metrics and errors with a mend. That
+//! nothing takes effect twice needs a transaction: see the crate `ackwell-sql`.
 
 mod app;
 pub mod config;

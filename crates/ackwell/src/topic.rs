@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 /// What is appended to a topic's name for its dead letters.
-pub const DEAD_LETTER_SUFFIX: &str = ".DLQ";
+pub const DEAD_LETTER_SUFFIX: &str = ackwell_core::envelope::dead_letter::TOPIC_SUFFIX;
 
 /// A topic: its name, the events on it, and how it is created where it is missing.
 ///
@@ -52,6 +52,9 @@ impl<E> Topic<E> {
 
     /// The topic `name`; where it is missing, it is created with [`Topic::DEFAULT_PARTITIONS`]
     /// partitions and the broker's retention.
+    ///
+    /// # Panics
+    /// When the name is empty: a compile error in a constant.
     pub const fn new(name: &'static str) -> Self {
         assert!(!name.is_empty(), "a topic needs a name");
         Self {
@@ -64,6 +67,9 @@ impl<E> Topic<E> {
 
     /// The number of partitions with which the topic is created. A topic on the broker with fewer
     /// is an error at start; one with more is fine.
+    ///
+    /// # Panics
+    /// When it is 0: a compile error in a constant.
     #[must_use]
     pub const fn partitions(mut self, partitions: u16) -> Self {
         assert!(partitions > 0, "a topic has at least one partition");

@@ -41,6 +41,7 @@ impl Broker {
     /// Not cancel safe: a cancelled start may hold the folder until its recovery has ended.
     pub async fn start(config: Config) -> Result<Self, Error> {
         check(&config)?;
+        let coordinator = group::Config::new(&config.groups)?;
         let advertised = config
             .advertised
             .as_deref()
@@ -50,7 +51,7 @@ impl Broker {
         let (listener, local_addr) = Server::bind(&config.listen).await?;
         let (store, recovery) = open(&config).await?;
         report(&recovery);
-        let groups = Coordinator::open(group::Config::default(), Arc::clone(&store)).await?;
+        let groups = Coordinator::open(coordinator, Arc::clone(&store)).await?;
 
         let node = Arc::new(Node {
             config,

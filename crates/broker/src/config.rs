@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Groups;
+
 /// Settings of a [`Broker`](crate::Broker). Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -46,6 +48,9 @@ pub struct Config {
     /// `log.retention.check.interval.ms`.
     pub retention_check: Duration,
 
+    /// Consumer groups and their offsets.
+    pub groups: Groups,
+
     /// Limits that keep one client from taking the process down.
     pub limits: Limits,
 }
@@ -55,7 +60,8 @@ pub struct Config {
 /// With one node there is no replica to fall back on, so `acks=all` can only mean the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
-    /// An acknowledgement waits for fsync; requests that wait together share one. An
+    /// An acknowledgement of acks=all waits for fsync (acks=1 is answered when written, and survives
+    /// a crash of the process only); requests that wait together share one. An
     /// acknowledged record survives a crash of the process and a loss of power.
     Always,
     /// Fsync happens every so often in the background. An acknowledged record survives a crash of
@@ -120,6 +126,7 @@ impl Config {
             retention_bytes: None,
             segment_bytes: 128 * 1024 * 1024,
             retention_check: Duration::from_secs(5 * 60),
+            groups: Groups::default(),
             limits: Limits::default(),
         }
     }

@@ -41,4 +41,5 @@ mod store;
 pub use broker::Broker;
 pub use config::{Config, Flush, Limits};
 pub use error::Error;
+pub use group::Groups;
 pub use store::{Loss, RecoveryReport};

@@ -5,9 +5,9 @@ mod error;
 mod plan;
 mod running;
 mod supervise;
-mod topics;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::any::{Any, TypeId};
 use std::borrow::Cow;

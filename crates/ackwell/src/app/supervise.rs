@@ -17,7 +17,7 @@ use super::running::RunningApp;
 use super::topics::{self, Unready};
 use crate::config::Config;
 use crate::container::{self, Container, End};
-use crate::observe::{Reporter, Status};
+use crate::observe::{Reporter, Status, watch_queues};
 use crate::retry::RetryPolicy;
 use crate::service::{Service, ServiceContext};
 use crate::topic::TopicDeclaration;
@@ -30,6 +30,10 @@ const START_WAIT: Duration = Duration::from_millis(250);
 
 /// The longest wait, short enough that a service is up soon after its broker.
 const START_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// A poll thread that makes no turn for so long hangs: it makes several a second, and no broker,
+/// handler or rebalance can hold it.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// Starts `plan` and returns when it is started, when it can't be, or when no broker answers.
 pub(super) async fn start(plan: Plan) -> Result<RunningApp, StartError> {
@@ -111,6 +115,7 @@ async fn supervise(
     let looked_at = topics.first().map(|topic| topic.name.to_string());
     tasks.spawn(broker.watch(looked_at, broker_health.clone(), services_stop.clone()));
     for (container, health) in &containers {
+        watch_queues(container.listener(), &metrics, container);
         tasks.spawn(watch_container(Arc::clone(container), health.clone()));
     }
 
@@ -229,8 +234,20 @@ async fn stop_all(containers: &[Started]) {
     .await;
 }
 
+/// Reports how a container ends, or that it has stopped moving without ending.
 async fn watch_container(container: Arc<Container>, health: Reporter) {
-    health.report(match container.wait().await {
+    let mut turns = container.stats().turns;
+    let end = loop {
+        match tokio::time::timeout(STUCK_AFTER, container.wait()).await {
+            Ok(end) => break end,
+            Err(_) if container.stats().turns == turns => {
+                let limit = STUCK_AFTER.as_secs();
+                break End::Failed(format!("its poll thread has not moved for {limit} s"));
+            }
+            Err(_) => turns = container.stats().turns,
+        }
+    };
+    health.report(match end {
         End::Stopped => Status::Stopped,
         End::Failed(reason) => Status::Failed(reason),
     });

@@ -31,12 +31,26 @@ fn only(listener: Listener) -> Spec {
 #[test]
 fn two_listeners_of_a_group_must_not_share_a_topic() {
     let on = |group| Listener::on("a").and_on("b").group(group).handle(nothing);
-    let said = refusal(app().listener(on("g")).listener(Listener::on("b").group("g").handle(nothing)));
+    let said = refusal(
+        app()
+            .listener(on("g"))
+            .listener(Listener::on("b").group("g").handle(nothing)),
+    );
     for part in ["`g:a`", "`g:b`", "`b`", "`g`", "different groups"] {
         assert!(said.contains(part), "{said}");
     }
-    assert!(plan(app().listener(on("g")).listener(Listener::on("b").group("h").handle(nothing))).is_ok());
-    assert!(refusal(app().listener(Listener::on("a").and_on("a").handle(nothing))).contains("both read `a`"));
+    assert!(
+        plan(
+            app()
+                .listener(on("g"))
+                .listener(Listener::on("b").group("h").handle(nothing))
+        )
+        .is_ok()
+    );
+    assert!(
+        refusal(app().listener(Listener::on("a").and_on("a").handle(nothing)))
+            .contains("both read `a`")
+    );
 }
 
 #[test]
@@ -51,8 +65,18 @@ fn a_listener_without_a_group_takes_the_apps_name() {
 #[test]
 fn what_an_extractor_needs_is_asked_for_at_the_start() {
     let said = refusal(app().listener(Listener::on("a").handle(needs)));
-    assert!(said.contains("listener `orders:a`") && said.contains("App::state"), "{said}");
-    assert!(plan(app().state(String::new()).listener(Listener::on("a").handle(needs))).is_ok());
+    assert!(
+        said.contains("listener `orders:a`") && said.contains("App::state"),
+        "{said}"
+    );
+    assert!(
+        plan(
+            app()
+                .state(String::new())
+                .listener(Listener::on("a").handle(needs))
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -73,7 +97,10 @@ fn limits_of_zero_and_illegal_names_are_refused() {
 #[test]
 fn contradictory_settings_are_found_before_anything_starts() {
     let mut config = Config::default();
-    config.kafka.extra.insert("enable.auto.commit".to_owned(), "true".to_owned());
+    config
+        .kafka
+        .extra
+        .insert("enable.auto.commit".to_owned(), "true".to_owned());
     let said = refusal(App::new(config));
     assert!(said.contains("kafka.extra.enable.auto.commit"), "{said}");
 }
@@ -84,9 +111,12 @@ fn a_topic_declared_twice_must_agree_on_its_partitions() {
         let topic: Topic<()> = Topic::new("a").partitions(partitions);
         Listener::on(topic)
     };
-    let twice = app().listener(listener(3).handle(nothing)).listener(listener(4).group("g").handle(nothing));
+    let twice = app()
+        .listener(listener(3).handle(nothing))
+        .listener(listener(4).group("g").handle(nothing));
     assert!(refusal(twice).contains("3 and with 4 partitions"));
-    let planned = plan(app().topic("a").listener(listener(3).handle(nothing))).unwrap_or_else(|error| panic!("{error}"));
+    let planned = plan(app().topic("a").listener(listener(3).handle(nothing)))
+        .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(planned.topics.len(), 1);
     assert_eq!(planned.topics[0].partitions, Some(3));
 }
@@ -102,8 +132,15 @@ fn two_components_of_one_name_are_refused() {
             Box::pin(async { Ok(()) })
         }
     }
-    let said = refusal(app().service(Idle).listener(Listener::on("a").handle(nothing)));
-    assert!(said.contains("two components are called `orders:a`"), "{said}");
+    let said = refusal(
+        app()
+            .service(Idle)
+            .listener(Listener::on("a").handle(nothing)),
+    );
+    assert!(
+        said.contains("two components are called `orders:a`"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -125,10 +162,19 @@ fn what_is_declared_reaches_the_container() {
     assert_eq!(spec.topics, ["a", "b"]);
     assert_eq!(spec.concurrency, by_key(8));
     assert_eq!(spec.commit, AckMode::Record.into());
-    assert_eq!(spec.retry, retry::fixed(Duration::from_millis(5)).max_attempts(3));
+    assert_eq!(
+        spec.retry,
+        retry::fixed(Duration::from_millis(5)).max_attempts(3)
+    );
     assert_eq!(spec.dead_letters, DeadLetters::Suffix("-dlt".to_owned()));
-    assert_eq!((spec.limits.run_records, spec.limits.revoke_drain), (50, Duration::from_secs(1)));
+    assert_eq!(
+        (spec.limits.run_records, spec.limits.revoke_drain),
+        (50, Duration::from_secs(1))
+    );
     assert_eq!(spec.limits.stop_drain, Config::default().stop.drain);
     assert_eq!(spec.consumer.get("client.id"), Some("orders"));
-    assert_eq!(only(Listener::on("a").without_dead_letters().handle(nothing)).dead_letters, DeadLetters::Stop);
+    assert_eq!(
+        only(Listener::on("a").without_dead_letters().handle(nothing)).dead_letters,
+        DeadLetters::Stop
+    );
 }

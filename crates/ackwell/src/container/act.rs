@@ -54,8 +54,8 @@ impl Poller {
                     self.engine.on_event(self.clock.now(), event);
                 }
             }
-            Effect::Pause(partitions) => self.partitions.set_paused(&partitions, true),
-            Effect::Resume(partitions) => self.partitions.set_paused(&partitions, false),
+            Effect::Pause(partitions) => self.set_paused(&partitions, true),
+            Effect::Resume(partitions) => self.set_paused(&partitions, false),
             Effect::Seek { partition, to } => self.seek(partition, to),
             Effect::RevokeDone(partitions) => self.give_back(&partitions),
             Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
@@ -74,9 +74,15 @@ impl Poller {
         }
     }
 
+    fn set_paused(&mut self, partitions: &[PartitionId], paused: bool) {
+        self.partitions.set_paused(partitions, paused);
+        self.counters.paused.store(self.partitions.paused(), Ordering::Relaxed);
+    }
+
     fn give_back(&mut self, partitions: &[PartitionId]) {
         if let Err(error) = self.partitions.unassign(&self.client, partitions) {
             tracing::warn!(%error, "partitions could not be given back");
         }
+        self.counters.paused.store(self.partitions.paused(), Ordering::Relaxed);
     }
 }

@@ -269,6 +269,7 @@ impl Poller {
         if !busy || self.engine.deadline().is_some_and(|at| at <= now) {
             self.on_event(Event::Tick);
         }
+        self.counters.turns.fetch_add(1, Ordering::Relaxed);
         self.counters.in_flight.store(self.engine.queued_records(), Ordering::Relaxed);
         self.counters.partitions.store(self.engine.partitions(), Ordering::Relaxed);
     }

@@ -17,6 +17,10 @@ pub struct Stats {
     pub commits: u64,
     /// Records that wait or are in work.
     pub in_flight: usize,
+    /// Partitions whose fetching is paused, because their queues are full or on request.
+    pub paused: usize,
+    /// Turns of the poll thread: while it lives, the number grows.
+    pub turns: u64,
 }
 
 /// The same, as it is counted by the poll thread.
@@ -28,6 +32,8 @@ pub(super) struct Counters {
     pub(super) dead_letters: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) in_flight: AtomicUsize,
+    pub(super) paused: AtomicUsize,
+    pub(super) turns: AtomicU64,
 }
 
 impl Counters {
@@ -39,6 +45,8 @@ impl Counters {
             dead_letters: self.dead_letters.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
+            paused: self.paused.load(Ordering::Relaxed),
+            turns: self.turns.load(Ordering::Relaxed),
         }
     }
 }

@@ -87,6 +87,11 @@ impl Partitions {
         }
     }
 
+    /// How many are paused.
+    pub(super) fn paused(&self) -> usize {
+        self.queues.iter().flatten().filter(|queue| queue.paused).count()
+    }
+
     pub(super) fn clear(&mut self) {
         self.queues.iter_mut().for_each(|queue| *queue = None);
     }

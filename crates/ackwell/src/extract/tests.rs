@@ -164,7 +164,7 @@ fn a_header_is_typed_and_may_be_optional() {
 
 #[tokio::test]
 async fn a_handler_may_ask_for_eight_things() {
-    type Place = (TopicName, Partition, Offset);
+    #[expect(clippy::too_many_arguments, reason = "as many as there may be")]
     async fn all(
         Key(key): Key,
         TopicName(topic): TopicName,
@@ -180,7 +180,6 @@ async fn a_handler_may_ask_for_eight_things() {
         assert_eq!(record.value(), None);
         Ok(())
     }
-    let _: Option<Place> = None;
     handle(all, record(None), OnUndecodable::DeadLetter).await.unwrap();
     handle(async || {}, record(None), OnUndecodable::DeadLetter).await.unwrap();
 }

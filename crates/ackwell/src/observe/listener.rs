@@ -1,13 +1,15 @@
 //! From what a container observes to metrics and health.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 
 use super::health::{Reporter, Status};
 use super::histogram::Histogram;
 use super::metrics::{ByListener, ByOutcome, ByPartition, ByReason, ByTopic, Metrics};
-use crate::container::{Observation, Observer};
+use crate::container::{Container, Observation, Observer};
+use crate::failure::Class;
 
 /// Listens to one container. What each run reports is at hand without a look-up.
 pub(crate) struct ListenerObserver {
@@ -17,6 +19,8 @@ pub(crate) struct ListenerObserver {
     handled: Histogram,
     retries: Counter,
     assigned: AtomicI64,
+    /// Whether it has ever been in its group.
+    joined: AtomicBool,
 }
 
 impl ListenerObserver {
@@ -36,6 +40,7 @@ impl ListenerObserver {
             metrics: metrics.clone(),
             health,
             assigned: AtomicI64::new(0),
+            joined: AtomicBool::new(false),
         }
     }
 
@@ -80,6 +85,23 @@ impl ListenerObserver {
     }
 }
 
+/// Tells a container's queues whenever metrics are read.
+pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Container>) {
+    let by = ByListener {
+        listener: listener.to_owned(),
+    };
+    let paused = metrics.listeners.paused.get_or_create_owned(&by);
+    let in_work = metrics.listeners.in_work.get_or_create_owned(&by);
+    let container = Arc::downgrade(container);
+    metrics.refresh(move || {
+        let stats = container.upgrade().map(|container| container.stats());
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        paused.set(stats.map_or(0, |stats| gauge(stats.paused)));
+        in_work.set(stats.map_or(0, |stats| gauge(stats.in_flight)));
+        stats.is_some()
+    });
+}
+
 impl Observer for ListenerObserver {
     fn observe(&self, observation: &Observation<'_>) {
         let families = &self.metrics.listeners;
@@ -101,7 +123,12 @@ impl Observer for ListenerObserver {
                 }
                 self.handled.observe_many(elapsed, settled as u64);
             }
-            Observation::Failed { class, retry, .. } => {
+            Observation::Failed {
+                topic,
+                class,
+                retry,
+                ..
+            } => {
                 families
                     .failed_attempts
                     .get_or_create(&self.by_outcome(class.as_str()))
@@ -109,8 +136,12 @@ impl Observer for ListenerObserver {
                 if retry {
                     self.retries.inc();
                 }
+                if class == Class::Skip {
+                    families.consumed.get_or_create(&self.by_topic(topic)).inc();
+                }
             }
             Observation::DeadLettered { topic, class } => {
+                families.consumed.get_or_create(&self.by_topic(topic)).inc();
                 let (listener, topic) = (self.listener.clone(), topic.to_owned());
                 families
                     .dead_letters
@@ -154,6 +185,7 @@ impl Observer for ListenerObserver {
                     .get_or_create(&self.by_outcome("assigned"))
                     .inc();
                 self.count_assigned(i64::try_from(partitions).unwrap_or(0));
+                self.joined.store(true, Ordering::Relaxed);
                 self.health.started();
             }
             Observation::Revoked { partitions, lost } => {
@@ -166,7 +198,8 @@ impl Observer for ListenerObserver {
             }
             Observation::Health { problem } => self.health.report(match problem {
                 Some(problem) => Status::Degraded(problem.to_owned()),
-                None => Status::Running,
+                None if self.joined.load(Ordering::Relaxed) => Status::Running,
+                None => Status::Starting("joining its group".to_owned()),
             }),
         }
     }

@@ -18,9 +18,13 @@ use super::histogram::Histogram;
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+    refreshed: Arc<Mutex<Vec<Refresh>>>,
     pub(super) listeners: ListenerFamilies,
     producers: ProducerFamilies,
 }
+
+/// Brings gauges up to date before they are read; `false` when there is nothing left to read.
+type Refresh = Box<dyn FnMut() -> bool + Send>;
 
 /// Labels of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +112,7 @@ impl Metrics {
         producers.register(framework);
         Self {
             registry: Arc::new(Mutex::new(registry)),
+            refreshed: Arc::default(),
             listeners,
             producers,
         }
@@ -118,9 +123,25 @@ impl Metrics {
         add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Has `refresh` called before each reading, for gauges that are cheaper to ask for than to
+    /// keep. It is dropped when it returns `false`.
+    pub fn refresh(&self, refresh: impl FnMut() -> bool + Send + 'static) {
+        let mut refreshed = self
+            .refreshed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        refreshed.push(Box::new(refresh));
+    }
+
     /// All metrics as OpenMetrics text
     /// (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     pub fn render(&self) -> String {
+        let mut refreshed = self
+            .refreshed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        refreshed.retain_mut(|refresh| refresh());
+        drop(refreshed);
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &registry) {

@@ -28,7 +28,7 @@ pub(super) async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOff
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let found = find(cx, &topic.name, wanted).await;
-            partitions.push(describe(wanted.partition_index, found));
+            partitions.push(describe(wanted.partition_index, found, leader_epoch(cx.version)));
         }
         topics.push(
             ListOffsetsTopicResponse::default()
@@ -71,13 +71,22 @@ async fn search(
         .map_err(|error| error.code())
 }
 
-fn describe(index: i32, found: Result<Found, ResponseError>) -> ListOffsetsPartitionResponse {
+/// The response knows the epoch from version 4 on, and is refused by the codec with one before.
+fn leader_epoch(version: i16) -> i32 {
+    if version >= 4 { LEADER_EPOCH } else { -1 }
+}
+
+fn describe(
+    index: i32,
+    found: Result<Found, ResponseError>,
+    leader_epoch: i32,
+) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match found {
         Ok(Some((offset, timestamp))) => response
             .with_offset(offset)
             .with_timestamp(timestamp)
-            .with_leader_epoch(LEADER_EPOCH),
+            .with_leader_epoch(leader_epoch),
         Ok(None) => response
             .with_offset(-1)
             .with_timestamp(-1)

@@ -27,5 +27,6 @@ mod shard;
 mod tests;
 
 pub(crate) use config::Config;
+pub use config::Groups;
 pub(crate) use machine::Client;
 pub(crate) use service::Coordinator;

@@ -315,3 +315,17 @@ async fn offsets_of_several_groups_are_read_at_once() {
         .collect();
     assert_eq!(found, [Some(1), Some(2), None]);
 }
+
+#[tokio::test]
+async fn a_coordinator_whose_disk_refuses_says_so_and_still_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let groups = open(&store).await;
+    assert_eq!(committed(&groups, "g", 0, 7).await, 0);
+    store.close().unwrap();
+    let unavailable = ResponseError::CoordinatorNotAvailable.code();
+    assert_eq!(committed(&groups, "g", 0, 8).await, unavailable);
+    // It has forgotten what was not written, and does not serve from memory.
+    assert_eq!(committed(&groups, "g", 0, 9).await, unavailable);
+    groups.shutdown().await;
+}

@@ -15,7 +15,6 @@ const LISTEN: &str = "ACKWELL_CRASH_LISTEN";
 /// Not a test of its own: what the killed process runs.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by the tests that kill it"]
-#[expect(clippy::print_stdout, reason = "the parent reads the address")]
 async fn broker_process() {
     let folder = std::env::var(FOLDER).expect("set by the parent");
     let listen = std::env::var(LISTEN).expect("set by the parent");
@@ -93,14 +92,14 @@ async fn produce_until_killed(
 ) -> Vec<(i64, String)> {
     let producer: FutureProducer = config
         .clone()
-        .set("message.timeout.ms", "3000")
+        .set("message.timeout.ms", "1000")
         .set("linger.ms", "0")
         .create()
         .expect("a producer");
     let (acks, mut acked) = tokio::sync::mpsc::unbounded_channel();
     let sending = tokio::spawn(async move {
         let mut deliveries = tokio::task::JoinSet::new();
-        for number in 0..20_000 {
+        for number in 0..5_000 {
             let value = format!("{round}-{number}");
             let record: FutureRecord<'_, str, str> =
                 FutureRecord::to("kept").partition(0).payload(&value);

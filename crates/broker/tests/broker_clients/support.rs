@@ -110,6 +110,7 @@ pub(crate) fn client(address: &str) -> ClientConfig {
     config
         .set("bootstrap.servers", address)
         .set("fetch.wait.max.ms", "100")
+        .set("topic.metadata.propagation.max.ms", "500")
         .set("topic.metadata.refresh.fast.interval.ms", "20")
         .set("allow.auto.create.topics", "false");
     config

@@ -151,7 +151,9 @@ impl Group {
             let age_from = empty_since.unwrap_or(-1).max(value.commit_ms);
             let expired = value
                 .expire_ms
-                .map_or(now_ms - age_from >= retention_ms, |at| at <= now_ms);
+                .map_or(now_ms.saturating_sub(age_from) >= retention_ms, |at| {
+                    at <= now_ms
+                });
             expired && !subscribed.contains(topic)
         });
         if changes.len() > before {

@@ -99,8 +99,7 @@ impl Group {
         let phase = match self.phase {
             Phase::Empty => None,
             Phase::PreparingRebalance { until, .. } => Some(until),
-            Phase::CompletingRebalance { sync_until } => Some(sync_until),
-            Phase::Stable { sync_until } => self
+            Phase::CompletingRebalance { sync_until } | Phase::Stable { sync_until } => self
                 .members
                 .values()
                 .any(|m| m.owes_sync)

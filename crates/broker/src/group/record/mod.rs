@@ -214,4 +214,32 @@ mod tests {
             assert!(Change::decode(&key, Some(&value.slice(..end))).is_err());
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(
+            key in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+            kind in 0_u8..4,
+            value in proptest::collection::vec(proptest::num::u8::ANY, 0..256),
+            version in 0_u8..5,
+        ) {
+            let key = Bytes::from([&[0, kind], &key[..]].concat());
+            let value = Bytes::from([&[0, version], &value[..]].concat());
+            let _ = Change::decode(&key, Some(&value));
+            let _ = subscribed_topics(&value);
+        }
+
+        #[test]
+        fn any_offset_comes_back(
+            group in ".{0,40}", topic in ".{0,40}", metadata in ".{0,200}",
+            partition in proptest::num::i32::ANY, offset in proptest::num::i64::ANY, epoch in proptest::num::i32::ANY,
+        ) {
+            let owned = StrBytes::from_string;
+            let value = CommittedOffset {
+                offset, leader_epoch: epoch, metadata: owned(metadata), commit_ms: offset, expire_ms: None,
+            };
+            let change = Change::Offset { group: owned(group), topic: owned(topic), partition, value: Some(value) };
+            proptest::prop_assert_eq!(round_trip(&change), change);
+        }
+    }
 }
