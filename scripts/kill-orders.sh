@@ -99,7 +99,7 @@ echo "repeated: $(import | tee "$work/repeated")"
 for field in "\"rows\":$total" "\"repeated\":$total" '"accepted":0' '"failed":0'; do
   grep -q "$field[,}]" "$work/repeated" || { echo "the repetition does not say $field" >&2; exit 1; }
 done
-"$orders" audit --data "$data" --bootstrap-servers "127.0.0.1:$broker_port"
+"$orders" audit --data "$data"
 kill -TERM $pid
 wait $pid
 pid=
