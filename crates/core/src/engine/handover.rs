@@ -64,7 +64,9 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn seek(&mut self, id: PartitionId, to: CommitOffset) {
-        if self.partitions.get(&id).is_some_and(|found| found.phase == Phase::Active) {
+        let Some(partition) = self.partitions.get(&id) else { return };
+        if partition.phase == Phase::Active {
+            let to = partition.safe_start(to);
             self.restart(id, to);
             self.effects.push_back(Effect::Seek { partition: id, to });
             self.update_pauses(Some(id));

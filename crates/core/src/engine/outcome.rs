@@ -150,9 +150,6 @@ impl<R: Record> Engine<R> {
         let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
         let told = Effect::Failed { partition: id, offset, failure: failure.clone(), attempt, retry };
         self.effects.push_back(told);
-        if was_probe && settlement != Settlement::Probe {
-            self.outage_over();
-        }
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
         unsettled.extend(rest);
@@ -176,6 +173,10 @@ impl<R: Record> Engine<R> {
                 self.outage(now, (id, lane_id), failure.summary, was_probe);
             }
             Settlement::Stop | Settlement::Recover => self.stop(now, Some(failure.to_string())),
+        }
+        // Only now, with the lane in its new state: what is behind the record must not start.
+        if was_probe && settlement != Settlement::Probe {
+            self.outage_over();
         }
     }
 
