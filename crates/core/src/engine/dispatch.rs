@@ -86,7 +86,7 @@ impl<R: Record> Engine<R> {
         let partition = self.partitions.get_mut(&id)?;
         let generation = partition.generation();
         let lane = partition.lanes.get_mut(usize::from(lane_id.0))?;
-        lane.state = State::Running(run);
+        lane.state = State::Running;
         partition.in_work += 1;
         let Chunk { records, bytes } = chunk;
         let attempt = lane.attempt;

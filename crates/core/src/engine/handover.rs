@@ -109,12 +109,12 @@ impl<R: Record> Engine<R> {
         let mut failing = 0;
         for lane in &mut partition.lanes {
             match &lane.state {
-                State::Recovering(_, recovery) => {
+                State::Recovering(recovery) => {
                     partition.in_work -= 1;
                     failing += usize::from(recovery.tries > 0);
                 }
                 State::RecoveryWaiting(..) => failing += 1,
-                State::Idle | State::Running(_) | State::Waiting(_) => continue,
+                State::Idle | State::Running | State::Waiting(_) => continue,
             }
             lane.state = State::Idle;
         }

@@ -207,7 +207,7 @@ impl<R: Record> Engine<R> {
         let Some(lane) = self.active_lane(id, lane_id) else { return };
         let Some(record) = lane.first().cloned() else { return };
         let (failure, attempts) = (recovery.failure.clone(), recovery.attempts);
-        lane.state = State::Recovering(run, recovery);
+        lane.state = State::Recovering(recovery);
         self.recoveries.insert(run, (id, lane_id));
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.in_work += 1;
@@ -222,7 +222,7 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.in_work -= 1;
         let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) else { return };
-        let State::Recovering(_, mut recovery) = std::mem::replace(&mut lane.state, State::Idle)
+        let State::Recovering(mut recovery) = std::mem::replace(&mut lane.state, State::Idle)
         else {
             return;
         };
