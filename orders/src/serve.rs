@@ -21,6 +21,13 @@ use crate::config::Settings;
 use crate::events::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
 use crate::{order, product, web};
 
+/// How soon a service that vanished is replaced by another instance: Kafka's default of
+/// 45 s is for slow networks, and orders wait for it.
+const SESSION_TIMEOUT: (&str, &str) = ("session.timeout.ms", "10000");
+/// The data folder's lock allows one process on the embedded broker, so it can have one
+/// name in its groups: after a crash it takes its own place again, without waiting until
+/// the one that crashed times out (static membership, KIP-345).
+const INSTANCE_ID: (&str, &str) = ("group.instance.id", "orders");
 /// How long the broker may take to write down everything at the end.
 const BROKER_STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -70,10 +77,7 @@ pub(crate) async fn all(settings: &Settings) -> Result<(), ServeError> {
     let order_port = listen("order", settings, settings.orders.order_port).await?;
     let product_port = listen("product", settings, settings.orders.product_port).await?;
     let broker = start_broker(settings).await?;
-    let config = match &broker {
-        None => settings.service.clone(),
-        Some(broker) => on_broker(settings, broker),
-    };
+    let config = service_config(settings, broker.as_ref());
     let order = start_order(settings, &config, order_port).await?;
     let product = start_product(settings, &config, product_port).await?;
     let outcome = run(&mut signals, settings, &config, vec![order, product]).await;
@@ -87,16 +91,18 @@ pub(crate) async fn all(settings: &Settings) -> Result<(), ServeError> {
 pub(crate) async fn order(settings: &Settings) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Signal)?;
     let port = listen("order", settings, settings.orders.order_port).await?;
-    let service = start_order(settings, &settings.service, port).await?;
-    run(&mut signals, settings, &settings.service, vec![service]).await
+    let config = service_config(settings, None);
+    let service = start_order(settings, &config, port).await?;
+    run(&mut signals, settings, &config, vec![service]).await
 }
 
 /// The product service alone, until SIGINT or SIGTERM. Several may share a data folder.
 pub(crate) async fn product(settings: &Settings) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Signal)?;
     let port = listen("product", settings, settings.orders.product_port).await?;
-    let service = start_product(settings, &settings.service, port).await?;
-    run(&mut signals, settings, &settings.service, vec![service]).await
+    let config = service_config(settings, None);
+    let service = start_product(settings, &config, port).await?;
+    run(&mut signals, settings, &config, vec![service]).await
 }
 
 /// Order service: requests go out on `stock-valid-request`, answers come in.
@@ -228,9 +234,17 @@ async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError>
     Broker::start(config).await.map(Some).map_err(ServeError::Broker)
 }
 
-fn on_broker(settings: &Settings, broker: &Broker) -> Config {
+/// The settings of every service here; consumer properties of the user's own win.
+fn service_config(settings: &Settings, broker: Option<&Broker>) -> Config {
     let mut config = settings.service.clone();
-    config.kafka.bootstrap_servers = broker.local_addr().to_string();
+    let mut default = |(name, value): (&str, &str)| {
+        config.kafka.consumer.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    };
+    default(SESSION_TIMEOUT);
+    if let Some(broker) = broker {
+        default(INSTANCE_ID);
+        config.kafka.bootstrap_servers = broker.local_addr().to_string();
+    }
     config
 }
 

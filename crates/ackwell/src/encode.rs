@@ -11,18 +11,9 @@ use crate::record::Headers;
 use crate::topic::Event;
 use crate::trace;
 
-/// Header: the event's id, a UUID.
-pub const EVENT_ID: &str = "eventId";
-/// Header: the event's type.
-pub const EVENT_TYPE: &str = "eventType";
-/// Header: when it happened, RFC 3339 in UTC with milliseconds.
-pub const OCCURRED_AT: &str = "occurredAt";
-/// Header: the aggregate that it happened to; also the key.
-pub const AGGREGATE_ID: &str = "aggregateId";
-/// Header: the value's media type.
-pub const CONTENT_TYPE: &str = "contentType";
-/// Header: the W3C trace context, passed along.
-pub const TRACEPARENT: &str = "traceparent";
+pub use ackwell_core::envelope::{
+    AGGREGATE_ID, CONTENT_TYPE, EVENT_ID, EVENT_TYPE, OCCURRED_AT, TRACEPARENT,
+};
 
 /// The value's media type, as events are written.
 pub const JSON: &str = "application/json";

@@ -72,7 +72,7 @@
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
 //! | run something beside the listeners | [`service`] |
-//! | write an extractor, or share a transaction between records | [`FromRecord`], [`unit`] |
+//! | write an extractor, or share a transaction between records | [`FromRecord`], [`unit`](mod@unit) |
 //! | understand a record's way | [`container`] |
 //!
 //! # What is promised

@@ -16,7 +16,9 @@ use ackwell::observe::Status;
 use ackwell::producer::OutgoingRecord;
 use ackwell::retry::fixed;
 use ackwell::service::{Service, ServiceContext, ServiceError};
-use ackwell::{App, Class, Failure, Listener, Producer, RunningApp, StartError, Topic, by_key};
+use ackwell::{
+    App, Class, Config, Failure, Listener, Producer, RunningApp, StartError, Topic, by_key,
+};
 use futures_util::future::BoxFuture;
 use support::{Kafka, ORDERS, OrderPlaced, order, within};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -331,6 +333,18 @@ async fn a_handler_that_says_stop_makes_the_app_not_alive() {
         matches!(&against[0].status, Status::Failed(reason) if reason.contains("the books of")),
         "{against:?}"
     );
+    within("the stop", app.stop()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_host_name_is_told_with_what_to_check() {
+    let config = Config::with_bootstrap_servers("no-such-host.invalid:9092");
+    let app = App::new(config).topic(ORDERS);
+    let app = within("the start", app.start()).await.unwrap();
+    let reason = app.health().ready().against[0].status.to_string();
+    for part in ["no-such-host.invalid:9092", "resolve", "check that it runs"] {
+        assert!(reason.contains(part), "{reason}");
+    }
     within("the stop", app.stop()).await.unwrap();
 }
 

@@ -60,7 +60,8 @@ pub struct Config {
 /// With one node there is no replica to fall back on, so `acks=all` can only mean the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
-    /// An acknowledgement waits for fsync; requests that wait together share one. An
+    /// An acknowledgement of acks=all waits for fsync (acks=1 is answered when written, and survives
+    /// a crash of the process only); requests that wait together share one. An
     /// acknowledged record survives a crash of the process and a loss of power.
     Always,
     /// Fsync happens every so often in the background. An acknowledged record survives a crash of

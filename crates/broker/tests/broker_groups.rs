@@ -357,7 +357,7 @@ fn a_group_goes_on_over_a_restart_of_the_broker() {
         .map(|member| member.seen().rebalances)
         .collect();
     assert_eq!(after, rebalances, "the members are those of the log");
-    members.map(Member::close);
+    members.into_iter().for_each(Member::close);
 }
 
 #[test]

@@ -6,15 +6,13 @@
 //! can't be overridden; everything else can, under `[kafka.extra]`.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
 
-use figment::value::{Dict, Value};
 use rdkafka::ClientConfig;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::error::{Error, Problem};
-use super::java;
+use super::producer::{Acks, Producer};
+use super::properties;
 
 /// How to reach Kafka, section `[kafka]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -26,13 +24,13 @@ pub struct Kafka {
     /// Named in the broker's logs and quotas; default: the service's name.
     pub client_id: Option<String>,
     /// librdkafka properties for every client, by librdkafka's names (`security.protocol`, ..).
-    #[serde(deserialize_with = "properties")]
+    #[serde(deserialize_with = "properties::deserialize")]
     pub extra: BTreeMap<String, String>,
     /// librdkafka properties for consumers only.
-    #[serde(deserialize_with = "properties")]
+    #[serde(deserialize_with = "properties::deserialize")]
     pub consumer: BTreeMap<String, String>,
     /// librdkafka properties for producers only.
-    #[serde(deserialize_with = "properties")]
+    #[serde(deserialize_with = "properties::deserialize")]
     pub producer: BTreeMap<String, String>,
 }
 
@@ -49,7 +47,7 @@ impl Default for Kafka {
 }
 
 /// Consumer properties that the promise depends on.
-const CONSUMER_FIXED: [(&str, &str); 2] = [
+pub(super) const CONSUMER_FIXED: [(&str, &str); 2] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
 ];
@@ -67,7 +65,7 @@ const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
 ];
 
 /// Producer properties that the promise depends on.
-const PRODUCER_FIXED: [(&str, &str); 3] = [
+pub(super) const PRODUCER_FIXED: [(&str, &str); 3] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
     // Java's default, so that Java and Rust producers agree on a key's partition.
@@ -130,7 +128,7 @@ impl Kafka {
             problems.extend(
                 properties
                     .iter()
-                    .filter_map(|(name, value)| refuse(section, name, value)),
+                    .filter_map(|(name, value)| properties::refuse(section, name, value)),
             );
         }
         problems.extend(self.check_timeouts());
@@ -201,243 +199,8 @@ impl Kafka {
     }
 }
 
-/// How records are sent, section `[producer]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Producer {
-    /// Which replicas must have a record before it counts as sent; default all.
-    pub acks: Acks,
-    /// Idempotence; default true. It can be off only together with `acks` other than all.
-    pub idempotence: bool,
-    /// How batches are compressed; default none.
-    pub compression: Compression,
-    /// How long a batch waits for company; default 5 ms, as in the Java client since Kafka 4.0.
-    #[serde(deserialize_with = "super::duration::deserialize")]
-    pub linger: Duration,
-    /// When an unacknowledged record is given up; default 2 min (Java's `delivery.timeout.ms`).
-    #[serde(deserialize_with = "super::duration::deserialize")]
-    pub delivery_timeout: Duration,
-    /// Records waiting to be sent before `send` waits; default 100,000.
-    pub queue_records: u32,
-    /// KiB waiting to be sent before `send` waits; default 65,536 (64 MiB).
-    pub queue_kbytes: u32,
-}
-
-impl Default for Producer {
-    fn default() -> Self {
-        Self {
-            acks: Acks::All,
-            idempotence: true,
-            compression: Compression::None,
-            linger: Duration::from_millis(5),
-            delivery_timeout: Duration::from_secs(120),
-            queue_records: 100_000,
-            queue_kbytes: 65_536,
-        }
-    }
-}
-
-impl Producer {
-    /// Refuses what contradicts itself.
-    ///
-    /// # Errors
-    /// With every problem found.
-    pub fn check(&self) -> Result<(), Error> {
-        let mut problems = Vec::new();
-        if self.idempotence && self.acks != Acks::All {
-            problems.push(
-                Problem::new("producer.acks", format!("acks={} contradicts idempotence, which needs every replica's acknowledgement", self.acks.name()))
-                    .mend("remove `producer.acks`, or accept loss and duplicates by name with `producer.idempotence = false`"),
-            );
-        }
-        if !self.idempotence && self.acks == Acks::All {
-            problems.push(
-                Problem::new(
-                    "producer.idempotence",
-                    "without it a retried batch can be written twice and out of order",
-                )
-                .mend("remove it; with acks=all it costs nothing"),
-            );
-        }
-        if self.delivery_timeout <= self.linger {
-            problems.push(
-                Problem::new(
-                    "producer.delivery_timeout",
-                    "records would be given up before their batch is sent",
-                )
-                .mend("make it longer than `producer.linger`"),
-            );
-        }
-        for (key, value) in [
-            ("producer.queue_records", self.queue_records),
-            ("producer.queue_kbytes", self.queue_kbytes),
-        ] {
-            if value == 0 {
-                problems.push(
-                    Problem::new(key, "0 leaves no room for a single record")
-                        .mend("remove it, or write a positive number"),
-                );
-            }
-        }
-        Error::from_problems(problems)
-    }
-}
-
-/// Which replicas acknowledge a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Acks {
-    /// All in-sync replicas: an acknowledged record survives the loss of any broker.
-    #[serde(rename = "all", alias = "-1")]
-    All,
-    /// The leader only: a record can be lost with it.
-    #[serde(rename = "1")]
-    Leader,
-    /// None: a record can be lost unnoticed.
-    #[serde(rename = "0")]
-    None,
-}
-
-impl Acks {
-    fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Leader => "1",
-            Self::None => "0",
-        }
-    }
-}
-
-/// How batches are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the algorithms'")]
-pub enum Compression {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-}
-
-impl Compression {
-    fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Snappy => "snappy",
-            Self::Lz4 => "lz4",
-        }
-    }
-}
-
 fn apply<'a>(config: &mut ClientConfig, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
     for (name, value) in pairs {
         config.set(name, value);
-    }
-}
-
-/// Says why a librdkafka property can't be set freely, if it can't.
-fn refuse(section: &str, name: &str, value: &str) -> Option<Problem> {
-    let problem =
-        |what: &str, mend: &str| Some(Problem::new(format!("{section}.{name}"), what).mend(mend));
-    if let Some(answer) = java::instead_of(name) {
-        return problem(
-            "the Java client's name, which librdkafka does not know",
-            answer,
-        );
-    }
-    let fixed = CONSUMER_FIXED
-        .iter()
-        .chain(&PRODUCER_FIXED)
-        .find(|(fixed, _)| *fixed == name);
-    match (name, fixed) {
-        (_, Some((_, wanted))) if *wanted == value => None,
-        ("enable.auto.commit" | "enable.auto.offset.store", _) => problem(
-            "offsets would be committed before the work is done, and a crash would lose records",
-            "remove it; the listener commits what is settled, see `ack_mode`",
-        ),
-        ("acks" | "request.required.acks" | "enable.idempotence", _) => problem(
-            "it weakens what an acknowledged record means",
-            "remove it, or accept loss by name with `producer.acks` and `producer.idempotence`",
-        ),
-        ("partitioner", _) => problem(
-            "keys would go to other partitions than Java's producers choose, and lose their order",
-            "remove it; send to an explicit partition where one is needed",
-        ),
-        ("group.id", _) => problem("each listener has its own group", "use `Listener::group`"),
-        ("bootstrap.servers" | "metadata.broker.list", _) => {
-            problem("it has its own setting", "use `kafka.bootstrap_servers`")
-        }
-        ("client.id", _) => problem("it has its own setting", "use `kafka.client_id`"),
-        ("linger.ms" | "queue.buffering.max.ms", _) => {
-            problem("it has its own setting", "use `producer.linger`")
-        }
-        ("compression.type" | "compression.codec", _) => {
-            problem("it has its own setting", "use `producer.compression`")
-        }
-        ("message.timeout.ms" | "delivery.timeout.ms", _) => {
-            problem("it has its own setting", "use `producer.delivery_timeout`")
-        }
-        ("queue.buffering.max.messages", _) => {
-            problem("it has its own setting", "use `producer.queue_records`")
-        }
-        ("queue.buffering.max.kbytes", _) => {
-            problem("it has its own setting", "use `producer.queue_kbytes`")
-        }
-        ("transactional.id", _) => problem(
-            "one id on every instance would fence them all but one",
-            "remove it",
-        ),
-        _ => None,
-    }
-}
-
-/// Reads librdkafka properties: quoted names, or TOML's dotted keys, which nest; values of any scalar.
-fn properties<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let dict = Dict::deserialize(input)?;
-    let mut flat = BTreeMap::new();
-    flatten("", &dict, &mut flat).map_err(de::Error::custom)?;
-    Ok(flat)
-}
-
-fn flatten(
-    prefix: &str,
-    dict: &Dict,
-    flat: &mut BTreeMap<String, String>,
-) -> Result<(), NotScalar> {
-    for (name, value) in dict {
-        let name = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
-        let text = match value {
-            Value::Dict(_, inner) => {
-                flatten(&name, inner, flat)?;
-                continue;
-            }
-            Value::String(_, text) => text.clone(),
-            Value::Bool(_, flag) => flag.to_string(),
-            Value::Num(_, number) => number_text(*number).ok_or(NotScalar(name.clone()))?,
-            _ => return Err(NotScalar(name)),
-        };
-        flat.insert(name, text);
-    }
-    Ok(())
-}
-
-fn number_text(number: figment::value::Num) -> Option<String> {
-    let integer = number
-        .to_i128()
-        .or_else(|| number.to_u128().and_then(|n| i128::try_from(n).ok()));
-    integer
-        .map(|n| n.to_string())
-        .or_else(|| number.to_f64().map(|n| n.to_string()))
-}
-
-struct NotScalar(String);
-
-impl fmt::Display for NotScalar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` must be a text, a number or true or false", self.0)
     }
 }

@@ -33,6 +33,8 @@ mod error;
 mod java;
 mod kafka;
 mod locate;
+mod producer;
+mod properties;
 mod settings;
 mod sources;
 #[cfg(test)]
@@ -45,7 +47,8 @@ use serde::Deserialize;
 
 pub use duration::deserialize as duration;
 pub use error::{Error, Problem};
-pub use kafka::{Acks, Compression, Kafka, Producer};
+pub use kafka::Kafka;
+pub use producer::{Acks, Compression, Producer};
 pub use settings::Settings;
 pub use sources::Sources;
 

@@ -121,16 +121,15 @@ impl Groups {
 impl From<&Groups> for Config {
     fn from(groups: &Groups) -> Self {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        // Beyond what an i32 of milliseconds holds there is no request to compare it with.
-        let ms = |time| ms(time).min(u64::from(u32::MAX));
+        // Added to the clock, and requests have an i32: more than this is the same, and cannot overflow.
+        let short = |time| ms(time).min(u64::from(u32::MAX));
         Self {
-            initial_rebalance_delay_ms: ms(groups.initial_rebalance_delay),
-            session_timeout_min_ms: ms(groups.session_timeout_min),
-            session_timeout_max_ms: ms(groups.session_timeout_max),
+            initial_rebalance_delay_ms: short(groups.initial_rebalance_delay),
+            session_timeout_min_ms: short(groups.session_timeout_min),
+            session_timeout_max_ms: short(groups.session_timeout_max),
             members_max: groups.members_max,
             offset_metadata_max: groups.offset_metadata_bytes_max,
-            offsets_retention_ms: u64::try_from(groups.offsets_retention.as_millis())
-                .unwrap_or(u64::MAX),
+            offsets_retention_ms: ms(groups.offsets_retention),
             offsets_partitions: groups.offsets_partitions,
             new_member_timeout_ms: 5 * 60 * 1_000,
             groups_max: 10_000,

@@ -90,7 +90,7 @@ pub(crate) enum ReadError {
         offset: i64,
         /// The log start offset.
         start: i64,
-        /// The high watermark.
+        /// The log's end.
         end: i64,
     },
     /// The partition was deleted.

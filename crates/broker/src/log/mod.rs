@@ -11,7 +11,7 @@
 //! | [`writer`] | the log's end: roll, write, what a flush has to do |
 //! | [`flush`] | the threads that force records to the disk, group commit |
 //! | [`segment`], [`index`], [`scan`] | a file of the log, where in it an offset or time is, going through it |
-//! | [`checkpoint`], [`recovery`] | what is known good, and opening a log whatever the last process left |
+//! | [`checkpoint`], [`recovery`], [`listing`] | what is known good, and opening a log whatever the last process left |
 //! | [`open_files`] | so many files open at most |
 
 mod batch;
@@ -20,6 +20,7 @@ mod error;
 mod flush;
 mod incoming;
 mod index;
+mod listing;
 mod open_files;
 mod partition;
 mod producers;
@@ -33,7 +34,7 @@ mod segment;
 mod tests;
 mod writer;
 
-pub(crate) use error::{AppendError, ReadError};
+pub(crate) use error::ReadError;
 pub(crate) use flush::Flusher;
 pub(crate) use open_files::OpenFiles;
-pub(crate) use partition::{Appended, Partition, Place, Read, Shared, SharedConfig};
+pub(crate) use partition::{Appended, Partition, Place, Shared, SharedConfig};

@@ -10,20 +10,18 @@
 //!    written when the process died: nobody was promised that one.
 //! 4. Everything that was cut or is missing is reported.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::{self, Checkpoint};
+use super::listing::{Listing, copy};
 use super::open_files::OpenFiles;
 use super::producers::Producers;
 use super::scan::{BODIES_WINDOW, Scan};
 use super::segment::{self, LOG, Segment};
 use crate::Error;
-use crate::store::{Loss, UNFINISHED, sealed};
+use crate::store::{Loss, sealed};
 
 /// How far behind damage the offset of an intact batch may be: a segment holds no more.
 const OFFSETS_MAX: i64 = i32::MAX as i64;
@@ -120,65 +118,6 @@ impl Checkpoint {
             .map(|closed| closed.base)
             .find(|&next| next > base)
             .unwrap_or(self.segment)
-    }
-}
-
-/// The files of a partition: base offset, bytes of the log, bytes of the index.
-struct Listing {
-    segments: BTreeMap<i64, (u64, u64)>,
-}
-
-impl Listing {
-    fn read(folder: &Path) -> Result<Self, Error> {
-        let listing = |error| Error::io(format_args!("listing {}", folder.display()), error);
-        let (mut segments, mut indexes) = (BTreeMap::new(), BTreeMap::new());
-        for entry in fs::read_dir(folder).map_err(listing)? {
-            let entry = entry.map_err(listing)?;
-            let path = entry.path();
-            let base = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .and_then(|stem| stem.parse::<i64>().ok());
-            match (
-                path.extension().and_then(|extension| extension.to_str()),
-                base,
-            ) {
-                (Some(UNFINISHED), _) => fs::remove_file(&path).map_err(listing)?,
-                (Some(LOG), Some(base)) if base >= 0 => {
-                    segments.insert(base, (entry.metadata().map_err(listing)?.len(), 0));
-                }
-                (Some(segment::INDEX), Some(base)) => {
-                    indexes.insert(base, entry.metadata().map_err(listing)?.len());
-                }
-                _ => {}
-            }
-        }
-        for (base, bytes) in indexes {
-            if let Some(segment) = segments.get_mut(&base) {
-                segment.1 = bytes;
-            }
-        }
-        Ok(Self { segments })
-    }
-
-    /// Segments before the log start are left of a deletion that was interrupted.
-    fn remove_deleted(
-        &mut self,
-        folder: &Path,
-        log_start: i64,
-        files: &Arc<OpenFiles>,
-    ) -> Result<(), Error> {
-        while self
-            .segments
-            .keys()
-            .nth(1)
-            .is_some_and(|&second| second <= log_start)
-        {
-            if let Some((base, _)) = self.segments.pop_first() {
-                Segment::new(folder, base, 0, -1, files).remove()?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -365,8 +304,13 @@ impl Recovery<'_> {
             return Ok(None);
         }
         let offsets = self.next..below.min(self.next.saturating_add(OFFSETS_MAX));
-        let whole = scan.header(good).map_err(reading)?.is_some();
-        let intact = scan.find_intact(good + 1, offsets).map_err(reading)?;
+        let whole = scan
+            .header(good)
+            .map_err(reading)?
+            .map(|(_, bytes)| good + bytes);
+        let intact = scan
+            .find_intact(whole, good + 1, offsets)
+            .map_err(reading)?;
         self.done.checked_bytes += size - good;
         self.cut(
             segment,
@@ -374,7 +318,7 @@ impl Recovery<'_> {
             &Damage {
                 good,
                 size,
-                whole,
+                whole: whole.is_some(),
                 intact,
             },
         )
@@ -437,15 +381,4 @@ impl Recovery<'_> {
             last.close(next);
         }
     }
-}
-
-/// Copies a part of a file into a new file, which is there whole or not at all.
-fn copy(from: &Path, range: Range<u64>, to: &Path) -> io::Result<()> {
-    let unfinished = to.with_added_extension(UNFINISHED);
-    let mut source = File::open(from)?;
-    source.seek(SeekFrom::Start(range.start))?;
-    let mut target = File::create(&unfinished)?;
-    io::copy(&mut source.take(range.end - range.start), &mut target)?;
-    target.sync_all()?;
-    fs::rename(&unfinished, to)
 }

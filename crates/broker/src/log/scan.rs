@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::batch::{CRC_FROM, HEADER, Header};
@@ -63,20 +64,23 @@ impl<'a> Scan<'a> {
         Ok((crc == header.crc).then_some((header, size)))
     }
 
-    /// The first intact batch at or behind `from` whose base offset is in `offsets`: its position and base offset.
+    /// An intact batch whose base offset is in `offsets`: at `likely`, or else the first at or behind `from`. Its position
+    /// and base offset.
     pub(super) fn find_intact(
         &mut self,
+        likely: Option<u64>,
         from: u64,
-        offsets: std::ops::Range<i64>,
+        offsets: Range<i64>,
     ) -> io::Result<Option<(u64, i64)>> {
-        for position in from..self.end.saturating_sub(HEADER as u64) {
-            match self.header(position)? {
-                Some((header, _)) if offsets.contains(&header.base_offset) => {
-                    if self.intact(position)?.is_some() {
-                        return Ok(Some((position, header.base_offset)));
-                    }
-                }
-                _ => {}
+        let last = self.end.saturating_sub(HEADER as u64);
+        for position in likely.into_iter().chain(from..last) {
+            let possible = self
+                .header(position)?
+                .filter(|(header, _)| offsets.contains(&header.base_offset));
+            if let Some((header, _)) = possible
+                && self.intact(position)?.is_some()
+            {
+                return Ok(Some((position, header.base_offset)));
             }
         }
         Ok(None)

@@ -21,6 +21,8 @@ use crate::error::Kind;
 pub(super) const LOG: &str = "log";
 /// The ending of its index.
 pub(super) const INDEX: &str = "index";
+/// The digits of a file's name, as Kafka names it.
+pub(super) const DIGITS: usize = 20;
 /// What a read takes more than it was asked for: from an index entry to the batch looked for.
 const SLACK: usize = INTERVAL as usize + HEADER;
 
@@ -330,9 +332,9 @@ impl Segment {
     }
 }
 
-/// A segment's file in `folder`, named as Kafka names it.
+/// A segment's file in `folder`.
 pub(super) fn path(folder: &Path, base: i64, extension: &str) -> PathBuf {
-    folder.join(format!("{base:020}.{extension}"))
+    folder.join(format!("{base:0DIGITS$}.{extension}"))
 }
 
 /// What a stretch of a segment holds of what is looked for.

@@ -258,3 +258,6 @@ async fn acknowledgement(first: Option<&mut Sent>) -> Result<(), String> {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::log::AppendError;
+use crate::log::error::AppendError;
 
 #[test]
 fn offsets_continue_from_batch_to_batch() {

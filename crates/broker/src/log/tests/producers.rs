@@ -1,5 +1,5 @@
 use super::*;
-use crate::log::AppendError;
+use crate::log::error::AppendError;
 
 fn send(
     log: &Log,

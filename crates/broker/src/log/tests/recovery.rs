@@ -179,3 +179,33 @@ fn a_damaged_checkpoint_costs_only_time() {
     assert_eq!(log.report.1, []);
     assert_eq!(offsets(&log), Vec::from_iter(0..10));
 }
+
+#[test]
+fn a_batch_inside_of_a_record_is_not_taken_for_one_of_the_log() {
+    let log = Log::new(&[]);
+    log.partition.append(batch(&["first"]), NOW).unwrap();
+    // A whole batch as a record's value, with an offset that would fit.
+    let mut inner = batch(&["inner"]).to_vec();
+    inner[..8].copy_from_slice(&3_i64.to_be_bytes());
+    let mut outer = BytesMut::from(&batch(&["outer"])[..]);
+    outer.extend_from_slice(&inner);
+    let length = (outer.len() - 12) as i32;
+    outer[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32c::crc32c(&outer[21..]);
+    outer[17..21].copy_from_slice(&crc.to_be_bytes());
+    log.partition.append(outer.freeze(), NOW).unwrap();
+    log.partition.append(batch(&["last"]), NOW).unwrap();
+    let first = batch(&["first"]).len() as u64;
+    let log = log.reopen(|folder| flip(&logs(folder)[0], first + 62));
+    assert_eq!(log.all(), [(0, "first".into()), (2, "last".into())]);
+}
+
+#[test]
+fn foreign_files_in_the_folder_are_left_alone() {
+    let log = ten().reopen(|folder| {
+        fs::write(folder.join("5.log"), "notes").unwrap();
+        fs::write(folder.join("notes.txt"), "notes").unwrap();
+    });
+    assert_eq!(offsets(&log), Vec::from_iter(0..10));
+    assert!(log.folder.path().join("5.log").exists());
+}
