@@ -143,7 +143,7 @@ impl OffsetTracker {
     pub fn settled_beyond(&self) -> impl Iterator<Item = Span> + '_ {
         let ends = self.unsettled.values().copied();
         let starts = self.unsettled.keys().copied().skip(1).chain(self.next);
-        let between = ends.zip(starts).map(|(from, to)| (from, to));
+        let between = ends.zip(starts);
         let later = self.known.iter().map(|(from, to)| (*from.max(&self.next.unwrap_or(0)), *to));
         between.chain(later).filter(|(from, to)| from < to).map(|(from, to)| Span {
             first: Offset(from),

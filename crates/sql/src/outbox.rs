@@ -69,8 +69,11 @@ fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(part);
 }
 
+/// A header's name and value.
+pub(crate) type Stored<'a> = (&'a str, Option<&'a [u8]>);
+
 /// Reads what [`encode_headers`] wrote; `None` when it is damaged.
-pub(crate) fn decode_headers(mut bytes: &[u8]) -> Option<Vec<(&str, Option<&[u8]>)>> {
+pub(crate) fn decode_headers(mut bytes: &[u8]) -> Option<Vec<Stored<'_>>> {
     let mut headers = Vec::new();
     while !bytes.is_empty() {
         let name = take(&mut bytes)??;

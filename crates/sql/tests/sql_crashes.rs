@@ -2,6 +2,12 @@
 //!
 //! The child is this test binary again, running one ignored test with the folder in its
 //! environment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
 
 mod events;
 

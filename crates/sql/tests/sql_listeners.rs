@@ -1,4 +1,10 @@
 //! Listeners with a transaction: each record applied once, whole or not at all.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
 
 mod events;
 

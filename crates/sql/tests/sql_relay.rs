@@ -1,5 +1,11 @@
 //! The relay on a real broker: everything that was committed is published, in order, and
 //! nothing else; through brokers that are away and processes that are killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
 
 mod events;
 

@@ -1,5 +1,11 @@
 //! Random units of work, in any interleaving, dropped and failing anywhere, against a model:
 //! each is in the database whole or not at all, and nobody is left waiting.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
 
 mod events;
 

@@ -1,5 +1,11 @@
 //! How fast a unit of work is. Run it in release:
 //! `cargo test --release --workspace --test sql_speed -- --ignored --nocapture`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
 
 mod events;
 

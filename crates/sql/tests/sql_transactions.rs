@@ -1,4 +1,10 @@
 //! Transactions of one's own: what commits, what is taken back, and what they share.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
 
 use std::time::Duration;
 

@@ -20,6 +20,7 @@ pub struct Producer {
     #[serde(deserialize_with = "super::duration::deserialize")]
     pub linger: Duration,
     /// When an unacknowledged record is given up; default 2 min (Java's `delivery.timeout.ms`).
+    /// `0s` never gives up, as the outbox relay needs it: order then survives any outage.
     #[serde(deserialize_with = "super::duration::deserialize")]
     pub delivery_timeout: Duration,
     /// Records waiting to be sent before `send` waits; default 100,000.
@@ -64,7 +65,7 @@ impl Producer {
                 .mend("remove it; with acks=all it costs nothing"),
             );
         }
-        if self.delivery_timeout <= self.linger {
+        if !self.delivery_timeout.is_zero() && self.delivery_timeout <= self.linger {
             problems.push(
                 Problem::new(
                     "producer.delivery_timeout",

@@ -1,7 +1,8 @@
 //! A broker, topics of one's own, and a handler that keeps a log.
 //!
 //! The embedded broker is used unless `KAFKA_BOOTSTRAP_SERVERS` names another.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -35,7 +35,12 @@ impl<R: Record> Engine<R> {
         }
         let first = records.first().map(Record::offset);
         if let Some(first) = first.filter(|first| partition.is_rewound_by(*first)) {
-            self.restart(id, CommitOffset(first));
+            // The log was cut, or the client fell back. What is unsettled comes again as well.
+            let to = partition.safe_start(CommitOffset(first));
+            self.restart(id, to);
+            if to.0 < first {
+                return self.effects.push_back(Effect::Seek { partition: id, to });
+            }
         }
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.deliver(now, &self.config, records, next);
@@ -81,7 +86,7 @@ impl<R: Record> Engine<R> {
         let partition = self.partitions.get_mut(&id)?;
         let generation = partition.generation();
         let lane = partition.lanes.get_mut(usize::from(lane_id.0))?;
-        lane.state = State::Running(run);
+        lane.state = State::Running;
         partition.in_work += 1;
         let Chunk { records, bytes } = chunk;
         let attempt = lane.attempt;

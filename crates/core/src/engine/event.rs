@@ -90,7 +90,8 @@ pub enum Event<R> {
         /// What the broker said.
         result: Result<(), String>,
     },
-    /// Read on from another position.
+    /// Read on from another position. Backwards, it goes back at least as far as the earliest
+    /// unsettled record; forwards, everything in between is passed over on purpose.
     Seek {
         /// Where.
         partition: PartitionId,

@@ -64,7 +64,9 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn seek(&mut self, id: PartitionId, to: CommitOffset) {
-        if self.partitions.get(&id).is_some_and(|found| found.phase == Phase::Active) {
+        let Some(partition) = self.partitions.get(&id) else { return };
+        if partition.phase == Phase::Active {
+            let to = partition.safe_start(to);
             self.restart(id, to);
             self.effects.push_back(Effect::Seek { partition: id, to });
             self.update_pauses(Some(id));
@@ -107,12 +109,12 @@ impl<R: Record> Engine<R> {
         let mut failing = 0;
         for lane in &mut partition.lanes {
             match &lane.state {
-                State::Recovering(_, recovery) => {
+                State::Recovering(recovery) => {
                     partition.in_work -= 1;
                     failing += usize::from(recovery.tries > 0);
                 }
                 State::RecoveryWaiting(..) => failing += 1,
-                State::Idle | State::Running(_) | State::Waiting(_) => continue,
+                State::Idle | State::Running | State::Waiting(_) => continue,
             }
             lane.state = State::Idle;
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Record;
-use super::event::{Failure, RunId};
+use super::event::Failure;
 use crate::Timestamp;
 
 /// Records that travel together: they were polled together, or gathered for one lane.
@@ -26,11 +26,11 @@ pub(super) enum State {
     /// Nothing: its first chunk may be dispatched.
     Idle,
     /// A run is in work.
-    Running(RunId),
+    Running,
     /// The first record failed and is tried again at this time.
     Waiting(Timestamp),
     /// The first record is being recovered.
-    Recovering(RunId, Recovery),
+    Recovering(Recovery),
     /// Recovering the first record failed and is tried again at this time.
     RecoveryWaiting(Timestamp, Recovery),
 }
@@ -123,7 +123,7 @@ impl<R: Record> Lane<R> {
     pub(super) fn wakes_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Waiting(until) | State::RecoveryWaiting(until, _) => Some(until),
-            State::Idle | State::Running(_) | State::Recovering(..) => None,
+            State::Idle | State::Running | State::Recovering(_) => None,
         }
     }
 }

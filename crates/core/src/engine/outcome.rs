@@ -150,9 +150,6 @@ impl<R: Record> Engine<R> {
         let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
         let told = Effect::Failed { partition: id, offset, failure: failure.clone(), attempt, retry };
         self.effects.push_back(told);
-        if was_probe && settlement != Settlement::Probe {
-            self.outage_over();
-        }
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
         unsettled.extend(rest);
@@ -176,6 +173,10 @@ impl<R: Record> Engine<R> {
                 self.outage(now, (id, lane_id), failure.summary, was_probe);
             }
             Settlement::Stop | Settlement::Recover => self.stop(now, Some(failure.to_string())),
+        }
+        // Only now, with the lane in its new state: what is behind the record must not start.
+        if was_probe && settlement != Settlement::Probe {
+            self.outage_over();
         }
     }
 
@@ -206,7 +207,7 @@ impl<R: Record> Engine<R> {
         let Some(lane) = self.active_lane(id, lane_id) else { return };
         let Some(record) = lane.first().cloned() else { return };
         let (failure, attempts) = (recovery.failure.clone(), recovery.attempts);
-        lane.state = State::Recovering(run, recovery);
+        lane.state = State::Recovering(recovery);
         self.recoveries.insert(run, (id, lane_id));
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.in_work += 1;
@@ -221,7 +222,7 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.in_work -= 1;
         let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) else { return };
-        let State::Recovering(_, mut recovery) = std::mem::replace(&mut lane.state, State::Idle)
+        let State::Recovering(mut recovery) = std::mem::replace(&mut lane.state, State::Idle)
         else {
             return;
         };

@@ -126,6 +126,15 @@ impl<R: Record> Partition<R> {
         self.tracker.next().is_some_and(|next| first < next.0)
     }
 
+    /// Where to read on so that `wanted` comes and nothing unsettled is passed over. Only a seek
+    /// beyond everything delivered passes unsettled records over: it was asked for.
+    pub(super) fn safe_start(&self, wanted: CommitOffset) -> CommitOffset {
+        match (self.tracker.position(), self.tracker.next()) {
+            (Some(position), Some(next)) if wanted <= next => wanted.min(position),
+            _ => wanted,
+        }
+    }
+
     /// Takes in a poll. Records that an earlier owner has settled are left out.
     pub(super) fn deliver(
         &mut self,

@@ -111,11 +111,7 @@ impl Backend for Sqlite {
 
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         let mut prepared = self.prepare(sql, params)?;
-        let columns: Arc<[String]> = prepared
-            .column_names()
-            .into_iter()
-            .map(String::from)
-            .collect();
+        let columns: Arc<[String]> = prepared.column_names().map(String::from).collect();
         let mut found = Vec::new();
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|error| explain(sql, error))? {

@@ -1,0 +1,50 @@
+//! The model of a broker: logs with gaps, committed positions, owners.
+
+use ackwell_core::offset::CommitOffset;
+
+use crate::brain::Record;
+use crate::checker::MemberId;
+use crate::dice::Dice;
+
+/// One partition as the broker knows it.
+#[derive(Debug, Default)]
+pub struct Partition {
+    pub log: Vec<Record>,
+    pub end: i64,
+    pub committed: Option<(CommitOffset, String)>,
+    pub owner: Option<MemberId>,
+    /// A handover under way: who shall own it next.
+    pub next_owner: Option<MemberId>,
+}
+
+impl Partition {
+    /// Appends records; some offsets are left out, as transaction markers and compaction do.
+    pub fn append(&mut self, dice: &mut Dice, count: u64) -> Vec<Record> {
+        let mut added = Vec::new();
+        for _ in 0..count {
+            if dice.percent(10) {
+                self.end += dice.in_range(1, 5) as i64;
+            }
+            let key = dice.percent(95).then(|| dice.in_range(0, 12));
+            added.push(Record { offset: self.end, key });
+            self.end += 1;
+        }
+        if dice.percent(20) {
+            self.end += 1;
+        }
+        self.log.extend(added.clone());
+        added
+    }
+
+    /// Up to `count` records from `position` on, and where to go on.
+    pub fn fetch(&self, position: i64, count: usize) -> (Vec<Record>, i64) {
+        let from = self.log.partition_point(|record| record.offset < position);
+        let records: Vec<_> = self.log[from..].iter().take(count).cloned().collect();
+        let next = match records.last() {
+            _ if from + records.len() == self.log.len() => self.end,
+            Some(last) => last.offset + 1,
+            None => position,
+        };
+        (records, next.max(position))
+    }
+}
