@@ -38,6 +38,9 @@ finish() {
 }
 trap finish EXIT
 
+# No faster than this, so that there is a middle to be killed in: two seconds between kills.
+pace() { echo $((total / ((kills + 1) * 2) + 1)); }
+
 total=$(($(wc -l < "$file") - 1))
 if [ "$rows" -gt 0 ] && [ "$rows" -lt $total ]; then total=$rows; fi
 # One file for every repetition: its name is part of the idempotency keys.
@@ -63,38 +66,40 @@ start() {
   return 1
 }
 import() {
-  "$orders" import "$work/orders.csv" --json --patience 120 --standstill 120 \
+  "$orders" import "$work/orders.csv" --json --patience 120 --standstill 120 "$@" \
     --order-url "http://127.0.0.1:$order_port" --product-url "http://127.0.0.1:$product_port" 2>> "$work/import.log"
 }
-accepted() {  # how many orders there are, read from the database beside the service
-  "$orders" audit --json --settle 0 --data "$data" --bootstrap-servers "127.0.0.1:$broker_port" 2>/dev/null |
-    sed -n 's/.*"orders":{"total":\([0-9]*\).*/\1/p'
+posted() {  # how many orders the import has posted, from its progress lines
+  sed -n 's/^\([0-9]*\) of .* posted.*/\1/p' "$work/import.log" | tail -n 1
 }
 
 echo "importing $total orders, killing orders $kills times"
 start
-import > "$work/report" & import=$!
+import --rate "$(pace)" > "$work/report" & import=$!
+killed=0
 for kill in $(seq "$kills"); do
   goal=$((total * kill / (kills + 1)))
   while :; do
-    count=$(accepted) || true
+    count=$(posted)
     [ "${count:-0}" -ge $goal ] && break
-    kill -0 $import 2>/dev/null || break
+    kill -0 $import 2>/dev/null || break 2
     sleep 0.05
   done
   kill -KILL $pid
   wait $pid 2>/dev/null || true
-  echo "killed at ${count:-0} of $total orders"
+  killed=$((killed + 1))
+  echo "killed after $count of $total orders"
   start
 done
 wait $import || { cat "$work/report"; exit 1; }
 import=
+[ $killed -gt 0 ] || { echo "the import was over before a kill: take more --rows" >&2; exit 1; }
 echo "import:   $(cat "$work/report")"
 echo "repeated: $(import | tee "$work/repeated")"
 for field in "\"rows\":$total" "\"repeated\":$total" '"accepted":0' '"failed":0'; do
   grep -q "$field[,}]" "$work/repeated" || { echo "the repetition does not say $field" >&2; exit 1; }
 done
-"$orders" audit --data "$data" --bootstrap-servers "127.0.0.1:$broker_port"
+"$orders" audit --data "$data"
 kill -TERM $pid
 wait $pid
 pid=

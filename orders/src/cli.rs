@@ -117,16 +117,29 @@ struct ImportArgs {
 
 impl Flags {
     fn settings(self, import: Option<&ImportArgs>) -> Result<Settings, ackwell::config::Error> {
-        let url = |url: fn(&ImportArgs) -> &Option<String>| import.and_then(|args| url(args).clone());
+        let url =
+            |url: fn(&ImportArgs) -> &Option<String>| import.and_then(|args| url(args).clone());
         let flags: Vec<Flag> = vec![
             ("data", "--data", self.data),
-            ("kafka.bootstrap_servers", "--bootstrap-servers", self.bootstrap_servers),
+            (
+                "kafka.bootstrap_servers",
+                "--bootstrap-servers",
+                self.bootstrap_servers,
+            ),
             ("orders.host", "--host", self.host),
             ("orders.order_port", "--order-port", self.order_port),
             ("orders.product_port", "--product-port", self.product_port),
             ("orders.broker_port", "--broker-port", self.broker_port),
-            ("orders.order_url", "--order-url", url(|args| &args.order_url)),
-            ("orders.product_url", "--product-url", url(|args| &args.product_url)),
+            (
+                "orders.order_url",
+                "--order-url",
+                url(|args| &args.order_url),
+            ),
+            (
+                "orders.product_url",
+                "--product-url",
+                url(|args| &args.product_url),
+            ),
         ];
         Settings::load(self.config, flags)
     }
@@ -135,8 +148,13 @@ impl Flags {
 /// Runs the program: what `main` does.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match outcome.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(cli))) {
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match outcome
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(run(cli)))
+    {
         Ok(code) => code,
         Err(failure) => {
             let _ = writeln!(stderr(), "error: {}", chain(&*failure));
@@ -151,7 +169,11 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::All | Command::Serve { .. } => "info",
         Command::Import(_) | Command::Audit { .. } => "warn",
     });
-    let import = if let Command::Import(args) = &command { Some(args) } else { None };
+    let import = if let Command::Import(args) = &command {
+        Some(args)
+    } else {
+        None
+    };
     let settings = cli.flags.settings(import)?;
     match command {
         Command::All => serve::all(&settings).await?,
@@ -168,7 +190,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 fn not_yet(service: ServiceName) -> String {
     let name = format!("{service:?}").to_lowercase();
-    format!("the {name} service is not there yet; it comes with a later version. Today: order, product")
+    format!(
+        "the {name} service is not there yet; it comes with a later version. Today: order, product"
+    )
 }
 
 async fn run_import(settings: &Settings, args: ImportArgs) -> Result<ExitCode, Failure> {
@@ -183,18 +207,30 @@ async fn run_import(settings: &Settings, args: ImportArgs) -> Result<ExitCode, F
         standstill: Duration::from_secs(args.standstill),
     };
     let report = import::run(&options).await?;
-    print(&if args.json { serde_json::to_string(&report)? } else { report.to_string() });
+    print(&if args.json {
+        serde_json::to_string(&report)?
+    } else {
+        report.to_string()
+    });
     Ok(exit_code(report.is_clean()))
 }
 
 async fn run_audit(settings: &Settings, json: bool, settle: u64) -> Result<ExitCode, Failure> {
     let report = audit::run(settings, Duration::from_secs(settle)).await?;
-    print(&if json { serde_json::to_string(&report)? } else { report.to_string() });
+    print(&if json {
+        serde_json::to_string(&report)?
+    } else {
+        report.to_string()
+    });
     Ok(exit_code(report.is_clean()))
 }
 
 fn exit_code(clean: bool) -> ExitCode {
-    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// A reader that went away is no reason to fail.

@@ -3,6 +3,8 @@
 //! Whether Kafka was named decides whether the embedded broker is started, so it is
 //! asked of the settings themselves: a default is not an answer.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ackwell::config::{self, Config, Problem, Sources};
@@ -79,22 +81,35 @@ impl Settings {
     }
 
     fn from_sources(sources: Sources, flags: Vec<Flag>) -> Result<Self, config::Error> {
-        let sources = VARIABLES.into_iter().fold(sources, |sources, (name, key)| sources.variable(name, key));
-        let sources = flags.into_iter().fold(sources, |sources, (key, flag, value)| match value {
-            Some(value) => sources.set(key, value, flag),
-            None => sources,
-        });
+        let sources = VARIABLES
+            .into_iter()
+            .fold(sources, |sources, (name, key)| sources.variable(name, key));
+        let sources = flags
+            .into_iter()
+            .fold(sources, |sources, (key, flag, value)| match value {
+                Some(value) => sources.set(key, value, flag),
+                None => sources,
+            });
         let mut settings = sources.read()?;
         let service = settings.config()?;
         let orders = settings.section("orders")?;
         let named: Named = settings.section("kafka")?;
         settings.finish()?;
-        Ok(Self { service, orders, kafka_named: named.bootstrap_servers.is_some() })
+        Ok(Self {
+            service,
+            orders,
+            kafka_named: named.bootstrap_servers.is_some(),
+        })
     }
 
     /// The database of the service called `name`, when it runs alone.
     pub(crate) fn database_url(&self, name: &str) -> String {
-        let file = || format!("sqlite:{}", self.service.data.join(format!("{name}.db")).display());
+        let file = || {
+            format!(
+                "sqlite:{}",
+                self.service.data.join(format!("{name}.db")).display()
+            )
+        };
         self.service.database.url.clone().unwrap_or_else(file)
     }
 
@@ -112,14 +127,42 @@ impl Settings {
         Err(problem.into())
     }
 
+    /// Notes where the embedded broker listens, for the audit: its port may have been picked.
+    ///
+    /// # Errors
+    /// When the data folder can't be written to.
+    pub(crate) fn note_broker(&self, address: SocketAddr) -> io::Result<()> {
+        std::fs::write(self.broker_note(), address.to_string())
+    }
+
+    /// Where the embedded broker of a running `orders` on this data folder listens.
+    pub(crate) fn noted_broker(&self) -> String {
+        let noted = std::fs::read_to_string(self.broker_note()).ok();
+        let address: Option<SocketAddr> = noted.and_then(|text| text.trim().parse().ok());
+        address.map_or_else(
+            || format!("127.0.0.1:{}", self.orders.broker_port),
+            |address| address.to_string(),
+        )
+    }
+
+    fn broker_note(&self) -> PathBuf {
+        self.service.data.join("broker.address")
+    }
+
     /// Where the order service is reached from this machine.
     pub(crate) fn order_url(&self) -> String {
-        self.orders.order_url.clone().unwrap_or_else(|| self.local(self.orders.order_port))
+        self.orders
+            .order_url
+            .clone()
+            .unwrap_or_else(|| self.local(self.orders.order_port))
     }
 
     /// Where the product service is reached from this machine.
     pub(crate) fn product_url(&self) -> String {
-        self.orders.product_url.clone().unwrap_or_else(|| self.local(self.orders.product_port))
+        self.orders
+            .product_url
+            .clone()
+            .unwrap_or_else(|| self.local(self.orders.product_port))
     }
 
     fn local(&self, port: u16) -> String {
@@ -136,7 +179,10 @@ mod tests {
     use super::*;
 
     fn with(environment: &[(&str, &str)], flags: Vec<Flag>) -> Result<Settings, config::Error> {
-        Settings::from_sources(Sources::new().with_environment(environment.iter().copied()), flags)
+        Settings::from_sources(
+            Sources::new().with_environment(environment.iter().copied()),
+            flags,
+        )
     }
 
     #[test]
@@ -145,7 +191,10 @@ mod tests {
         assert_eq!(settings.orders, Orders::default());
         assert!(!settings.kafka_named);
         assert_eq!(settings.order_url(), "http://127.0.0.1:8080");
-        assert_eq!(settings.database_url("order"), "sqlite:./ackwell-data/order.db");
+        assert_eq!(
+            settings.database_url("order"),
+            "sqlite:./ackwell-data/order.db"
+        );
     }
 
     #[test]
@@ -157,22 +206,42 @@ mod tests {
     #[test]
     fn flags_beat_the_environment() {
         let flag = ("orders.order_port", "--order-port", Some("0".to_owned()));
-        let settings = with(&[("ORDERS_ORDER_PORT", "9"), ("ORDERS_PRODUCT_PORT", "7")], vec![flag]).unwrap();
-        assert_eq!((settings.orders.order_port, settings.orders.product_port), (0, 7));
+        let settings = with(
+            &[("ORDERS_ORDER_PORT", "9"), ("ORDERS_PRODUCT_PORT", "7")],
+            vec![flag],
+        )
+        .unwrap();
+        assert_eq!(
+            (settings.orders.order_port, settings.orders.product_port),
+            (0, 7)
+        );
     }
 
     #[test]
     fn unknown_and_malformed_settings_are_refused_by_name() {
-        let unknown = with(&[("ACKWELL_ORDERS__ODER_PORT", "1")], vec![]).unwrap_err().to_string();
-        assert!(unknown.contains("orders.oder_port") && unknown.contains("order_port"), "{unknown}");
-        let malformed = with(&[("ORDERS_ORDER_PORT", "70000")], vec![]).unwrap_err().to_string();
+        let unknown = with(&[("ACKWELL_ORDERS__ODER_PORT", "1")], vec![])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            unknown.contains("orders.oder_port") && unknown.contains("order_port"),
+            "{unknown}"
+        );
+        let malformed = with(&[("ORDERS_ORDER_PORT", "70000")], vec![])
+            .unwrap_err()
+            .to_string();
         assert!(malformed.contains("orders.order_port"), "{malformed}");
     }
 
     #[test]
     fn one_database_is_not_shared_by_two_services() {
         let settings = with(&[("DATABASE_URL", "sqlite:one.db")], vec![]).unwrap();
-        assert!(settings.refuse_one_database().unwrap_err().to_string().contains("each service owns its own"));
+        assert!(
+            settings
+                .refuse_one_database()
+                .unwrap_err()
+                .to_string()
+                .contains("each service owns its own")
+        );
         assert_eq!(settings.database_url("order"), "sqlite:one.db");
     }
 }

@@ -19,9 +19,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// To the product service: reserve, or give back.
-pub(crate) const STOCK_VALID_REQUEST: Topic<StockRequest> = Topic::new("stock-valid-request").partitions(6);
+pub(crate) const STOCK_VALID_REQUEST: Topic<StockRequest> =
+    Topic::new("stock-valid-request").partitions(6);
 /// From the product service: reserved, or why not.
-pub(crate) const STOCK_VALID_RESPONSE: Topic<StockAnswer> = Topic::new("stock-valid-response").partitions(6);
+pub(crate) const STOCK_VALID_RESPONSE: Topic<StockAnswer> =
+    Topic::new("stock-valid-response").partitions(6);
 
 /// The id of the event in hand, as an extractor: `Header<EventId>`.
 pub(crate) struct EventId;
@@ -112,9 +114,15 @@ impl Reserve {
             *sum = sum.saturating_add(quantity);
         }
         let wanted = |(product, quantity): (&str, u32)| {
-            Some(Wanted { product_id: product.to_owned(), quantity: NonZeroU32::new(quantity)? })
+            Some(Wanted {
+                product_id: product.to_owned(),
+                quantity: NonZeroU32::new(quantity)?,
+            })
         };
-        Self { order_id, items: units.into_iter().filter_map(wanted).collect() }
+        Self {
+            order_id,
+            items: units.into_iter().filter_map(wanted).collect(),
+        }
     }
 }
 
@@ -180,7 +188,11 @@ mod tests {
 
     #[test]
     fn lines_of_one_product_are_asked_for_once() {
-        let units: Vec<_> = reserve().items.into_iter().map(|item| (item.product_id, item.quantity.get())).collect();
+        let units: Vec<_> = reserve()
+            .items
+            .into_iter()
+            .map(|item| (item.product_id, item.quantity.get()))
+            .collect();
         assert_eq!(units, [("cd-01".to_owned(), 2), ("cd-02".to_owned(), 4)]);
     }
 
@@ -196,25 +208,42 @@ mod tests {
                 "items": [{"product_id": "cd-01", "quantity": 2}, {"product_id": "cd-02", "quantity": 4}],
             })
         );
-        assert_eq!(serde_json::from_value::<StockRequest>(value).unwrap(), request);
+        assert_eq!(
+            serde_json::from_value::<StockRequest>(value).unwrap(),
+            request
+        );
         assert_eq!(request.aggregate_id(), Uuid::nil().to_string());
     }
 
     #[test]
     fn an_answer_carries_the_request() {
-        let verdict = Verdict { order_id: Uuid::nil(), status_code: 409, reason: Some("x".into()), request: reserve() };
+        let verdict = Verdict {
+            order_id: Uuid::nil(),
+            status_code: 409,
+            reason: Some("x".into()),
+            request: reserve(),
+        };
         let answer = StockAnswer::StockValidResponded(verdict);
         let value = serde_json::to_value(&answer).unwrap();
         assert_eq!(value["request"]["items"][1]["quantity"], 4);
-        assert_eq!(serde_json::from_value::<StockAnswer>(value).unwrap(), answer);
+        assert_eq!(
+            serde_json::from_value::<StockAnswer>(value).unwrap(),
+            answer
+        );
     }
 
     #[test]
     fn the_type_in_the_header_is_the_type_in_the_value() {
-        let release = StockRequest::StockReleaseRequested(Release { order_id: Uuid::nil(), reason: "x".into() });
+        let release = StockRequest::StockReleaseRequested(Release {
+            order_id: Uuid::nil(),
+            reason: "x".into(),
+        });
         for request in [StockRequest::StockValidRequested(reserve()), release] {
             assert!(StockRequest::knows(request.event_type()));
-            assert_eq!(serde_json::to_value(&request).unwrap()["event_type"], request.event_type());
+            assert_eq!(
+                serde_json::to_value(&request).unwrap()["event_type"],
+                request.event_type()
+            );
         }
         assert!(!StockRequest::knows("StockValidResponded"));
     }
@@ -226,7 +255,10 @@ mod tests {
                 r#"{{"event_type":"StockValidRequested","order_id":"{}","items":[{{"product_id":"a","quantity":{quantity}}}]}}"#,
                 Uuid::nil()
             );
-            assert!(serde_json::from_str::<StockRequest>(&text).is_err(), "{quantity}");
+            assert!(
+                serde_json::from_str::<StockRequest>(&text).is_err(),
+                "{quantity}"
+            );
         }
     }
 }

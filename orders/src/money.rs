@@ -123,9 +123,15 @@ fn parse_digits(text: &str, decimals: u32, max_dollars: i64) -> Result<i64, Mone
     let too_large = MoneyError::TooLarge { max: max_dollars };
     let scale = 10_i64.pow(decimals);
     let whole: i64 = whole.parse().map_err(|_| too_large)?;
-    let fraction: i64 = format!("{fraction:0<width$}").parse().map_err(|_| MoneyError::NotADecimal)?;
-    let scaled = whole.checked_mul(scale).and_then(|value| value.checked_add(fraction));
-    scaled.filter(|value| *value <= max_dollars * scale).ok_or(too_large)
+    let fraction: i64 = format!("{fraction:0<width$}")
+        .parse()
+        .map_err(|_| MoneyError::NotADecimal)?;
+    let scaled = whole
+        .checked_mul(scale)
+        .and_then(|value| value.checked_add(fraction));
+    scaled
+        .filter(|value| *value <= max_dollars * scale)
+        .ok_or(too_large)
 }
 
 impl FromStr for Cents {
@@ -177,13 +183,17 @@ impl Serialize for UnitPrice {
 
 impl<'de> Deserialize<'de> for Cents {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for UnitPrice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -215,14 +225,30 @@ mod tests {
 
     #[test]
     fn text_that_is_no_plain_decimal_is_refused() {
-        for text in ["", ".", "1.", ".5", "1e3", "+1", " 1", "1_000", "1,5", "0x1", "NaN", "1.2.3", "--1", "-"] {
-            assert_eq!(text.parse::<UnitPrice>(), Err(MoneyError::NotADecimal), "{text:?}");
+        for text in [
+            "", ".", "1.", ".5", "1e3", "+1", " 1", "1_000", "1,5", "0x1", "NaN", "1.2.3", "--1",
+            "-",
+        ] {
+            assert_eq!(
+                text.parse::<UnitPrice>(),
+                Err(MoneyError::NotADecimal),
+                "{text:?}"
+            );
         }
         assert_eq!("-0.01".parse::<Cents>(), Err(MoneyError::Negative));
-        assert_eq!("0.001".parse::<Cents>(), Err(MoneyError::TooManyDecimals { max: 2 }));
-        assert_eq!("0.0000001".parse::<UnitPrice>(), Err(MoneyError::TooManyDecimals { max: 6 }));
+        assert_eq!(
+            "0.001".parse::<Cents>(),
+            Err(MoneyError::TooManyDecimals { max: 2 })
+        );
+        assert_eq!(
+            "0.0000001".parse::<UnitPrice>(),
+            Err(MoneyError::TooManyDecimals { max: 6 })
+        );
         for text in ["1000000.000001", "99999999999999999999999999"] {
-            assert_eq!(text.parse::<UnitPrice>(), Err(MoneyError::TooLarge { max: 1_000_000 }));
+            assert_eq!(
+                text.parse::<UnitPrice>(),
+                Err(MoneyError::TooLarge { max: 1_000_000 })
+            );
         }
         assert_eq!(price("1000000").0, 1_000_000_000_000);
     }

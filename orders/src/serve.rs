@@ -55,6 +55,9 @@ pub(crate) enum ServeError {
     /// A service does not start, or ended by itself.
     #[error(transparent)]
     App(#[from] StartError),
+    /// The data folder can't be written to.
+    #[error("noting the broker's address in the data folder failed")]
+    Note(#[source] io::Error),
     /// No signal handler.
     #[error("listening for signals failed")]
     Signal(#[source] io::Error),
@@ -77,6 +80,11 @@ pub(crate) async fn all(settings: &Settings) -> Result<(), ServeError> {
     let order_port = listen("order", settings, settings.orders.order_port).await?;
     let product_port = listen("product", settings, settings.orders.product_port).await?;
     let broker = start_broker(settings).await?;
+    if let Some(broker) = &broker {
+        settings
+            .note_broker(broker.local_addr())
+            .map_err(ServeError::Note)?;
+    }
     let config = service_config(settings, broker.as_ref());
     let order = start_order(settings, &config, order_port).await?;
     let product = start_product(settings, &config, product_port).await?;
@@ -106,7 +114,11 @@ pub(crate) async fn product(settings: &Settings) -> Result<(), ServeError> {
 }
 
 /// Order service: requests go out on `stock-valid-request`, answers come in.
-async fn start_order(settings: &Settings, config: &Config, port: TcpListener) -> Result<Service, ServeError> {
+async fn start_order(
+    settings: &Settings,
+    config: &Config,
+    port: TcpListener,
+) -> Result<Service, ServeError> {
     let db = Database::open(&settings.database_url("order"), order::store::MIGRATIONS).await?;
     let app = App::new(config.clone())
         .named(order::listener::GROUP)
@@ -124,8 +136,16 @@ async fn start_order(settings: &Settings, config: &Config, port: TcpListener) ->
 }
 
 /// Product service: requests come in from `stock-valid-request`, answers go out.
-async fn start_product(settings: &Settings, config: &Config, port: TcpListener) -> Result<Service, ServeError> {
-    let db = Database::open(&settings.database_url("product"), product::store::MIGRATIONS).await?;
+async fn start_product(
+    settings: &Settings,
+    config: &Config,
+    port: TcpListener,
+) -> Result<Service, ServeError> {
+    let db = Database::open(
+        &settings.database_url("product"),
+        product::store::MIGRATIONS,
+    )
+    .await?;
     let app = App::new(config.clone())
         .named(product::listener::GROUP)
         .state(db.clone())
@@ -138,7 +158,12 @@ async fn start_product(settings: &Settings, config: &Config, port: TcpListener) 
         .service(Relay::new(db.clone()))
         .start()
         .await?;
-    Ok(Service::serve("product", app, product::http::routes(db), port))
+    Ok(Service::serve(
+        "product",
+        app,
+        product::http::routes(db),
+        port,
+    ))
 }
 
 /// A service at work: its listeners and its HTTP server.
@@ -152,11 +177,20 @@ struct Service {
 
 impl Service {
     fn serve(name: &'static str, app: RunningApp, routes: Router, port: TcpListener) -> Self {
-        let url = port.local_addr().map_or_else(|_| "unknown".to_owned(), |address| format!("http://{address}"));
+        let url = port.local_addr().map_or_else(
+            |_| "unknown".to_owned(),
+            |address| format!("http://{address}"),
+        );
         let stop_http = CancellationToken::new();
         let server = Server::new(routes.merge(ops(&app))).limits(web::limits());
         let http = tokio::spawn(server.serve(port, stop_http.clone().cancelled_owned()));
-        Self { name, app, url, http, stop_http }
+        Self {
+            name,
+            app,
+            url,
+            http,
+            stop_http,
+        }
     }
 
     /// Finishes the requests in work, then the records in work.
@@ -164,7 +198,9 @@ impl Service {
         self.stop_http.cancel();
         match self.http.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(service = self.name, %error, "HTTP server broke down"),
+            Ok(Err(error)) => {
+                tracing::error!(service = self.name, %error, "HTTP server broke down")
+            }
             Err(error) => tracing::error!(service = self.name, %error, "HTTP server was lost"),
         }
         self.app.stop().await
@@ -178,10 +214,21 @@ async fn run(
     config: &Config,
     services: Vec<Service>,
 ) -> Result<(), ServeError> {
-    let broker = if settings.kafka_named { "kafka" } else { "broker" };
-    say(format_args!("{broker:<16}{}", config.kafka.bootstrap_servers));
+    let broker = if settings.kafka_named {
+        "kafka"
+    } else {
+        "broker"
+    };
+    say(format_args!(
+        "{broker:<16}{}",
+        config.kafka.bootstrap_servers
+    ));
     for service in &services {
-        say(format_args!("{:<16}{}", format!("{} service", service.name), service.url));
+        say(format_args!(
+            "{:<16}{}",
+            format!("{} service", service.name),
+            service.url
+        ));
     }
     say(format_args!("{:<16}{}", "data", config.data.display()));
     let outcome = tokio::select! {
@@ -190,7 +237,8 @@ async fn run(
     };
     say(format_args!("stopping"));
     let stopping = async {
-        for stopped in futures_util::future::join_all(services.into_iter().map(Service::stop)).await {
+        for stopped in futures_util::future::join_all(services.into_iter().map(Service::stop)).await
+        {
             stopped?;
         }
         outcome
@@ -213,16 +261,24 @@ async fn until_one_ends(services: &[Service]) -> Result<(), StartError> {
         say(format_args!("ready"));
         std::future::pending::<Result<(), StartError>>().await
     };
-    let ended = futures_util::future::select_all(services.iter().map(|service| Box::pin(service.app.wait())));
+    let ended = futures_util::future::select_all(
+        services.iter().map(|service| Box::pin(service.app.wait())),
+    );
     tokio::select! {
         ended = ready => ended,
         (ended, ..) = ended => ended,
     }
 }
 
-async fn listen(service: &'static str, settings: &Settings, port: u16) -> Result<TcpListener, ServeError> {
+async fn listen(
+    service: &'static str,
+    settings: &Settings,
+    port: u16,
+) -> Result<TcpListener, ServeError> {
     let host = &settings.orders.host;
-    bind(&format!("{host}:{port}")).await.map_err(|cause| ServeError::Listen { service, cause })
+    bind(&format!("{host}:{port}"))
+        .await
+        .map_err(|cause| ServeError::Listen { service, cause })
 }
 
 async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError> {
@@ -231,14 +287,21 @@ async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError>
     }
     let mut config = ackwell_broker::Config::new(settings.service.data.join("broker"));
     config.listen = format!("127.0.0.1:{}", settings.orders.broker_port);
-    Broker::start(config).await.map(Some).map_err(ServeError::Broker)
+    Broker::start(config)
+        .await
+        .map(Some)
+        .map_err(ServeError::Broker)
 }
 
 /// The settings of every service here; consumer properties of the user's own win.
 fn service_config(settings: &Settings, broker: Option<&Broker>) -> Config {
     let mut config = settings.service.clone();
     let mut default = |(name, value): (&str, &str)| {
-        config.kafka.consumer.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        config
+            .kafka
+            .consumer
+            .entry(name.to_owned())
+            .or_insert_with(|| value.to_owned());
     };
     default(SESSION_TIMEOUT);
     if let Some(broker) = broker {
@@ -278,7 +341,10 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

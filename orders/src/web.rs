@@ -9,7 +9,10 @@ pub(crate) const MAX_BODY: usize = 64 * 1024;
 
 /// What each service's server takes on.
 pub(crate) fn limits() -> Limits {
-    Limits { body_bytes: MAX_BODY, ..Limits::default() }
+    Limits {
+        body_bytes: MAX_BODY,
+        ..Limits::default()
+    }
 }
 
 /// A value that is not allowed.
@@ -25,7 +28,10 @@ pub(crate) struct Invalid {
 impl Invalid {
     /// `field` is not as it must be.
     pub(crate) fn new(field: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { field: field.into(), what: what.into() }
+        Self {
+            field: field.into(),
+            what: what.into(),
+        }
     }
 }
 

@@ -1,19 +1,29 @@
-//! Processes killed with SIGKILL in the middle of the work.
+//! Processes killed with SIGKILL in the middle of the work, and records that nobody understands.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod system;
 
 use std::process::Stdio;
 
 use ackwell_broker::Broker;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
-use system::{System, kill, sample, shown};
+use system::{PATIENCE, System, kill, sample, shown, until};
 
 /// The services die under a running import; it waits for them and goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_and_started_again_no_order_is_lost_or_doubled() {
     let mut system = System::start().await;
     let mut importing = system.importing(&sample(), &["--rate", "80"]);
-    let importing = importing.stdout(Stdio::piped()).stderr(system.log("import")).spawn().unwrap();
+    let importing = importing
+        .stdout(Stdio::piped())
+        .stderr(system.log("import"))
+        .spawn()
+        .unwrap();
     for accepted in [20, 80, 140] {
         system.accepted(accepted).await;
         system.kill().await;
@@ -24,7 +34,11 @@ async fn killed_in_the_middle_and_started_again_no_order_is_lost_or_doubled() {
 
     let (report, output) = system.import(&sample(), &[]).await;
     assert!(output.status.success(), "{}", shown(&output));
-    assert_eq!((&report["repeated"], &report["confirmed"]), (&json!(200), &json!(200)), "{report}");
+    assert_eq!(
+        (&report["repeated"], &report["confirmed"]),
+        (&json!(200), &json!(200)),
+        "{report}"
+    );
     let books = system.clean_audit().await;
     assert_eq!(books["orders"]["total"], 200);
     assert_eq!(books["confirmed_units"], books["units"]["reserved"]);
@@ -44,7 +58,11 @@ async fn one_of_two_product_services_is_killed_and_the_other_takes_over() {
     (system.order, system.product) = (order_url, product_url);
 
     let mut importing = system.importing(&sample(), &["--rate", "80"]);
-    let importing = importing.stdout(Stdio::piped()).stderr(system.log("import")).spawn().unwrap();
+    let importing = importing
+        .stdout(Stdio::piped())
+        .stderr(system.log("import"))
+        .spawn()
+        .unwrap();
     system.accepted(60).await;
     kill(first).await;
     let output = importing.wait_with_output().await.unwrap();
@@ -53,4 +71,89 @@ async fn one_of_two_product_services_is_killed_and_the_other_takes_over() {
     assert_eq!(books["orders"]["confirmed"], 200, "{books}");
     drop(system);
     broker.shutdown().await.unwrap();
+}
+
+/// What nobody understands goes to the dead letters, and orders go on beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_no_events_are_dead_lettered_and_stop_no_order() {
+    let system = System::start().await;
+    system.put_product("cd-01", 10).await;
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &system.broker)
+        .create()
+        .unwrap();
+    let unknown_order = json!({
+        "event_type": "StockValidResponded", "order_id": uuid::Uuid::nil(), "status_code": 200, "reason": null,
+        "request": {"order_id": uuid::Uuid::nil(), "items": []},
+    });
+    let no_items =
+        json!({"event_type": "StockValidRequested", "order_id": uuid::Uuid::nil(), "items": []});
+    let strange = [
+        (
+            "stock-valid-request",
+            "StockValidRequested",
+            "no JSON".to_owned(),
+        ),
+        ("stock-valid-request", "StockEaten", "{}".to_owned()),
+        (
+            "stock-valid-request",
+            "StockValidRequested",
+            no_items.to_string(),
+        ),
+        (
+            "stock-valid-response",
+            "StockValidResponded",
+            "{\"status_code\":200}".to_owned(),
+        ),
+        (
+            "stock-valid-response",
+            "StockValidResponded",
+            unknown_order.to_string(),
+        ),
+    ];
+    for (topic, event_type, value) in &strange {
+        let event_id = uuid::Uuid::now_v7().to_string();
+        let headers = OwnedHeaders::new()
+            .insert(Header {
+                key: "eventType",
+                value: Some(*event_type),
+            })
+            .insert(Header {
+                key: "eventId",
+                value: Some(&event_id),
+            });
+        let record = FutureRecord::<str, str>::to(topic)
+            .key("k")
+            .payload(value)
+            .headers(headers);
+        producer.send(record, PATIENCE).await.unwrap();
+    }
+    for at in 0..10 {
+        let id = system.place(&format!("k-{at}"), "cd-01", 1).await;
+        assert_eq!(system.final_order(&id).await["status"], "CONFIRMED");
+    }
+    let buried = |topic: &'static str| {
+        let servers = system.broker.clone();
+        move || records_on(&servers, topic)
+    };
+    for (topic, expected) in [
+        ("stock-valid-request.DLQ", 3),
+        ("stock-valid-response.DLQ", 2),
+    ] {
+        let count = buried(topic);
+        until(async || (count() == expected).then_some(())).await;
+    }
+}
+
+fn records_on(servers: &str, topic: &str) -> i64 {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .create()
+        .unwrap();
+    let marks = (0..6).map(|partition| {
+        consumer
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .unwrap()
+    });
+    marks.map(|(low, high)| high - low).sum()
 }

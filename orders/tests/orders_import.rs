@@ -10,9 +10,15 @@ async fn every_order_of_the_sample_is_confirmed_and_a_repetition_changes_nothing
     let mut system = System::start().await;
     let (report, output) = system.import(&sample(), &[]).await;
     assert!(output.status.success(), "{}", shown(&output));
-    for (field, expected) in
-        [("rows", 200), ("accepted", 200), ("repeated", 0), ("confirmed", 200), ("cancelled", 0), ("manual_review", 0), ("failed", 0)]
-    {
+    for (field, expected) in [
+        ("rows", 200),
+        ("accepted", 200),
+        ("repeated", 0),
+        ("confirmed", 200),
+        ("cancelled", 0),
+        ("manual_review", 0),
+        ("failed", 0),
+    ] {
         assert_eq!(report[field], expected, "{field}: {report}");
     }
     assert!(report["p50_ms"].as_f64().unwrap() > 0.0, "{report}");
@@ -20,12 +26,19 @@ async fn every_order_of_the_sample_is_confirmed_and_a_repetition_changes_nothing
 
     let (report, output) = system.import(&sample(), &[]).await;
     assert!(output.status.success(), "{}", shown(&output));
-    assert_eq!((&report["accepted"], &report["repeated"]), (&json!(0), &json!(200)));
+    assert_eq!(
+        (&report["accepted"], &report["repeated"]),
+        (&json!(0), &json!(200))
+    );
     assert_eq!(report["confirmed"], 200);
     assert_eq!(system.clean_audit().await, books);
 
     assert!(system.stop().await.success());
-    assert_eq!(system.clean_audit().await["units"], books["units"], "the books can be read at rest, too");
+    assert_eq!(
+        system.clean_audit().await["units"],
+        books["units"],
+        "the books can be read at rest, too"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,10 +53,22 @@ async fn orders_beyond_the_stock_are_cancelled_with_a_reason_and_nothing_is_belo
     let products = system.get(format!("{}/products", system.product)).await;
     for product in products["products"].as_array().unwrap() {
         assert!(product["stock"].as_i64().unwrap() >= 0, "{product}");
-        assert_eq!(product["stock"].as_i64().unwrap() + product["reserved"].as_i64().unwrap(), 3, "{product}");
+        assert_eq!(
+            product["stock"].as_i64().unwrap() + product["reserved"].as_i64().unwrap(),
+            3,
+            "{product}"
+        );
     }
-    let page = system.get(format!("{}/orders?status=CANCELLED&limit=1", system.order)).await;
-    assert!(page["orders"][0]["reason"].as_str().unwrap().starts_with("not enough stock of cd-"), "{page}");
+    let page = system
+        .get(format!("{}/orders?status=CANCELLED&limit=1", system.order))
+        .await;
+    assert!(
+        page["orders"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("not enough stock of cd-"),
+        "{page}"
+    );
     system.clean_audit().await;
 }
 
@@ -61,7 +86,10 @@ async fn broken_rows_are_reported_by_line_and_the_rest_is_imported() {
     let file = system.file("broken.csv", text);
     let (report, output) = system.import(&file, &[]).await;
     assert!(!output.status.success(), "failed rows are a failure");
-    assert_eq!((&report["rows"], &report["confirmed"], &report["failed"]), (&json!(7), &json!(2), &json!(5)));
+    assert_eq!(
+        (&report["rows"], &report["confirmed"], &report["failed"]),
+        (&json!(7), &json!(2), &json!(5))
+    );
     let errors = String::from_utf8_lossy(&output.stderr);
     for line in [
         "line 3: quantity must be a whole number from 1, not `-1`",
@@ -73,15 +101,24 @@ async fn broken_rows_are_reported_by_line_and_the_rest_is_imported() {
         assert!(errors.contains(line), "{line} is not in:\n{errors}");
     }
     let order = system.get(format!("{}/orders?limit=1", system.order)).await["orders"][0].clone();
-    assert_eq!((&order["customer_id"], &order["total_amount"]), (&json!("00001"), &json!("11.77")));
-    assert_eq!(order["items"], json!([{"product_id": "cd-01", "quantity": 1, "unit_price": "11.77"}]));
+    assert_eq!(
+        (&order["customer_id"], &order["total_amount"]),
+        (&json!("00001"), &json!("11.77"))
+    );
+    assert_eq!(
+        order["items"],
+        json!([{"product_id": "cd-01", "quantity": 1, "unit_price": "11.77"}])
+    );
     system.clean_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_names_what_was_tampered_with() {
     let mut system = System::start().await;
-    let file = system.file("two.csv", "customer_id,date,quantity,amount\n1,1997-01-01,2,2.00\n2,1997-01-01,1,1.00\n");
+    let file = system.file(
+        "two.csv",
+        "customer_id,date,quantity,amount\n1,1997-01-01,2,2.00\n2,1997-01-01,1,1.00\n",
+    );
     system.import(&file, &["--stock", "10"]).await;
     system.clean_audit().await;
     assert!(system.stop().await.success());
@@ -97,21 +134,38 @@ async fn the_audit_names_what_was_tampered_with() {
     let (clean, report) = system.audit().await;
     assert!(!clean);
     let differences = report["differences"].to_string();
-    assert!(differences.contains("product cd-01 had 10 at start, and has 11 now"), "{differences}");
-    assert!(differences.contains("product.db has no reservation of it"), "{differences}");
+    assert!(
+        differences.contains("product cd-01 had 10 at start, and has 11 now"),
+        "{differences}"
+    );
+    assert!(
+        differences.contains("product.db has no reservation of it"),
+        "{differences}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_without_services_says_where_it_looked() {
     let folder = tempfile::tempdir().unwrap();
     let output = system::orders(folder.path())
-        .args(["import", "--patience", "1", "--order-url", "http://127.0.0.1:9", "--product-url", "http://127.0.0.1:9"])
+        .args([
+            "import",
+            "--patience",
+            "1",
+            "--order-url",
+            "http://127.0.0.1:9",
+            "--product-url",
+            "http://127.0.0.1:9",
+        ])
         .arg(sample())
         .output()
         .await
         .unwrap();
     assert!(!output.status.success());
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("http://127.0.0.1:9 does not answer"), "{errors}");
+    assert!(
+        errors.contains("http://127.0.0.1:9 does not answer"),
+        "{errors}"
+    );
     assert!(errors.contains("is it running?"), "{errors}");
 }

@@ -57,10 +57,18 @@ pub(crate) struct Units {
 impl Shelf {
     /// What does not add up, a sentence each.
     pub(crate) fn differences(&self) -> Vec<String> {
-        let Self { product_id, stock, reserved, stocked, held } = self;
+        let Self {
+            product_id,
+            stock,
+            reserved,
+            stocked,
+            held,
+        } = self;
         let mut said = Vec::new();
         if *stock < 0 || *reserved < 0 {
-            said.push(format!("product {product_id} is below zero: stock {stock}, reserved {reserved}"));
+            said.push(format!(
+                "product {product_id} is below zero: stock {stock}, reserved {reserved}"
+            ));
         }
         if *stocked != stock + reserved {
             let sum = stock + reserved;
@@ -69,7 +77,9 @@ impl Shelf {
             ));
         }
         if reserved != held {
-            said.push(format!("product {product_id} has {reserved} reserved, and its reservations hold {held}"));
+            said.push(format!(
+                "product {product_id} has {reserved} reserved, and its reservations hold {held}"
+            ));
         }
         said
     }
@@ -77,7 +87,12 @@ impl Shelf {
 
 /// The place of the last order.
 pub(crate) async fn last_order(db: &Database) -> Result<i64, Error> {
-    let row = db.query_opt("SELECT COALESCE(MAX(seq), 0) AS last FROM orders", params![]).await?;
+    let row = db
+        .query_opt(
+            "SELECT COALESCE(MAX(seq), 0) AS last FROM orders",
+            params![],
+        )
+        .await?;
     Ok(row.map_or(Ok(0), |row| row.get("last"))?)
 }
 
@@ -90,7 +105,8 @@ pub(crate) async fn pending(db: &Database, cutoff: i64) -> Result<i64, Error> {
 
 /// Every order, in the order of acceptance.
 pub(crate) async fn orders(db: &Database, mut each: impl FnMut(AuditedOrder)) -> Result<(), Error> {
-    let sql = "SELECT o.seq, o.order_id, o.idempotency_key, o.items, o.total_cents, o.status AS standing,
+    let sql =
+        "SELECT o.seq, o.order_id, o.idempotency_key, o.items, o.total_cents, o.status AS standing,
                       h.status, h.cause, h.position
                FROM (SELECT * FROM orders WHERE seq > $1 ORDER BY seq LIMIT $2) o
                LEFT JOIN order_history h ON h.order_seq = o.seq ORDER BY o.seq, h.position";
@@ -114,17 +130,24 @@ fn same(one: &Row, next: &Row, column: &str) -> bool {
 
 /// One order from its rows, one a history entry.
 fn audited(rows: &[Row]) -> Result<AuditedOrder, Error> {
-    let row = rows.first().ok_or_else(|| Error::damaged("an order without rows"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::damaged("an order without rows"))?;
     let id: Uuid = row.get("order_id")?;
-    let items: Vec<Item> = serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)?;
+    let items: Vec<Item> =
+        serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)?;
     let total = Cents::from_stored(row.get("total_cents")?);
     let standing: String = row.get("standing")?;
-    let status = Status::named(&standing).ok_or_else(|| Error::damaged(format_args!("order {id} is {standing:?}")))?;
+    let status = Status::named(&standing)
+        .ok_or_else(|| Error::damaged(format_args!("order {id} is {standing:?}")))?;
     let mut history = Vec::with_capacity(rows.len());
     let mut cause = None;
     for row in rows {
         if let Some(name) = row.get::<Option<String>>("status")? {
-            history.push(Status::named(&name).ok_or_else(|| Error::damaged(format_args!("order {id} was {name:?}")))?);
+            history.push(
+                Status::named(&name)
+                    .ok_or_else(|| Error::damaged(format_args!("order {id} was {name:?}")))?,
+            );
             cause = row.get("cause")?;
         }
     }
@@ -136,13 +159,23 @@ fn audited(rows: &[Row]) -> Result<AuditedOrder, Error> {
         differences.push("does not have the id of its idempotency key".to_owned());
     }
     if Cents::total(items.iter().map(|item| (item.quantity, item.unit_price))) != Some(total) {
-        differences.push(format!("has the total {total}, and its items add up to another"));
+        differences.push(format!(
+            "has the total {total}, and its items add up to another"
+        ));
     }
-    let items_fact = Fingerprint::of(items.iter().map(|item| (item.product_id.as_str(), item.quantity)));
+    let items_fact = Fingerprint::of(
+        items
+            .iter()
+            .map(|item| (item.product_id.as_str(), item.quantity)),
+    );
     Ok(AuditedOrder {
         order_id: id,
         seq: row.get("seq")?,
-        fact: OrderFact { status, cause, items: items_fact },
+        fact: OrderFact {
+            status,
+            cause,
+            items: items_fact,
+        },
         total,
         units: items.iter().map(|item| i64::from(item.quantity)).sum(),
         differences,
@@ -150,8 +183,12 @@ fn audited(rows: &[Row]) -> Result<AuditedOrder, Error> {
 }
 
 /// Every reservation.
-pub(crate) async fn reservations(db: &Database, mut each: impl FnMut(Uuid, ReservationFact)) -> Result<(), Error> {
-    let sql = "SELECT r.seq, r.order_id, r.state, r.decided_by, r.released_by, i.product_id, i.quantity
+pub(crate) async fn reservations(
+    db: &Database,
+    mut each: impl FnMut(Uuid, ReservationFact),
+) -> Result<(), Error> {
+    let sql =
+        "SELECT r.seq, r.order_id, r.state, r.decided_by, r.released_by, i.product_id, i.quantity
                FROM (SELECT * FROM reservations WHERE seq > $1 ORDER BY seq LIMIT $2) r
                LEFT JOIN reservation_items i ON i.reservation_seq = r.seq ORDER BY r.seq";
     let mut after = 0;
@@ -169,7 +206,9 @@ pub(crate) async fn reservations(db: &Database, mut each: impl FnMut(Uuid, Reser
 }
 
 fn reservation(rows: &[Row]) -> Result<(Uuid, ReservationFact), Error> {
-    let row = rows.first().ok_or_else(|| Error::damaged("a reservation without rows"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::damaged("a reservation without rows"))?;
     let state = match row.get::<String>("state")?.as_str() {
         "RESERVED" => ReservationState::Reserved,
         "REFUSED" => ReservationState::Refused,
@@ -186,7 +225,11 @@ fn reservation(rows: &[Row]) -> Result<(Uuid, ReservationFact), Error> {
         state,
         decided_by: row.get("decided_by")?,
         released_by: row.get("released_by")?,
-        items: Fingerprint::of(items.iter().map(|(product, quantity)| (product.as_str(), *quantity))),
+        items: Fingerprint::of(
+            items
+                .iter()
+                .map(|(product, quantity)| (product.as_str(), *quantity)),
+        ),
     };
     Ok((row.get("order_id")?, fact))
 }
@@ -213,14 +256,22 @@ pub(crate) async fn shelves(db: &Database) -> Result<Vec<Shelf>, Error> {
 }
 
 /// Event ids that took effect on more than one order.
-pub(crate) async fn applied_twice(orders: &Database, products: &Database) -> Result<Vec<String>, Error> {
+pub(crate) async fn applied_twice(
+    orders: &Database,
+    products: &Database,
+) -> Result<Vec<String>, Error> {
     let by_answer = "SELECT cause AS event FROM order_history WHERE cause IS NOT NULL GROUP BY cause HAVING COUNT(*) > 1";
-    let by_request =
-        "SELECT decided_by AS event FROM reservations WHERE decided_by IS NOT NULL GROUP BY decided_by HAVING COUNT(*) > 1";
+    let by_request = "SELECT decided_by AS event FROM reservations WHERE decided_by IS NOT NULL GROUP BY decided_by HAVING COUNT(*) > 1";
     let mut said = Vec::new();
-    for (db, sql, name) in [(orders, by_answer, "order.db"), (products, by_request, "product.db")] {
+    for (db, sql, name) in [
+        (orders, by_answer, "order.db"),
+        (products, by_request, "product.db"),
+    ] {
         for row in db.query(sql, params![]).await? {
-            said.push(format!("event {} took effect twice in {name}", row.get::<Uuid>("event")?));
+            said.push(format!(
+                "event {} took effect twice in {name}",
+                row.get::<Uuid>("event")?
+            ));
         }
     }
     Ok(said)
@@ -231,7 +282,13 @@ mod tests {
     use super::*;
 
     fn shelf(stock: i64, reserved: i64, stocked: i64, held: i64) -> Shelf {
-        Shelf { product_id: "cd-01".to_owned(), stock, reserved, stocked, held }
+        Shelf {
+            product_id: "cd-01".to_owned(),
+            stock,
+            reserved,
+            stocked,
+            held,
+        }
     }
 
     #[test]
@@ -246,7 +303,13 @@ mod tests {
             shelf(8, 3, 10, 3).differences(),
             ["product cd-01 had 10 at start, and has 11 now: stock 8 and reserved 3"]
         );
-        assert_eq!(shelf(7, 3, 10, 4).differences(), ["product cd-01 has 3 reserved, and its reservations hold 4"]);
-        assert_eq!(shelf(-1, 11, 10, 11).differences(), ["product cd-01 is below zero: stock -1, reserved 11"]);
+        assert_eq!(
+            shelf(7, 3, 10, 4).differences(),
+            ["product cd-01 has 3 reserved, and its reservations hold 4"]
+        );
+        assert_eq!(
+            shelf(-1, 11, 10, 11).differences(),
+            ["product cd-01 is below zero: stock -1, reserved 11"]
+        );
     }
 }

@@ -156,46 +156,75 @@ impl Facts {
     fn where_it_waits(&self) -> &'static str {
         match (self.request.first, self.reservation, self.answer.first) {
             (None, ..) => "its request has not come to stock-valid-request",
-            (Some(_), None, _) => "its request is on stock-valid-request, and the product service has not handled it",
-            (Some(_), Some(_), None) => "its reservation is decided, and no answer has come to stock-valid-response",
-            (Some(_), Some(_), Some(_)) => "its answer is on stock-valid-response, and the order service has not handled it",
+            (Some(_), None, _) => {
+                "its request is on stock-valid-request, and the product service has not handled it"
+            }
+            (Some(_), Some(_), None) => {
+                "its reservation is decided, and no answer has come to stock-valid-response"
+            }
+            (Some(_), Some(_), Some(_)) => {
+                "its answer is on stock-valid-response, and the order service has not handled it"
+            }
         }
     }
 
     fn check_request(&self, order: &OrderFact, whole: Whole, said: &mut Vec<String>) {
         match self.request.value() {
-            None if whole.requests => said.push(format!("is {}, and stock-valid-request has no request of it", order.status)),
+            None if whole.requests => said.push(format!(
+                "is {}, and stock-valid-request has no request of it",
+                order.status
+            )),
             None => {}
-            Some(items) if items != order.items => said.push("asked for other items than it has".to_owned()),
+            Some(items) if items != order.items => {
+                said.push("asked for other items than it has".to_owned())
+            }
             Some(_) => {}
         }
         if self.request.others > 0 {
-            said.push(format!("has {} request events instead of one", self.request.others + 1));
+            said.push(format!(
+                "has {} request events instead of one",
+                self.request.others + 1
+            ));
         }
     }
 
     fn check_answer(&self, order: &OrderFact, whole: Whole, said: &mut Vec<String>) {
         if self.answer.others > 0 {
-            said.push(format!("has {} answers instead of one", self.answer.others + 1));
+            said.push(format!(
+                "has {} answers instead of one",
+                self.answer.others + 1
+            ));
         }
         let Some(code) = self.answer.value() else {
             if whole.answers {
-                said.push(format!("is {}, and stock-valid-response has no answer to it", order.status));
+                said.push(format!(
+                    "is {}, and stock-valid-response has no answer to it",
+                    order.status
+                ));
             }
             return;
         };
         if order.cause.is_some() && order.cause != self.answer.id() {
-            said.push(format!("is {} by an event that is not its answer", order.status));
+            said.push(format!(
+                "is {} by an event that is not its answer",
+                order.status
+            ));
         }
         let reserved = code == StatusCode::RESERVED;
         if order.cause.is_some() && reserved != (order.status == Status::Confirmed) {
-            said.push(format!("is {}, and its answer has the status code {code}", order.status));
+            said.push(format!(
+                "is {}, and its answer has the status code {code}",
+                order.status
+            ));
         }
     }
 
     fn check_reservation(&self, order: &OrderFact, said: &mut Vec<String>) {
         let Some(reservation) = &self.reservation else {
-            said.push(format!("is {}, and product.db has no reservation of it", order.status));
+            said.push(format!(
+                "is {}, and product.db has no reservation of it",
+                order.status
+            ));
             return;
         };
         let withdrawn = order.cause.is_none();
@@ -207,13 +236,20 @@ impl Facts {
             (Status::Pending | Status::ManualReview, _) => true,
         };
         if !fits {
-            said.push(format!("is {}, and its reservation is {:?}", order.status, reservation.state));
+            said.push(format!(
+                "is {}, and its reservation is {:?}",
+                order.status, reservation.state
+            ));
         }
-        let holds_items = reservation.state != ReservationState::Refused && reservation.decided_by.is_some();
+        let holds_items =
+            reservation.state != ReservationState::Refused && reservation.decided_by.is_some();
         if holds_items && reservation.items != order.items {
             said.push("reserved other items than it has".to_owned());
         }
-        if self.request.first.is_some() && reservation.decided_by.is_some() && reservation.decided_by != self.request.id() {
+        if self.request.first.is_some()
+            && reservation.decided_by.is_some()
+            && reservation.decided_by != self.request.id()
+        {
             said.push("was reserved by an event that is not its request".to_owned());
         }
     }
@@ -221,17 +257,25 @@ impl Facts {
     fn check_release(&self, order: &OrderFact, whole: Whole, said: &mut Vec<String>) {
         let withdrawn = order.status == Status::Cancelled && order.cause.is_none();
         if self.release.others > 0 {
-            said.push(format!("has {} release events instead of one", self.release.others + 1));
+            said.push(format!(
+                "has {} release events instead of one",
+                self.release.others + 1
+            ));
         }
         match self.release.first {
             None if withdrawn && whole.requests => {
                 said.push("was withdrawn, and stock-valid-request has no release of it".to_owned());
             }
-            Some(_) if !withdrawn => said.push(format!("is {}, and its stock was released", order.status)),
+            Some(_) if !withdrawn => {
+                said.push(format!("is {}, and its stock was released", order.status))
+            }
             _ => {}
         }
-        let released_by = self.reservation.and_then(|reservation| reservation.released_by);
-        if self.release.first.is_some() && released_by.is_some() && released_by != self.release.id() {
+        let released_by = self
+            .reservation
+            .and_then(|reservation| reservation.released_by);
+        if self.release.first.is_some() && released_by.is_some() && released_by != self.release.id()
+        {
             said.push("was released by an event that is not its release".to_owned());
         }
     }
@@ -241,7 +285,10 @@ impl Facts {
 mod tests {
     use super::*;
 
-    const WHOLE: Whole = Whole { requests: true, answers: true };
+    const WHOLE: Whole = Whole {
+        requests: true,
+        answers: true,
+    };
     const REQUEST: Uuid = Uuid::from_u128(1);
     const ANSWER: Uuid = Uuid::from_u128(2);
     const RELEASE: Uuid = Uuid::from_u128(3);
@@ -252,8 +299,17 @@ mod tests {
 
     fn decided(status: Status, state: ReservationState, code: u16) -> Facts {
         let mut facts = Facts {
-            order: Some(OrderFact { status, cause: Some(ANSWER), items: items() }),
-            reservation: Some(ReservationFact { state, decided_by: Some(REQUEST), released_by: None, items: items() }),
+            order: Some(OrderFact {
+                status,
+                cause: Some(ANSWER),
+                items: items(),
+            }),
+            reservation: Some(ReservationFact {
+                state,
+                decided_by: Some(REQUEST),
+                released_by: None,
+                items: items(),
+            }),
             ..Facts::default()
         };
         facts.request.see(REQUEST, items());
@@ -281,7 +337,10 @@ mod tests {
     #[test]
     fn orders_that_went_their_way_say_nothing() {
         assert_eq!(said(&confirmed()), "");
-        assert_eq!(said(&decided(Status::Cancelled, ReservationState::Refused, 409)), "");
+        assert_eq!(
+            said(&decided(Status::Cancelled, ReservationState::Refused, 409)),
+            ""
+        );
         assert_eq!(said(&withdrawn()), "");
     }
 
@@ -309,7 +368,10 @@ mod tests {
     fn a_confirmed_order_without_its_stock_is_a_difference() {
         let mut facts = confirmed();
         facts.reservation = None;
-        assert_eq!(said(&facts), "is CONFIRMED, and product.db has no reservation of it");
+        assert_eq!(
+            said(&facts),
+            "is CONFIRMED, and product.db has no reservation of it"
+        );
         let facts = decided(Status::Confirmed, ReservationState::Refused, 409);
         assert!(said(&facts).contains("its answer has the status code 409"));
         assert!(said(&facts).contains("its reservation is Refused"));
@@ -319,7 +381,10 @@ mod tests {
     fn a_cancelled_order_that_holds_stock_is_a_difference() {
         let mut facts = withdrawn();
         facts.reservation.as_mut().unwrap().state = ReservationState::Reserved;
-        assert_eq!(said(&facts), "is CANCELLED, and its reservation is Reserved");
+        assert_eq!(
+            said(&facts),
+            "is CANCELLED, and its reservation is Reserved"
+        );
         let mut facts = withdrawn();
         facts.release = Once::default();
         assert!(said(&facts).contains("has no release of it"));
@@ -329,7 +394,10 @@ mod tests {
     fn other_items_on_the_way_are_a_difference() {
         let mut facts = confirmed();
         facts.order.as_mut().unwrap().items = Fingerprint::of([("cd-01", 3)]);
-        assert_eq!(said(&facts), "asked for other items than it has; reserved other items than it has");
+        assert_eq!(
+            said(&facts),
+            "asked for other items than it has; reserved other items than it has"
+        );
     }
 
     #[test]
@@ -344,7 +412,11 @@ mod tests {
     #[test]
     fn a_pending_order_says_where_it_waits() {
         let mut facts = Facts {
-            order: Some(OrderFact { status: Status::Pending, cause: None, items: items() }),
+            order: Some(OrderFact {
+                status: Status::Pending,
+                cause: None,
+                items: items(),
+            }),
             ..Facts::default()
         };
         assert!(said(&facts).contains("has not come to stock-valid-request"));
@@ -357,7 +429,14 @@ mod tests {
         let mut facts = confirmed();
         facts.request = Once::default();
         facts.answer = Once::default();
-        assert!(facts.differences(Whole { requests: false, answers: false }).is_empty());
+        assert!(
+            facts
+                .differences(Whole {
+                    requests: false,
+                    answers: false
+                })
+                .is_empty()
+        );
         assert_eq!(facts.differences(WHOLE).len(), 2);
     }
 

@@ -70,21 +70,36 @@ pub(crate) async fn run(settings: &Settings, settle: Duration) -> Result<Report,
     let orders = open(settings, "order", order::store::MIGRATIONS).await?;
     let products = open(settings, "product", product::store::MIGRATIONS).await?;
     let (kafka, broker) = reach_broker(settings).await?;
-    let audit = Audit { cutoff: books::last_order(&orders).await?, orders, products, kafka };
-    let outcome = audit.settled(Instant::now() + settle, broker.is_none()).await;
+    let audit = Audit {
+        cutoff: books::last_order(&orders).await?,
+        orders,
+        products,
+        kafka,
+    };
+    let outcome = audit
+        .settled(Instant::now() + settle, broker.is_none())
+        .await;
     if let Some(broker) = broker {
         broker.shutdown().await?;
     }
     outcome
 }
 
-async fn open(settings: &Settings, name: &str, migrations: &[ackwell_sql::Migration]) -> Result<Database, AuditError> {
+async fn open(
+    settings: &Settings,
+    name: &str,
+    migrations: &[ackwell_sql::Migration],
+) -> Result<Database, AuditError> {
     let file = settings.service.data.join(format!("{name}.db"));
     if settings.service.database.url.is_none() && !file.exists() {
         return Err(AuditError::Nothing(file));
     }
     let url = format!("sqlite:{}", file.display());
-    Ok(Database::open(settings.service.database.url.as_deref().unwrap_or(&url), migrations).await?)
+    Ok(Database::open(
+        settings.service.database.url.as_deref().unwrap_or(&url),
+        migrations,
+    )
+    .await?)
 }
 
 /// Where the topics are: on the Kafka that was named, on the embedded broker of a running
@@ -99,11 +114,23 @@ async fn reach_broker(settings: &Settings) -> Result<(Kafka, Option<Broker>), Au
     match Broker::start(config).await {
         Ok(broker) => {
             let bootstrap_servers = broker.local_addr().to_string();
-            Ok((Kafka { bootstrap_servers, ..kafka }, Some(broker)))
+            Ok((
+                Kafka {
+                    bootstrap_servers,
+                    ..kafka
+                },
+                Some(broker),
+            ))
         }
         Err(error) if error.is_folder_in_use() => {
-            let bootstrap_servers = format!("127.0.0.1:{}", settings.orders.broker_port);
-            Ok((Kafka { bootstrap_servers, ..kafka }, None))
+            let bootstrap_servers = settings.noted_broker();
+            Ok((
+                Kafka {
+                    bootstrap_servers,
+                    ..kafka
+                },
+                None,
+            ))
         }
         Err(error) => Err(error.into()),
     }
@@ -148,7 +175,10 @@ impl Audit {
             report.units.stocked += shelf.stocked;
             report.units.stock += shelf.stock;
             report.units.reserved += shelf.reserved;
-            shelf.differences().into_iter().for_each(|sentence| report.differ(sentence));
+            shelf
+                .differences()
+                .into_iter()
+                .for_each(|sentence| report.differ(sentence));
         }
         Ok(report.close())
     }
@@ -157,7 +187,11 @@ impl Audit {
     async fn judge(&self, share: Share, report: &mut Report) -> Result<(), AuditError> {
         let (kafka, facts) = (self.kafka.clone(), HashMap::new());
         let reading = tokio::task::spawn_blocking(move || read_topics(&kafka, share, facts));
-        let TopicFacts { mut facts, requests, answers } = reading.await??;
+        let TopicFacts {
+            mut facts,
+            requests,
+            answers,
+        } = reading.await??;
         books::reservations(&self.products, |order, reservation| {
             if share.has(order) {
                 facts.entry(order).or_default().reservation = Some(reservation);
@@ -182,7 +216,10 @@ impl Audit {
             report.differ_on(order.order_id, order.differences);
         })
         .await?;
-        let whole = Whole { requests: !requests.shortened, answers: !answers.shortened };
+        let whole = Whole {
+            requests: !requests.shortened,
+            answers: !answers.shortened,
+        };
         for (order, facts) in &facts {
             report.differ_on(order, facts.differences(whole));
         }
@@ -199,11 +236,18 @@ fn note_topics(report: &mut Report, requests: Reading, answers: Reading) {
     report.events.not_understood = requests.strange + answers.strange;
     if report.events.not_understood > 0 {
         let count = report.events.not_understood;
-        report.notes.push(format!("{count} records on the topics are no events of theirs; see their .DLQ topics"));
+        report.notes.push(format!(
+            "{count} records on the topics are no events of theirs; see their .DLQ topics"
+        ));
     }
-    for (topic, reading) in [("stock-valid-request", requests), ("stock-valid-response", answers)] {
+    for (topic, reading) in [
+        ("stock-valid-request", requests),
+        ("stock-valid-response", answers),
+    ] {
         if reading.shortened {
-            report.notes.push(format!("{topic} has lost records to its retention; events missing there prove nothing"));
+            report.notes.push(format!(
+                "{topic} has lost records to its retention; events missing there prove nothing"
+            ));
         }
     }
 }
@@ -228,23 +272,40 @@ struct TopicFacts {
 }
 
 /// Answers first: what they answer lies before them on the other topic.
-fn read_topics(kafka: &Kafka, share: Share, mut facts: HashMap<Uuid, Facts>) -> Result<TopicFacts, TopicError> {
+fn read_topics(
+    kafka: &Kafka,
+    share: Share,
+    mut facts: HashMap<Uuid, Facts>,
+) -> Result<TopicFacts, TopicError> {
     let mut of = |order: Uuid, note: &mut dyn FnMut(&mut Facts)| {
         if share.has(order) {
             note(facts.entry(order).or_default());
         }
     };
-    let answers = topics::read(kafka, |event_id, StockAnswer::StockValidResponded(verdict)| {
-        of(verdict.order_id, &mut |facts| facts.answer.see(event_id, verdict.status_code));
-    })?;
+    let answers = topics::read(
+        kafka,
+        |event_id, StockAnswer::StockValidResponded(verdict)| {
+            of(verdict.order_id, &mut |facts| {
+                facts.answer.see(event_id, verdict.status_code)
+            });
+        },
+    )?;
     let requests = topics::read(kafka, |event_id, request| match request {
         StockRequest::StockValidRequested(Reserve { order_id, items }) => {
-            let items = Fingerprint::of(items.iter().map(|item| (item.product_id.as_str(), item.quantity.get())));
+            let items = Fingerprint::of(
+                items
+                    .iter()
+                    .map(|item| (item.product_id.as_str(), item.quantity.get())),
+            );
             of(order_id, &mut |facts| facts.request.see(event_id, items));
         }
         StockRequest::StockReleaseRequested(Release { order_id, .. }) => {
             of(order_id, &mut |facts| facts.release.see(event_id, ()));
         }
     })?;
-    Ok(TopicFacts { facts, requests, answers })
+    Ok(TopicFacts {
+        facts,
+        requests,
+        answers,
+    })
 }

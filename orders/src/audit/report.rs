@@ -101,7 +101,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { orders, units, events, .. } = self;
+        let Self {
+            orders,
+            units,
+            events,
+            ..
+        } = self;
         for difference in &self.differences {
             writeln!(f, "DIFFERENCE: {difference}")?;
         }
@@ -113,19 +118,31 @@ impl fmt::Display for Report {
             "orders    {} accepted = {} confirmed + {} cancelled + {} in review + {} pending",
             orders.total, orders.confirmed, orders.cancelled, orders.manual_review, orders.pending
         )?;
-        writeln!(f, "confirmed {} units for {}", self.confirmed_units, self.confirmed_total)?;
+        writeln!(
+            f,
+            "confirmed {} units for {}",
+            self.confirmed_units, self.confirmed_total
+        )?;
         writeln!(
             f,
             "stock     {} at start = {} now + {} reserved, {} products",
             units.stocked, units.stock, units.reserved, self.products
         )?;
-        writeln!(f, "events    {} on stock-valid-request, {} on stock-valid-response", events.requests, events.answers)?;
+        writeln!(
+            f,
+            "events    {} on stock-valid-request, {} on stock-valid-response",
+            events.requests, events.answers
+        )?;
         for note in &self.notes {
             writeln!(f, "note      {note}")?;
         }
         match self.differences.len() {
             0 => write!(f, "The books are clean."),
-            count => write!(f, "The books differ: {} differences.", count as u64 + self.differences_not_shown),
+            count => write!(
+                f,
+                "The books differ: {} differences.",
+                count as u64 + self.differences_not_shown
+            ),
         }
     }
 }
@@ -141,8 +158,16 @@ mod tests {
         report.differ_on("x", vec!["is lost".to_owned()]);
         let report = report.close();
         assert!(!report.is_clean());
-        assert!(report.to_string().starts_with("DIFFERENCE: order x is lost\n"));
-        assert!(report.to_string().ends_with("The books differ: 1 differences."));
+        assert!(
+            report
+                .to_string()
+                .starts_with("DIFFERENCE: order x is lost\n")
+        );
+        assert!(
+            report
+                .to_string()
+                .ends_with("The books differ: 1 differences.")
+        );
     }
 
     #[test]

@@ -56,9 +56,16 @@ pub(crate) struct Reading {
 ///
 /// # Errors
 /// [`TopicError`]; a topic that does not exist has no records.
-pub(crate) fn read<E: Event>(kafka: &Kafka, mut each: impl FnMut(Uuid, E)) -> Result<Reading, TopicError> {
+pub(crate) fn read<E: Event>(
+    kafka: &Kafka,
+    mut each: impl FnMut(Uuid, E),
+) -> Result<Reading, TopicError> {
     let topic = E::TOPIC.name();
-    let failed = |cause| TopicError::Kafka { topic, servers: kafka.bootstrap_servers.clone(), cause };
+    let failed = |cause| TopicError::Kafka {
+        topic,
+        servers: kafka.bootstrap_servers.clone(),
+        cause,
+    };
     let mut config = kafka.consumer(GROUP);
     config.set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.create().map_err(failed)?;
@@ -86,7 +93,10 @@ pub(crate) fn read<E: Event>(kafka: &Kafka, mut each: impl FnMut(Uuid, E)) -> Re
             }
             Some(Err(cause)) if moved.elapsed() > STILL_MAX => return Err(failed(cause)),
             None if moved.elapsed() > STILL_MAX => {
-                return Err(TopicError::Still { topic, servers: kafka.bootstrap_servers.clone() });
+                return Err(TopicError::Still {
+                    topic,
+                    servers: kafka.bootstrap_servers.clone(),
+                });
             }
             Some(Err(_)) | None => {}
         }
@@ -95,15 +105,27 @@ pub(crate) fn read<E: Event>(kafka: &Kafka, mut each: impl FnMut(Uuid, E)) -> Re
 }
 
 /// Assigns every partition from its beginning; answers where each ends, without the empty ones.
-fn assign(consumer: &BaseConsumer, topic: &str, reading: &mut Reading) -> Result<HashMap<i32, i64>, KafkaError> {
+fn assign(
+    consumer: &BaseConsumer,
+    topic: &str,
+    reading: &mut Reading,
+) -> Result<HashMap<i32, i64>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST_MAX)?;
-    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let partitions = metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions());
     let mut ends = HashMap::new();
     let mut list = TopicPartitionList::new();
     for partition in partitions.map(|partition| partition.id()) {
         let (low, high) = match consumer.fetch_watermarks(topic, partition, REQUEST_MAX) {
             Ok(marks) => marks,
-            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) => continue,
+            Err(error)
+                if error.rdkafka_error_code()
+                    == Some(RDKafkaErrorCode::UnknownTopicOrPartition) =>
+            {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         reading.shortened |= low > 0;

@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,6 +33,13 @@ pub(crate) struct Service {
     patience: Duration,
     outage: Mutex<Option<Outage>>,
     progress: Progress,
+}
+
+/// What a service answered.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
 }
 
 /// Since when nobody answers.
@@ -63,7 +71,9 @@ pub(crate) enum ClientError {
         detail: String,
     },
     /// It answered something that is not understood.
-    #[error("the {service} service at {url} answered what was not expected: {what}")]
+    #[error(
+        "the {service} service at {url} answered what was not expected ({what}); is it the {service} service?"
+    )]
     Strange {
         /// Which service.
         service: &'static str,
@@ -115,7 +125,7 @@ struct Product {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Placed {
     order_id: Uuid,
 }
 
@@ -143,65 +153,101 @@ impl Service {
         progress: Progress,
     ) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Self { name, url, http, patience, outage: Mutex::new(None), progress }
+        Self {
+            name,
+            url,
+            http,
+            patience,
+            outage: Mutex::new(None),
+            progress,
+        }
     }
 
     /// Posts an order.
-    pub(crate) async fn post_order(&self, key: &str, order: &impl Serialize) -> Result<Posted, ClientError> {
-        let request = self.request(Method::POST, "/orders").header("Idempotency-Key", key).json(order);
-        let response = self.send(request).await?;
-        let repeated = response.headers().contains_key("idempotency-replayed");
-        let Answer { order_id } = self.json(response).await?;
-        Ok(if repeated { Posted::Repeated(order_id) } else { Posted::Accepted(order_id) })
+    pub(crate) async fn post_order(
+        &self,
+        key: &str,
+        order: &impl Serialize,
+    ) -> Result<Posted, ClientError> {
+        let request = self
+            .request(Method::POST, "/orders")
+            .header("Idempotency-Key", key)
+            .json(order);
+        let answer = self.send(request).await?;
+        let Placed { order_id } = self.json(&answer)?;
+        let repeated = answer.headers.contains_key("idempotency-replayed");
+        Ok(if repeated {
+            Posted::Repeated(order_id)
+        } else {
+            Posted::Accepted(order_id)
+        })
     }
 
     /// One order; `None` if there is none.
     pub(crate) async fn order(&self, id: Uuid) -> Result<Option<Seen>, ClientError> {
-        match self.send(self.request(Method::GET, &format!("/orders/{id}"))).await {
-            Ok(response) => self.json(response).await.map(Some),
+        match self
+            .send(self.request(Method::GET, &format!("/orders/{id}")))
+            .await
+        {
+            Ok(answer) => self.json(&answer).map(Some),
             Err(ClientError::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// The orders accepted after the one with the id `after`, and where to go on.
-    pub(crate) async fn orders(&self, after: &str) -> Result<(Vec<Seen>, Option<String>), ClientError> {
+    pub(crate) async fn orders(
+        &self,
+        after: &str,
+    ) -> Result<(Vec<Seen>, Option<String>), ClientError> {
         let request = self.request(Method::GET, &format!("/orders?limit={PAGE}&after={after}"));
-        let page: Page = self.json(self.send(request).await?).await?;
+        let page: Page = self.json(&self.send(request).await?)?;
         Ok((page.orders, page.next))
     }
 
     /// The ids of all products.
     pub(crate) async fn products(&self) -> Result<Vec<String>, ClientError> {
-        let page: Products = self.json(self.send(self.request(Method::GET, "/products")).await?).await?;
-        Ok(page.products.into_iter().map(|product| product.product_id).collect())
+        let page: Products =
+            self.json(&self.send(self.request(Method::GET, "/products")).await?)?;
+        Ok(page
+            .products
+            .into_iter()
+            .map(|product| product.product_id)
+            .collect())
     }
 
     /// Creates a product; one that exists stays as it is.
     pub(crate) async fn create_product(&self, id: &str, stock: i64) -> Result<(), ClientError> {
         let body = serde_json::json!({ "name": format!("CD {}", id.trim_start_matches("cd-")), "stock": stock });
         let request = self.request(Method::PUT, &format!("/products/{id}"));
-        match self.send(request.header("If-None-Match", "*").json(&body)).await {
+        match self
+            .send(request.header("If-None-Match", "*").json(&body))
+            .await
+        {
             Ok(_) | Err(ClientError::Refused { status: 412, .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).timeout(ANSWER_MAX)
+        self.http
+            .request(method, format!("{}{path}", self.url))
+            .timeout(ANSWER_MAX)
     }
 
-    /// Sends until somebody answers, and makes an answer other than success an error.
-    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    /// Sends until somebody answers in full, and makes an answer other than success an error.
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
         let mut pause = BACKOFF_MIN;
         loop {
-            let attempt = request.try_clone().ok_or_else(|| self.strange("the request can't be repeated"))?;
-            let cause = match attempt.send().await {
-                Ok(response) if !means_away(response.status()) => {
+            let attempt = request
+                .try_clone()
+                .ok_or_else(|| self.strange("the request can't be repeated"))?;
+            let cause = match answer(attempt).await {
+                Ok(answer) if !means_away(answer.status) => {
                     self.back();
-                    return accept(response).await;
+                    return accept(answer);
                 }
-                Ok(response) => response.status().to_string(),
+                Ok(answer) => answer.status.to_string(),
                 Err(error) => innermost(&error),
             };
             self.away(&cause)?;
@@ -210,19 +256,25 @@ impl Service {
         }
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
-        response.json().await.map_err(|error| self.strange(&innermost(&error)))
+    fn json<T: serde::de::DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
+        serde_json::from_slice(&answer.body).map_err(|error| self.strange(&error.to_string()))
     }
 
     fn strange(&self, what: &str) -> ClientError {
-        ClientError::Strange { service: self.name, url: self.url.clone(), what: what.to_owned() }
+        ClientError::Strange {
+            service: self.name,
+            url: self.url.clone(),
+            what: what.to_owned(),
+        }
     }
 
     /// Notes that nobody answered, and says so at the first time.
     fn away(&self, cause: &str) -> Result<(), ClientError> {
         let mut outage = self.outage();
         let Some(Outage { began }) = &*outage else {
-            *outage = Some(Outage { began: Instant::now() });
+            *outage = Some(Outage {
+                began: Instant::now(),
+            });
             let limit = self.patience.as_secs();
             self.progress.say(&format!(
                 "the {} service at {} does not answer ({cause}); trying again for up to {limit} s",
@@ -244,7 +296,10 @@ impl Service {
     fn back(&self) {
         if let Some(Outage { began }) = self.outage().take() {
             let seconds = began.elapsed().as_secs_f64();
-            self.progress.say(&format!("the {} service answers again after {seconds:.1} s", self.name));
+            self.progress.say(&format!(
+                "the {} service answers again after {seconds:.1} s",
+                self.name
+            ));
         }
     }
 
@@ -258,15 +313,35 @@ fn means_away(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504)
 }
 
-async fn accept(response: Response) -> Result<Response, ClientError> {
-    let status = response.status();
+/// One try. A service that is killed can break off in the middle of an answer, so the body
+/// belongs to it.
+async fn answer(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    Ok(Answer {
+        status,
+        headers,
+        body: response.bytes().await?.into(),
+    })
+}
+
+fn accept(answer: Answer) -> Result<Answer, ClientError> {
+    let status = answer.status;
     if status.is_success() {
-        return Ok(response);
+        return Ok(answer);
     }
-    let problem = response.json::<Problem>().await.ok();
+    let problem: Option<Problem> = serde_json::from_slice(&answer.body).ok();
     let detail = problem.and_then(|problem| problem.detail.or(problem.title));
-    let detail = detail.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
-    Err(ClientError::Refused { status: status.as_u16(), detail })
+    let detail = detail.unwrap_or_else(|| {
+        status
+            .canonical_reason()
+            .unwrap_or("no reason given")
+            .to_owned()
+    });
+    Err(ClientError::Refused {
+        status: status.as_u16(),
+        detail,
+    })
 }
 
 /// The cause that says most: reqwest's own text only repeats the address.

@@ -66,7 +66,9 @@ pub(crate) enum FileError {
     #[error("the file is empty; its first line must be `customer_id,date,quantity,amount`")]
     Empty,
     /// A column is missing.
-    #[error("the file has no column `{missing}`; its first line is `{header}` and must name customer_id, date, quantity and amount")]
+    #[error(
+        "the file has no column `{missing}`; its first line is `{header}` and must name customer_id, date, quantity and amount"
+    )]
     Header {
         /// The first one missing.
         missing: &'static str,
@@ -90,7 +92,11 @@ impl<R: BufRead> Rows<R> {
     /// [`FileError`] if there is none, or it lacks a column.
     pub(crate) fn open(source: R) -> Result<Self, FileError> {
         let mut lines = Lines { source, number: 0 };
-        let header = lines.next().ok_or(FileError::Empty)??.text.unwrap_or_default();
+        let header = lines
+            .next()
+            .ok_or(FileError::Empty)??
+            .text
+            .unwrap_or_default();
         let header = header.trim_start_matches('\u{feff}');
         let names: Vec<&str> = fields(header).collect();
         let mut at = [0; 4];
@@ -101,7 +107,11 @@ impl<R: BufRead> Rows<R> {
                 header: header.chars().take(80).collect(),
             })?;
         }
-        Ok(Self { lines, at, width: names.len() })
+        Ok(Self {
+            lines,
+            at,
+            width: names.len(),
+        })
     }
 
     fn parse(&self, line: &Line) -> Result<Row, String> {
@@ -110,18 +120,30 @@ impl<R: BufRead> Rows<R> {
         if fields.len() != self.width {
             return Err(format!("{} fields instead of {}", fields.len(), self.width));
         }
-        let [customer_id, date, quantity, amount] = self.at.map(|at| fields.get(at).copied().unwrap_or_default());
+        let [customer_id, date, quantity, amount] = self
+            .at
+            .map(|at| fields.get(at).copied().unwrap_or_default());
         let number: u64 = plain(customer_id)
             .ok_or_else(|| format!("customer_id must be a number, not `{}`", shown(customer_id)))?;
-        date.parse::<Date>().map_err(|_| format!("date must be YYYY-MM-DD, not `{}`", shown(date)))?;
+        date.parse::<Date>()
+            .map_err(|_| format!("date must be YYYY-MM-DD, not `{}`", shown(date)))?;
         let quantity = plain(quantity)
             .and_then(|quantity| u32::try_from(quantity).ok())
             .filter(|quantity| *quantity > 0)
-            .ok_or_else(|| format!("quantity must be a whole number from 1, not `{}`", shown(quantity)))?;
-        let amount: Cents = amount.parse().map_err(|error| format!("amount {error}, not `{}`", shown(amount)))?;
+            .ok_or_else(|| {
+                format!(
+                    "quantity must be a whole number from 1, not `{}`",
+                    shown(quantity)
+                )
+            })?;
+        let amount: Cents = amount
+            .parse()
+            .map_err(|error| format!("amount {error}, not `{}`", shown(amount)))?;
         let unit_price = UnitPrice::share(amount, quantity)
             .filter(|unit| Cents::total([(quantity, *unit)]) == Some(amount))
-            .ok_or_else(|| format!("{amount} for {quantity} units has no unit price of six decimals"))?;
+            .ok_or_else(|| {
+                format!("{amount} for {quantity} units has no unit price of six decimals")
+            })?;
         Ok(Row {
             number: line.number - 1,
             customer_id: customer_id.to_owned(),
@@ -144,7 +166,10 @@ impl<R: BufRead> Iterator for Rows<R> {
             if line.text.as_ref().is_ok_and(|text| text.trim().is_empty()) {
                 continue;
             }
-            let row = self.parse(&line).map_err(|problem| BrokenRow { line: line.number, problem });
+            let row = self.parse(&line).map_err(|problem| BrokenRow {
+                line: line.number,
+                problem,
+            });
             return Some(Ok(row));
         }
     }
@@ -158,7 +183,10 @@ impl Row {
             quantity: self.quantity,
             unit_price: format!("{:#}", self.unit_price),
         };
-        PostedOrder { customer_id: &self.customer_id, items: [item] }
+        PostedOrder {
+            customer_id: &self.customer_id,
+            items: [item],
+        }
     }
 }
 
@@ -166,18 +194,26 @@ impl Row {
 fn fields(line: &str) -> impl Iterator<Item = &str> {
     line.split(',').map(|field| {
         let field = field.trim();
-        field.strip_prefix('"').and_then(|field| field.strip_suffix('"')).unwrap_or(field)
+        field
+            .strip_prefix('"')
+            .and_then(|field| field.strip_suffix('"'))
+            .unwrap_or(field)
     })
 }
 
 /// A number in plain digits, without a sign.
 fn plain(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 /// A field in an error message: short, and nothing that moves the cursor.
 fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(40).collect()
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(40)
+        .collect()
 }
 
 struct Line {
@@ -206,7 +242,10 @@ impl<R: BufRead> Iterator for Lines<R> {
         } else {
             String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
         };
-        Some(Ok(Line { number: self.number, text }))
+        Some(Ok(Line {
+            number: self.number,
+            text,
+        }))
     }
 }
 
@@ -251,7 +290,9 @@ mod tests {
 
     #[test]
     fn a_row_becomes_an_order() {
-        let row = rows(b"customer_id,date,quantity,amount\n00104,1997-01-01,2,29.33\n").remove(0).unwrap();
+        let row = rows(b"customer_id,date,quantity,amount\n00104,1997-01-01,2,29.33\n")
+            .remove(0)
+            .unwrap();
         assert_eq!(
             serde_json::to_value(row.order()).unwrap(),
             serde_json::json!({
@@ -266,7 +307,10 @@ mod tests {
     fn broken_rows_are_named_by_line_and_the_rest_is_read() {
         let text = b"customer_id,date,quantity,amount\r\n1,1997-01-01,1,1.00\r\n\r\n\"2,1997-01-01,1,1.00\n\xff\n3,1997-01-02,1,1.00";
         let rows = rows(text);
-        let read: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.number).map_err(|row| row.line)).collect();
+        let read: Vec<_> = rows
+            .iter()
+            .map(|row| row.as_ref().map(|row| row.number).map_err(|row| row.line))
+            .collect();
         assert_eq!(read, [Ok(1), Err(4), Err(5), Ok(5)]);
     }
 
@@ -275,18 +319,49 @@ mod tests {
         for (line, expected) in [
             ("1,1997-01-01,1", "line 2: 3 fields instead of 4"),
             ("1,1997-01-01,1,1.00,9", "line 2: 5 fields instead of 4"),
-            ("x,1997-01-01,1,1.00", "line 2: customer_id must be a number, not `x`"),
-            ("1,1997-02-30,1,1.00", "line 2: date must be YYYY-MM-DD, not `1997-02-30`"),
-            ("1,1997-01-01,0,1.00", "line 2: quantity must be a whole number from 1, not `0`"),
-            ("1,1997-01-01,-1,1.00", "line 2: quantity must be a whole number from 1, not `-1`"),
-            ("1,1997-01-01,1.5,1.00", "line 2: quantity must be a whole number from 1, not `1.5`"),
-            ("1,1997-01-01,99999999999999999999,1", "line 2: quantity must be a whole number"),
-            ("1,1997-01-01,1,-1.00", "line 2: amount must not be negative, not `-1.00`"),
-            ("1,1997-01-01,1,1.001", "line 2: amount must have at most 2 decimals, not `1.001`"),
+            (
+                "x,1997-01-01,1,1.00",
+                "line 2: customer_id must be a number, not `x`",
+            ),
+            (
+                "1,1997-02-30,1,1.00",
+                "line 2: date must be YYYY-MM-DD, not `1997-02-30`",
+            ),
+            (
+                "1,1997-01-01,0,1.00",
+                "line 2: quantity must be a whole number from 1, not `0`",
+            ),
+            (
+                "1,1997-01-01,-1,1.00",
+                "line 2: quantity must be a whole number from 1, not `-1`",
+            ),
+            (
+                "1,1997-01-01,1.5,1.00",
+                "line 2: quantity must be a whole number from 1, not `1.5`",
+            ),
+            (
+                "1,1997-01-01,99999999999999999999,1",
+                "line 2: quantity must be a whole number",
+            ),
+            (
+                "1,1997-01-01,1,-1.00",
+                "line 2: amount must not be negative, not `-1.00`",
+            ),
+            (
+                "1,1997-01-01,1,1.001",
+                "line 2: amount must have at most 2 decimals, not `1.001`",
+            ),
             ("1,1997-01-01,1,", "line 2: amount must be a decimal number"),
-            ("1,1997-01-01,30000,1.01", "line 2: 1.01 for 30000 units has no unit price"),
+            (
+                "1,1997-01-01,30000,1.01",
+                "line 2: 1.01 for 30000 units has no unit price",
+            ),
         ] {
-            assert!(problem(line).starts_with(expected), "{line}: {}", problem(line));
+            assert!(
+                problem(line).starts_with(expected),
+                "{line}: {}",
+                problem(line)
+            );
         }
         assert_eq!(problem(&"1".repeat(5000)), "line 2: longer than 4096 bytes");
     }
@@ -296,19 +371,29 @@ mod tests {
         let message = |text: &str| Rows::open(text.as_bytes()).err().unwrap().to_string();
         assert!(message("").contains("empty"));
         assert!(message("customer_id,date,quantity\n").contains("no column `amount`"));
-        let moved = rows("\u{feff}amount,quantity,date,customer_id,note\n3.00,3,1997-01-01,7,x\n".as_bytes());
+        let moved = rows(
+            "\u{feff}amount,quantity,date,customer_id,note\n3.00,3,1997-01-01,7,x\n".as_bytes(),
+        );
         assert_eq!(moved[0].as_ref().unwrap().unit_price.to_string(), "1.00");
     }
 
     fn every_total_is_the_rows_amount(path: &Path) -> (u64, i64, u64) {
         let text = fs::read_to_string(path).unwrap();
-        let amounts = text.lines().skip(1).map(|line| line.rsplit(',').next().unwrap().parse::<Cents>().unwrap());
+        let amounts = text
+            .lines()
+            .skip(1)
+            .map(|line| line.rsplit(',').next().unwrap().parse::<Cents>().unwrap());
         let file = Rows::open(BufReader::new(text.as_bytes())).unwrap();
         let (mut count, mut sum, mut units) = (0, 0, 0);
         for (row, amount) in file.zip(amounts) {
             let row = row.unwrap().unwrap();
             let posted = format!("{:#}", row.unit_price).parse().unwrap();
-            assert_eq!(Cents::total([(row.quantity, posted)]), Some(amount), "row {}", row.number);
+            assert_eq!(
+                Cents::total([(row.quantity, posted)]),
+                Some(amount),
+                "row {}",
+                row.number
+            );
             count += 1;
             sum += amount.get();
             units += u64::from(row.quantity);
@@ -326,7 +411,10 @@ mod tests {
     fn every_total_of_the_whole_file_is_the_rows_amount_where_it_is_at_hand() {
         let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cdnow.csv");
         if whole.exists() {
-            assert_eq!(every_total_is_the_rows_amount(&whole), (69_659, 250_031_563, 167_881));
+            assert_eq!(
+                every_total_is_the_rows_amount(&whole),
+                (69_659, 250_031_563, 167_881)
+            );
         }
     }
 }

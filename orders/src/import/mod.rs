@@ -111,7 +111,8 @@ pub(crate) async fn run(options: &Options) -> Result<Report, ImportError> {
 impl<'a> Import<'a> {
     fn new(options: &'a Options, progress: Progress) -> Result<Self, ImportError> {
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let service = |name, url| Service::new(name, url, http.clone(), options.patience, progress.clone());
+        let service =
+            |name, url| Service::new(name, url, http.clone(), options.patience, progress.clone());
         Ok(Self {
             options,
             stem: key_stem(&options.file),
@@ -132,7 +133,8 @@ impl<'a> Import<'a> {
         let Some(first) = self.post_first(&mut rows).await? else {
             return Ok(());
         };
-        let watching = watch::until_final(&self.ledger, &self.orders, first, self.options.standstill);
+        let watching =
+            watch::until_final(&self.ledger, &self.orders, first, self.options.standstill);
         let watching = async { watching.await.map_err(ImportError::from) };
         tokio::try_join!(self.post_rest(rows), watching)?;
         Ok(())
@@ -140,9 +142,14 @@ impl<'a> Import<'a> {
 
     /// Posts rows until one is accepted. It goes ahead of all others, so that the list
     /// of orders need not be read from its beginning.
-    async fn post_first<R: BufRead>(&self, rows: &mut Rows<R>) -> Result<Option<Uuid>, ImportError> {
+    async fn post_first<R: BufRead>(
+        &self,
+        rows: &mut Rows<R>,
+    ) -> Result<Option<Uuid>, ImportError> {
         for row in rows {
-            let Some(row) = self.sound(row.map_err(FileError::from)?) else { continue };
+            let Some(row) = self.sound(row.map_err(FileError::from)?) else {
+                continue;
+            };
             self.ensure_product(&row).await?;
             if let Some(id) = self.post(&row).await? {
                 return Ok(Some(id));
@@ -152,7 +159,8 @@ impl<'a> Import<'a> {
     }
 
     async fn post_rest<R: BufRead>(&self, rows: Rows<R>) -> Result<(), ImportError> {
-        let rows = stream::iter(rows).map(|row| row.map_err(|error| ImportError::from(FileError::from(error))));
+        let rows = stream::iter(rows)
+            .map(|row| row.map_err(|error| ImportError::from(FileError::from(error))));
         rows.try_filter_map(async |row| Ok(self.sound(row)))
             .enumerate()
             .then(async |(at, row)| {
@@ -192,7 +200,9 @@ impl<'a> Import<'a> {
         if self.known().contains(&row.product_id) {
             return Ok(());
         }
-        self.products.create_product(&row.product_id, self.options.stock).await?;
+        self.products
+            .create_product(&row.product_id, self.options.stock)
+            .await?;
         self.known().insert(row.product_id.clone());
         Ok(())
     }
@@ -206,7 +216,10 @@ impl<'a> Import<'a> {
             Ok(posted) => posted,
             Err(ClientError::Refused { status, detail }) => {
                 self.ledger.forget(expected);
-                self.fail(&format!("line {}: refused with {status}: {detail}", row.number + 1));
+                self.fail(&format!(
+                    "line {}: refused with {status}: {detail}",
+                    row.number + 1
+                ));
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -224,12 +237,17 @@ impl<'a> Import<'a> {
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.known_products.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known_products
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, ImportError> {
-    let file = File::open(path).map_err(|cause| ImportError::Open { path: path.to_owned(), cause })?;
+    let file = File::open(path).map_err(|cause| ImportError::Open {
+        path: path.to_owned(),
+        cause,
+    })?;
     Ok(BufReader::with_capacity(64 * 1024, file))
 }
 
@@ -251,7 +269,13 @@ fn count_rows(path: &Path) -> Result<u64, ImportError> {
 /// The file's name without its folder and extension, as far as a header can carry it.
 fn key_stem(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let visible = |character: char| if character.is_ascii_graphic() { character } else { '_' };
+    let visible = |character: char| {
+        if character.is_ascii_graphic() {
+            character
+        } else {
+            '_'
+        }
+    };
     stem.chars().map(visible).take(STEM_MAX).collect()
 }
 

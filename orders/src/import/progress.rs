@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often a line is printed where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(2);
+const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Shown progress; clones show the same.
 #[derive(Clone)]
@@ -26,14 +26,21 @@ impl Progress {
     /// Progress over `rows`.
     pub(crate) fn over(rows: u64) -> Self {
         let shown = if stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} final, {msg}, {per_sec}, {eta} left");
+            let style = ProgressStyle::with_template(
+                "{bar:40} {pos}/{len} final, {msg}, {per_sec}, {eta} left",
+            );
             let bar = ProgressBar::new(rows);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             Shown::Bar(bar)
         } else {
-            Shown::Lines { rows, last: Mutex::new(Instant::now()) }
+            Shown::Lines {
+                rows,
+                last: Mutex::new(Instant::now()),
+            }
         };
-        Self { shown: Arc::new(shown) }
+        Self {
+            shown: Arc::new(shown),
+        }
     }
 
     /// So many orders are posted, and so many of them final.

@@ -109,8 +109,16 @@ impl fmt::Display for Report {
         writeln!(f, "  confirmed     {}", self.confirmed)?;
         writeln!(f, "  cancelled     {}", self.cancelled)?;
         writeln!(f, "  in review     {}", self.manual_review)?;
-        writeln!(f, "time            {:.3} s, {:.1} orders a second", self.seconds, self.orders_per_second)?;
-        write!(f, "to final state  p50 {:.3} ms, p99 {:.3} ms", self.p50_ms, self.p99_ms)
+        writeln!(
+            f,
+            "time            {:.3} s, {:.1} orders a second",
+            self.seconds, self.orders_per_second
+        )?;
+        write!(
+            f,
+            "to final state  p50 {:.3} ms, p99 {:.3} ms",
+            self.p50_ms, self.p99_ms
+        )
     }
 }
 
@@ -130,7 +138,12 @@ mod tests {
 
     #[test]
     fn json_has_exactly_the_promised_fields() {
-        let mut tally = Tally { rows: 3, accepted: 2, failed: 1, ..Tally::default() };
+        let mut tally = Tally {
+            rows: 3,
+            accepted: 2,
+            failed: 1,
+            ..Tally::default()
+        };
         tally.finish(Status::Confirmed, 1500);
         tally.finish(Status::Cancelled, 2500);
         let report = tally.report(Duration::from_secs(2));

@@ -34,7 +34,10 @@ struct State {
 
 impl Ledger {
     pub(crate) fn new(progress: Progress) -> Self {
-        Self { state: Mutex::default(), progress }
+        Self {
+            state: Mutex::default(),
+            progress,
+        }
     }
 
     /// An order is about to be posted; from now on it is looked for.
@@ -51,7 +54,10 @@ impl Ledger {
     pub(crate) fn count(&self, count: impl FnOnce(&mut Tally)) {
         let mut state = self.state();
         count(&mut state.tally);
-        let (posted, finished) = (state.tally.accepted + state.tally.repeated, state.tally.finished());
+        let (posted, finished) = (
+            state.tally.accepted + state.tally.repeated,
+            state.tally.finished(),
+        );
         drop(state);
         self.progress.update(posted, finished);
     }
@@ -88,7 +94,9 @@ impl Ledger {
 
     /// How long nothing has become final since everything was posted.
     fn standstill(&self) -> Duration {
-        self.state().last_change.map_or(Duration::ZERO, |at| at.elapsed())
+        self.state()
+            .last_change
+            .map_or(Duration::ZERO, |at| at.elapsed())
     }
 
     /// Takes note of an order; whether it is awaited still.
@@ -139,7 +147,11 @@ pub(crate) async fn until_final(
 
 /// Reads the list from `from` to its end, and moves `from` to just before the first
 /// awaited order. Returns those that are awaited still.
-async fn read_list(ledger: &Ledger, orders: &Service, from: &mut String) -> Result<HashSet<Uuid>, ClientError> {
+async fn read_list(
+    ledger: &Ledger,
+    orders: &Service,
+    from: &mut String,
+) -> Result<HashSet<Uuid>, ClientError> {
     let mut open = HashSet::new();
     let mut cursor = Some(from.clone());
     while let Some(after) = cursor {
@@ -158,7 +170,11 @@ async fn read_list(ledger: &Ledger, orders: &Service, from: &mut String) -> Resu
 
 /// Orders that an earlier import placed may stand before the first of this one: they
 /// are asked for one by one.
-async fn look_up(ledger: &Ledger, orders: &Service, unlisted: Vec<Uuid>) -> Result<(), ClientError> {
+async fn look_up(
+    ledger: &Ledger,
+    orders: &Service,
+    unlisted: Vec<Uuid>,
+) -> Result<(), ClientError> {
     for id in unlisted {
         if let Some(order) = orders.order(id).await? {
             ledger.see(&order);

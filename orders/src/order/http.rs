@@ -82,7 +82,10 @@ async fn place(
 
 fn accepted(order_id: Uuid) -> Response {
     let location = [(header::LOCATION, format!("/orders/{order_id}"))];
-    let body = Json(Accepted { order_id, status: Status::Pending });
+    let body = Json(Accepted {
+        order_id,
+        status: Status::Pending,
+    });
     (StatusCode::ACCEPTED, location, body).into_response()
 }
 
@@ -93,10 +96,14 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let wrong = |detail| Problem::new(StatusCode::BAD_REQUEST, "Idempotency key needed").detail(detail);
+        let wrong =
+            |detail| Problem::new(StatusCode::BAD_REQUEST, "Idempotency key needed").detail(detail);
         let mut keys = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
         let (Some(key), None) = (keys.next(), keys.next()) else {
-            return Err(wrong("send the header Idempotency-Key once, with a key of your own for each order".to_owned()));
+            return Err(wrong(
+                "send the header Idempotency-Key once, with a key of your own for each order"
+                    .to_owned(),
+            ));
         };
         match key_problem(key.as_bytes()) {
             Some(what) => Err(wrong(format!("the header Idempotency-Key {what}"))),
@@ -111,7 +118,9 @@ async fn list(
     QueryParams(parameters): QueryParams<ListParameters>,
 ) -> Result<Json<Page>, Problem> {
     let given = |value: Option<String>| value.filter(|value| !value.is_empty());
-    let status = given(parameters.status).map(|name| status_named(&name)).transpose()?;
+    let status = given(parameters.status)
+        .map(|name| status_named(&name))
+        .transpose()?;
     let limit = given(parameters.limit).map_or(Ok(PAGE_DEFAULT), |limit| page_limit(&limit))?;
     let after = match given(parameters.after) {
         Some(cursor) => place_of(&db, &cursor).await?,
@@ -126,12 +135,18 @@ async fn list(
 
 fn status_named(name: &str) -> Result<Status, Problem> {
     Status::named(name).ok_or_else(|| {
-        Problem::bad_request(format!("status must be one of {}", Status::NAMES.join(", ")))
+        Problem::bad_request(format!(
+            "status must be one of {}",
+            Status::NAMES.join(", ")
+        ))
     })
 }
 
 fn page_limit(limit: &str) -> Result<u32, Problem> {
-    let number = limit.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    let number = limit
+        .parse()
+        .ok()
+        .filter(|limit| (1..=PAGE_MAX).contains(limit));
     number.ok_or_else(|| Problem::bad_request(format!("limit must be from 1 to {PAGE_MAX}")))
 }
 
@@ -141,7 +156,9 @@ async fn place_of(db: &Database, cursor: &str) -> Result<i64, Problem> {
         Ok(order_id) => store::place_of(db, order_id).await?,
         Err(_) => None,
     };
-    place.ok_or_else(|| Problem::bad_request("after must be the `next` of an earlier page, or an order's id"))
+    place.ok_or_else(|| {
+        Problem::bad_request("after must be the `next` of an earlier page, or an order's id")
+    })
 }
 
 async fn show(State(db): State<Database>, Path(id): Path<String>) -> Result<Json<Order>, Problem> {
@@ -149,22 +166,28 @@ async fn show(State(db): State<Database>, Path(id): Path<String>) -> Result<Json
 }
 
 /// Withdraws an order; one that is cancelled already stays so.
-async fn cancel(State(db): State<Database>, Path(id): Path<String>) -> Result<Json<Order>, Problem> {
+async fn cancel(
+    State(db): State<Database>,
+    Path(id): Path<String>,
+) -> Result<Json<Order>, Problem> {
     let id = parsed(&id)?;
     let mut tx = db.begin();
     let advanced = store::withdraw(&mut tx, id, WITHDRAWN, Timestamp::now()).await?;
     tx.commit().await.map_err(Error::from)?;
     match advanced {
         Advanced::To(_) | Advanced::TooLate(Status::Cancelled) => order(&db, id).await,
-        Advanced::TooLate(status) => {
-            Err(Problem::conflict(format!("the order is {status}; only a PENDING order can be cancelled")))
-        }
+        Advanced::TooLate(status) => Err(Problem::conflict(format!(
+            "the order is {status}; only a PENDING order can be cancelled"
+        ))),
         Advanced::Unknown => Err(no_such_order()),
     }
 }
 
 async fn order(db: &Database, id: Uuid) -> Result<Json<Order>, Problem> {
-    store::order(db, id).await?.map(Json).ok_or_else(no_such_order)
+    store::order(db, id)
+        .await?
+        .map(Json)
+        .ok_or_else(no_such_order)
 }
 
 fn parsed(id: &str) -> Result<Uuid, Problem> {
@@ -176,5 +199,8 @@ fn no_such_order() -> Problem {
 }
 
 async fn openapi() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        include_str!("openapi.json"),
+    )
 }

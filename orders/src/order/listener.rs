@@ -21,10 +21,28 @@ pub(crate) async fn on_stock_answer(
 ) -> Result<(), Error> {
     let input = input(&verdict)?;
     let reason = verdict.reason.as_deref();
-    match store::advance(&mut tx, verdict.order_id, input, reason, Timestamp::now(), Some(event_id)).await? {
-        Advanced::To(status) => tracing::debug!(order_id = %verdict.order_id, %status, "order is final"),
-        Advanced::TooLate(status) => tracing::debug!(order_id = %verdict.order_id, %status, "answer came too late"),
-        Advanced::Unknown => return Err(Error::Impossible(format!("there is no order {}", verdict.order_id))),
+    match store::advance(
+        &mut tx,
+        verdict.order_id,
+        input,
+        reason,
+        Timestamp::now(),
+        Some(event_id),
+    )
+    .await?
+    {
+        Advanced::To(status) => {
+            tracing::debug!(order_id = %verdict.order_id, %status, "order is final")
+        }
+        Advanced::TooLate(status) => {
+            tracing::debug!(order_id = %verdict.order_id, %status, "answer came too late")
+        }
+        Advanced::Unknown => {
+            return Err(Error::Impossible(format!(
+                "there is no order {}",
+                verdict.order_id
+            )));
+        }
     }
     Ok(())
 }
@@ -33,7 +51,10 @@ fn input(verdict: &Verdict) -> Result<Input, Error> {
     match verdict.status_code {
         StatusCode::RESERVED => Ok(Input::StockReserved),
         400..=499 => Ok(Input::StockRefused),
-        code => Err(Error::Impossible(format!("order {}: status code {code} is not known", verdict.order_id))),
+        code => Err(Error::Impossible(format!(
+            "order {}: status code {code} is not known",
+            verdict.order_id
+        ))),
     }
 }
 
@@ -48,10 +69,19 @@ mod tests {
     fn a_status_code_that_nobody_knows_is_never_taken_for_a_refusal() {
         let with = |status_code| {
             let request = Reserve::of(Uuid::nil(), [("cd-01", 1)]);
-            input(&Verdict { order_id: Uuid::nil(), status_code, reason: None, request })
+            input(&Verdict {
+                order_id: Uuid::nil(),
+                status_code,
+                reason: None,
+                request,
+            })
         };
         assert_eq!(with(200).unwrap(), Input::StockReserved);
-        for code in [StatusCode::UNKNOWN_PRODUCT, StatusCode::NOT_ENOUGH, StatusCode::WITHDRAWN] {
+        for code in [
+            StatusCode::UNKNOWN_PRODUCT,
+            StatusCode::NOT_ENOUGH,
+            StatusCode::WITHDRAWN,
+        ] {
             assert_eq!(with(code).unwrap(), Input::StockRefused);
         }
         for code in [0, 201, 500, 999] {

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::money::{Cents, UnitPrice};
 
-
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod request;
@@ -57,8 +56,14 @@ pub(crate) enum Input {
 
 impl Status {
     /// Every status, as shown to users.
-    pub(crate) const NAMES: [&'static str; 4] = ["PENDING", "CONFIRMED", "CANCELLED", "MANUAL_REVIEW"];
-    const ALL: [Self; 4] = [Self::Pending, Self::Confirmed, Self::Cancelled, Self::ManualReview];
+    pub(crate) const NAMES: [&'static str; 4] =
+        ["PENDING", "CONFIRMED", "CANCELLED", "MANUAL_REVIEW"];
+    const ALL: [Self; 4] = [
+        Self::Pending,
+        Self::Confirmed,
+        Self::Cancelled,
+        Self::ManualReview,
+    ];
 
     /// The sequence guard: the state that follows, or `None` where the input came
     /// too late and changes nothing. A final state is never left.
@@ -157,9 +162,18 @@ mod tests {
 
     #[test]
     fn the_first_input_decides() {
-        assert_eq!(Status::Pending.on(Input::StockReserved), Some(Status::Confirmed));
-        assert_eq!(Status::Pending.on(Input::StockRefused), Some(Status::Cancelled));
-        assert_eq!(Status::Pending.on(Input::Withdrawn), Some(Status::Cancelled));
+        assert_eq!(
+            Status::Pending.on(Input::StockReserved),
+            Some(Status::Confirmed)
+        );
+        assert_eq!(
+            Status::Pending.on(Input::StockRefused),
+            Some(Status::Cancelled)
+        );
+        assert_eq!(
+            Status::Pending.on(Input::Withdrawn),
+            Some(Status::Cancelled)
+        );
     }
 
     #[test]
@@ -184,8 +198,15 @@ mod tests {
         }
         assert!(!Status::is_legal_history(&[]));
         assert!(!Status::is_legal_history(&[Status::Confirmed]));
-        assert!(!Status::is_legal_history(&[Status::Pending, Status::Pending]));
-        assert!(!Status::is_legal_history(&[Status::Pending, Status::Cancelled, Status::Confirmed]));
+        assert!(!Status::is_legal_history(&[
+            Status::Pending,
+            Status::Pending
+        ]));
+        assert!(!Status::is_legal_history(&[
+            Status::Pending,
+            Status::Cancelled,
+            Status::Confirmed
+        ]));
     }
 
     #[test]

@@ -58,13 +58,22 @@ impl NewOrder {
             return Err(Invalid::new("customer_id", problem));
         }
         if body.items.is_empty() || body.items.len() > MAX_ITEMS {
-            return Err(Invalid::new("items", format!("must hold 1 to {MAX_ITEMS} items, not {}", body.items.len())));
+            return Err(Invalid::new(
+                "items",
+                format!("must hold 1 to {MAX_ITEMS} items, not {}", body.items.len()),
+            ));
         }
         let lines = body.items.into_iter().enumerate();
-        let items = lines.map(|(at, line)| line.check(at)).collect::<Result<Vec<_>, _>>()?;
+        let items = lines
+            .map(|(at, line)| line.check(at))
+            .collect::<Result<Vec<_>, _>>()?;
         let total = Cents::total(items.iter().map(|item| (item.quantity, item.unit_price)))
             .ok_or_else(|| Invalid::new("items", "add up to more than can be charged"))?;
-        Ok(Self { customer_id: body.customer_id, items, total })
+        Ok(Self {
+            customer_id: body.customer_id,
+            items,
+            total,
+        })
     }
 }
 
@@ -78,18 +87,29 @@ impl Line {
             .ok()
             .filter(|quantity| (1..=MAX_QUANTITY).contains(quantity))
             .ok_or_else(|| {
-                Invalid::new(field("quantity"), format!("must be from 1 to {MAX_QUANTITY}, not {}", self.quantity))
+                Invalid::new(
+                    field("quantity"),
+                    format!("must be from 1 to {MAX_QUANTITY}, not {}", self.quantity),
+                )
             })?;
-        let unit_price: UnitPrice =
-            self.unit_price.parse().map_err(|error| Invalid::new(field("unit_price"), format!("{error}")))?;
-        Ok(Item { product_id: self.product_id, quantity, unit_price })
+        let unit_price: UnitPrice = self
+            .unit_price
+            .parse()
+            .map_err(|error| Invalid::new(field("unit_price"), format!("{error}")))?;
+        Ok(Item {
+            product_id: self.product_id,
+            quantity,
+            unit_price,
+        })
     }
 }
 
 fn customer_id_problem(id: &str) -> Option<String> {
     let length = id.chars().count();
     let fine = (1..=MAX_CUSTOMER_ID).contains(&length) && !id.chars().any(char::is_control);
-    (!fine).then(|| format!("must have 1 to {MAX_CUSTOMER_ID} characters, none of them a control character"))
+    (!fine).then(|| {
+        format!("must have 1 to {MAX_CUSTOMER_ID} characters, none of them a control character")
+    })
 }
 
 /// What is wrong with a product id, if anything; both services ask.
@@ -139,7 +159,10 @@ mod tests {
 
     #[test]
     fn a_free_order_is_an_order() {
-        assert_eq!(order(body("1", "\"0.00\"").as_bytes()).unwrap().total.get(), 0);
+        assert_eq!(
+            order(body("1", "\"0.00\"").as_bytes()).unwrap().total.get(),
+            0
+        );
     }
 
     #[test]
@@ -152,32 +175,62 @@ mod tests {
 
     #[test]
     fn unknown_missing_and_repeated_fields_are_named() {
-        assert!(refusal(r#"{"customer_id":"1","items":[],"coupon":"x"}"#).contains("unknown field `coupon`"));
+        assert!(
+            refusal(r#"{"customer_id":"1","items":[],"coupon":"x"}"#)
+                .contains("unknown field `coupon`")
+        );
         assert!(refusal(r#"{"items":[]}"#).contains("missing field `customer_id`"));
-        assert!(refusal(r#"{"customer_id":"1","customer_id":"2","items":[]}"#).contains("duplicate field"));
+        assert!(
+            refusal(r#"{"customer_id":"1","customer_id":"2","items":[]}"#)
+                .contains("duplicate field")
+        );
     }
 
     #[test]
     fn quantities_that_make_no_sense_are_refused_by_field() {
-        for quantity in ["0", "-1", "1000001", "9223372036854775807", "-9223372036854775808"] {
-            assert!(refusal(&body(quantity, "\"1\"")).starts_with("items[0].quantity must be from 1"), "{quantity}");
+        for quantity in [
+            "0",
+            "-1",
+            "1000001",
+            "9223372036854775807",
+            "-9223372036854775808",
+        ] {
+            assert!(
+                refusal(&body(quantity, "\"1\"")).starts_with("items[0].quantity must be from 1"),
+                "{quantity}"
+            );
         }
         for quantity in ["1.5", "1e3", "99999999999999999999", "\"1\"", "null", "NaN"] {
-            assert!(refusal(&body(quantity, "\"1\"")).contains("line 1"), "{quantity}");
+            assert!(
+                refusal(&body(quantity, "\"1\"")).contains("line 1"),
+                "{quantity}"
+            );
         }
     }
 
     #[test]
     fn prices_that_are_no_money_are_refused_by_field() {
-        for price in ["\"-1\"", "\"1.0000001\"", "\"1000001\"", "\"1e3\"", "\"\"", "\"abc\""] {
-            assert!(refusal(&body("1", price)).starts_with("items[0].unit_price must"), "{price}");
+        for price in [
+            "\"-1\"",
+            "\"1.0000001\"",
+            "\"1000001\"",
+            "\"1e3\"",
+            "\"\"",
+            "\"abc\"",
+        ] {
+            assert!(
+                refusal(&body("1", price)).starts_with("items[0].unit_price must"),
+                "{price}"
+            );
         }
         assert!(refusal(&body("1", "9.77")).contains("expected a string"));
     }
 
     #[test]
     fn items_are_counted() {
-        assert!(refusal(r#"{"customer_id":"1","items":[]}"#).starts_with("items must hold 1 to 100"));
+        assert!(
+            refusal(r#"{"customer_id":"1","items":[]}"#).starts_with("items must hold 1 to 100")
+        );
         let line = r#"{"product_id":"cd-01","quantity":1,"unit_price":"1"}"#;
         let many = vec![line; MAX_ITEMS + 1].join(",");
         assert!(refusal(&format!(r#"{{"customer_id":"1","items":[{many}]}}"#)).contains("not 101"));
@@ -204,8 +257,14 @@ mod tests {
     #[test]
     fn the_largest_order_can_be_charged() {
         let line = r#"{"product_id":"cd-01","quantity":1000000,"unit_price":"1000000"}"#;
-        let body = format!(r#"{{"customer_id":"1","items":[{}]}}"#, vec![line; MAX_ITEMS].join(","));
-        assert_eq!(order(body.as_bytes()).unwrap().total.to_string(), "100000000000000.00");
+        let body = format!(
+            r#"{{"customer_id":"1","items":[{}]}}"#,
+            vec![line; MAX_ITEMS].join(",")
+        );
+        assert_eq!(
+            order(body.as_bytes()).unwrap().total.to_string(),
+            "100000000000000.00"
+        );
     }
 
     proptest! {

@@ -15,7 +15,10 @@ use crate::events::{Release, Reserve, StockRequest};
 use crate::money::Cents;
 
 /// The schema of `order.db`.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new("orders and their history", include_str!("schema.sql"))];
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new(
+    "orders and their history",
+    include_str!("schema.sql"),
+)];
 
 /// What placing an order did.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +43,12 @@ pub(crate) enum Advanced {
 }
 
 /// Places an order, and asks for its stock; placed again, it changes nothing.
-pub(crate) async fn place(tx: &mut Tx, key: &str, order: &NewOrder, at: Timestamp) -> Result<Placed, Error> {
+pub(crate) async fn place(
+    tx: &mut Tx,
+    key: &str,
+    order: &NewOrder,
+    at: Timestamp,
+) -> Result<Placed, Error> {
     let id = order_id(key);
     let items = serde_json::to_string(&order.items).map_err(Error::damaged)?;
     let inserted = tx
@@ -54,20 +62,41 @@ pub(crate) async fn place(tx: &mut Tx, key: &str, order: &NewOrder, at: Timestam
         return placed_before(tx, id, key, order, &items).await;
     };
     record(tx, inserted.get("seq")?, Status::Pending, None, at, None).await?;
-    let lines = order.items.iter().map(|item| (item.product_id.as_str(), item.quantity));
-    tx.emit(&StockRequest::StockValidRequested(Reserve::of(id, lines))).await?;
+    let lines = order
+        .items
+        .iter()
+        .map(|item| (item.product_id.as_str(), item.quantity));
+    tx.emit(&StockRequest::StockValidRequested(Reserve::of(id, lines)))
+        .await?;
     Ok(Placed::New(id))
 }
 
-async fn placed_before(tx: &mut Tx, id: Uuid, key: &str, order: &NewOrder, items: &str) -> Result<Placed, Error> {
+async fn placed_before(
+    tx: &mut Tx,
+    id: Uuid,
+    key: &str,
+    order: &NewOrder,
+    items: &str,
+) -> Result<Placed, Error> {
     let row = tx
-        .query_opt("SELECT idempotency_key, customer_id, items FROM orders WHERE order_id = $1", params![id])
+        .query_opt(
+            "SELECT idempotency_key, customer_id, items FROM orders WHERE order_id = $1",
+            params![id],
+        )
         .await?
-        .ok_or_else(|| Error::damaged(format_args!("order {id} is in the index and not in the table")))?;
+        .ok_or_else(|| {
+            Error::damaged(format_args!(
+                "order {id} is in the index and not in the table"
+            ))
+        })?;
     let same = row.get::<String>("idempotency_key")? == key
         && row.get::<String>("customer_id")? == order.customer_id
         && row.get::<String>("items")? == items;
-    Ok(if same { Placed::Before(id) } else { Placed::KeyTaken })
+    Ok(if same {
+        Placed::Before(id)
+    } else {
+        Placed::KeyTaken
+    })
 }
 
 /// Withdraws an order that is not final, and gives its stock back.
@@ -75,11 +104,20 @@ async fn placed_before(tx: &mut Tx, id: Uuid, key: &str, order: &NewOrder, items
 /// The release is sent at once, without waiting for the answer to the request: both
 /// lie on one partition in this order, so the release finds what the request
 /// reserved. An answer that comes after it is too late and changes nothing.
-pub(crate) async fn withdraw(tx: &mut Tx, order_id: Uuid, reason: &str, at: Timestamp) -> Result<Advanced, Error> {
+pub(crate) async fn withdraw(
+    tx: &mut Tx,
+    order_id: Uuid,
+    reason: &str,
+    at: Timestamp,
+) -> Result<Advanced, Error> {
     let advanced = advance(tx, order_id, Input::Withdrawn, Some(reason), at, None).await?;
     if let Advanced::To(_) = advanced {
-        let release = Release { order_id, reason: reason.to_owned() };
-        tx.emit(&StockRequest::StockReleaseRequested(release)).await?;
+        let release = Release {
+            order_id,
+            reason: reason.to_owned(),
+        };
+        tx.emit(&StockRequest::StockReleaseRequested(release))
+            .await?;
     }
     Ok(advanced)
 }
@@ -93,7 +131,12 @@ pub(crate) async fn advance(
     at: Timestamp,
     cause: Option<Uuid>,
 ) -> Result<Advanced, Error> {
-    let row = tx.query_opt("SELECT seq, status FROM orders WHERE order_id = $1", params![order_id]).await?;
+    let row = tx
+        .query_opt(
+            "SELECT seq, status FROM orders WHERE order_id = $1",
+            params![order_id],
+        )
+        .await?;
     let Some(row) = row else {
         return Ok(Advanced::Unknown);
     };
@@ -102,7 +145,10 @@ pub(crate) async fn advance(
         return Ok(Advanced::TooLate(current));
     };
     let moved = tx
-        .execute("UPDATE orders SET status = $2 WHERE seq = $1 AND status = $3", params![seq, next.name(), current.name()])
+        .execute(
+            "UPDATE orders SET status = $2 WHERE seq = $1 AND status = $3",
+            params![seq, next.name(), current.name()],
+        )
         .await?;
     if moved == 0 {
         return Ok(Advanced::TooLate(current));
@@ -137,19 +183,30 @@ pub(crate) async fn order(db: &Database, order_id: Uuid) -> Result<Option<Order>
 
 /// Where an order stands in the order of acceptance.
 pub(crate) async fn place_of(db: &Database, order_id: Uuid) -> Result<Option<i64>, Error> {
-    let row = db.query_opt("SELECT seq FROM orders WHERE order_id = $1", params![order_id]).await?;
+    let row = db
+        .query_opt(
+            "SELECT seq FROM orders WHERE order_id = $1",
+            params![order_id],
+        )
+        .await?;
     Ok(row.map(|row| row.get("seq")).transpose()?)
 }
 
 /// At most `limit` orders accepted after place `after`, in the order of acceptance.
-pub(crate) async fn page(db: &Database, status: Option<Status>, after: i64, limit: u32) -> Result<Vec<Order>, Error> {
+pub(crate) async fn page(
+    db: &Database,
+    status: Option<Status>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Order>, Error> {
     let rows = match status {
         None => {
             let sql = joined("SELECT * FROM orders WHERE seq > $1 ORDER BY seq LIMIT $2");
             db.query(&sql, params![after, limit]).await?
         }
         Some(status) => {
-            let sql = joined("SELECT * FROM orders WHERE status = $3 AND seq > $1 ORDER BY seq LIMIT $2");
+            let sql =
+                joined("SELECT * FROM orders WHERE status = $3 AND seq > $1 ORDER BY seq LIMIT $2");
             db.query(&sql, params![after, limit, status.name()]).await?
         }
     };
@@ -171,7 +228,11 @@ fn assemble(rows: &[Row]) -> Result<Vec<Order>, Error> {
         if orders.last().is_none_or(|last| last.order_id != order_id) {
             orders.push(order_of(row, order_id)?);
         }
-        let change = Change { status: status(row)?, at: row.get("at")?, reason: row.get("reason")? };
+        let change = Change {
+            status: status(row)?,
+            at: row.get("at")?,
+            reason: row.get("reason")?,
+        };
         if let Some(order) = orders.last_mut() {
             order.status = change.status;
             order.reason.clone_from(&change.reason);
@@ -195,7 +256,8 @@ fn order_of(row: &Row, order_id: Uuid) -> Result<Order, Error> {
 
 fn status(row: &Row) -> Result<Status, Error> {
     let name: String = row.get("status")?;
-    Status::named(&name).ok_or_else(|| Error::damaged(format_args!("an order has the status {name:?}")))
+    Status::named(&name)
+        .ok_or_else(|| Error::damaged(format_args!("an order has the status {name:?}")))
 }
 
 #[cfg(test)]
@@ -210,14 +272,24 @@ mod tests {
 
     fn new_order(quantity: u32) -> NewOrder {
         let unit_price = "1.50".parse().unwrap();
-        let items = vec![Item { product_id: "cd-01".to_owned(), quantity, unit_price }];
+        let items = vec![Item {
+            product_id: "cd-01".to_owned(),
+            quantity,
+            unit_price,
+        }];
         let total = Cents::total([(quantity, unit_price)]).unwrap();
-        NewOrder { customer_id: "7".to_owned(), items, total }
+        NewOrder {
+            customer_id: "7".to_owned(),
+            items,
+            total,
+        }
     }
 
     async fn placed(db: &Database, key: &str, quantity: u32) -> Placed {
         let mut tx = db.begin();
-        let placed = place(&mut tx, key, &new_order(quantity), Timestamp::now()).await.unwrap();
+        let placed = place(&mut tx, key, &new_order(quantity), Timestamp::now())
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         placed
     }
@@ -226,15 +298,22 @@ mod tests {
         let mut tx = db.begin();
         let cause = (input != Input::Withdrawn).then(Uuid::now_v7);
         let advanced = match input {
-            Input::Withdrawn => withdraw(&mut tx, id, "withdrawn", Timestamp::now()).await.unwrap(),
-            _ => advance(&mut tx, id, input, None, Timestamp::now(), cause).await.unwrap(),
+            Input::Withdrawn => withdraw(&mut tx, id, "withdrawn", Timestamp::now())
+                .await
+                .unwrap(),
+            _ => advance(&mut tx, id, input, None, Timestamp::now(), cause)
+                .await
+                .unwrap(),
         };
         tx.commit().await.unwrap();
         advanced
     }
 
     async fn emitted(db: &Database) -> usize {
-        db.query("SELECT id FROM ackwell_outbox", params![]).await.unwrap().len()
+        db.query("SELECT id FROM ackwell_outbox", params![])
+            .await
+            .unwrap()
+            .len()
     }
 
     #[tokio::test]
@@ -247,7 +326,10 @@ mod tests {
         assert_eq!(placed(&db, "k-1", 3).await, Placed::KeyTaken);
         assert_eq!(emitted(&db).await, 1);
         let order = order(&db, id).await.unwrap().unwrap();
-        assert_eq!((order.status, order.total_amount.to_string()), (Status::Pending, "3.00".to_owned()));
+        assert_eq!(
+            (order.status, order.total_amount.to_string()),
+            (Status::Pending, "3.00".to_owned())
+        );
     }
 
     #[tokio::test]
@@ -255,7 +337,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let db = database(&folder).await;
         let mut tx = db.begin();
-        place(&mut tx, "k-1", &new_order(1), Timestamp::now()).await.unwrap();
+        place(&mut tx, "k-1", &new_order(1), Timestamp::now())
+            .await
+            .unwrap();
         drop(tx);
         assert!(order(&db, order_id("k-1")).await.unwrap().is_none());
         assert_eq!(emitted(&db).await, 0);
@@ -267,13 +351,22 @@ mod tests {
         let db = database(&folder).await;
         placed(&db, "k-1", 1).await;
         let id = order_id("k-1");
-        assert_eq!(advanced(&db, id, Input::StockReserved).await, Advanced::To(Status::Confirmed));
+        assert_eq!(
+            advanced(&db, id, Input::StockReserved).await,
+            Advanced::To(Status::Confirmed)
+        );
         for late in [Input::StockReserved, Input::StockRefused, Input::Withdrawn] {
-            assert_eq!(advanced(&db, id, late).await, Advanced::TooLate(Status::Confirmed));
+            assert_eq!(
+                advanced(&db, id, late).await,
+                Advanced::TooLate(Status::Confirmed)
+            );
         }
         assert_eq!(order(&db, id).await.unwrap().unwrap().history.len(), 2);
         assert_eq!(emitted(&db).await, 1, "a late withdrawal releases nothing");
-        assert_eq!(advanced(&db, Uuid::nil(), Input::StockReserved).await, Advanced::Unknown);
+        assert_eq!(
+            advanced(&db, Uuid::nil(), Input::StockReserved).await,
+            Advanced::Unknown
+        );
     }
 
     #[tokio::test]
@@ -282,8 +375,14 @@ mod tests {
         let db = database(&folder).await;
         placed(&db, "k-1", 1).await;
         let id = order_id("k-1");
-        assert_eq!(advanced(&db, id, Input::Withdrawn).await, Advanced::To(Status::Cancelled));
-        assert_eq!(advanced(&db, id, Input::Withdrawn).await, Advanced::TooLate(Status::Cancelled));
+        assert_eq!(
+            advanced(&db, id, Input::Withdrawn).await,
+            Advanced::To(Status::Cancelled)
+        );
+        assert_eq!(
+            advanced(&db, id, Input::Withdrawn).await,
+            Advanced::TooLate(Status::Cancelled)
+        );
         assert_eq!(emitted(&db).await, 2);
         let order = order(&db, id).await.unwrap().unwrap();
         assert_eq!(order.reason.as_deref(), Some("withdrawn"));
@@ -297,11 +396,28 @@ mod tests {
             placed(&db, key, 1).await;
         }
         advanced(&db, order_id("b"), Input::StockReserved).await;
-        let ids = |orders: Vec<Order>| orders.into_iter().map(|order| order.order_id).collect::<Vec<_>>();
+        let ids = |orders: Vec<Order>| {
+            orders
+                .into_iter()
+                .map(|order| order.order_id)
+                .collect::<Vec<_>>()
+        };
         let first = place_of(&db, order_id("a")).await.unwrap().unwrap();
-        assert_eq!(ids(page(&db, None, 0, 2).await.unwrap()), [order_id("a"), order_id("b")]);
-        assert_eq!(ids(page(&db, None, first, 9).await.unwrap()), [order_id("b"), order_id("c")]);
-        assert_eq!(ids(page(&db, Some(Status::Pending), first, 9).await.unwrap()), [order_id("c")]);
-        assert_eq!(ids(page(&db, Some(Status::Confirmed), 0, 9).await.unwrap()), [order_id("b")]);
+        assert_eq!(
+            ids(page(&db, None, 0, 2).await.unwrap()),
+            [order_id("a"), order_id("b")]
+        );
+        assert_eq!(
+            ids(page(&db, None, first, 9).await.unwrap()),
+            [order_id("b"), order_id("c")]
+        );
+        assert_eq!(
+            ids(page(&db, Some(Status::Pending), first, 9).await.unwrap()),
+            [order_id("c")]
+        );
+        assert_eq!(
+            ids(page(&db, Some(Status::Confirmed), 0, 9).await.unwrap()),
+            [order_id("b")]
+        );
     }
 }

@@ -41,10 +41,15 @@ struct Body {
 }
 
 async fn list(State(db): State<Database>) -> Result<Json<List>, Problem> {
-    Ok(Json(List { products: store::products(&db).await? }))
+    Ok(Json(List {
+        products: store::products(&db).await?,
+    }))
 }
 
-async fn show(State(db): State<Database>, Path(id): Path<String>) -> Result<Json<Product>, Problem> {
+async fn show(
+    State(db): State<Database>,
+    Path(id): Path<String>,
+) -> Result<Json<Product>, Problem> {
     product(&db, &id).await
 }
 
@@ -79,18 +84,25 @@ impl Body {
     fn check(&self) -> Result<(), Invalid> {
         let length = self.name.chars().count();
         if !(1..=MAX_NAME).contains(&length) || self.name.chars().any(char::is_control) {
-            let what = format!("must have 1 to {MAX_NAME} characters, none of them a control character");
+            let what =
+                format!("must have 1 to {MAX_NAME} characters, none of them a control character");
             return Err(Invalid::new("name", what));
         }
         if !(0..=MAX_STOCK).contains(&self.stock) {
-            return Err(Invalid::new("stock", format!("must be from 0 to {MAX_STOCK}, not {}", self.stock)));
+            return Err(Invalid::new(
+                "stock",
+                format!("must be from 0 to {MAX_STOCK}, not {}", self.stock),
+            ));
         }
         Ok(())
     }
 }
 
 fn wants_only_new(headers: &HeaderMap) -> Result<bool, Problem> {
-    match headers.get(header::IF_NONE_MATCH).map(|value| value.as_bytes()) {
+    match headers
+        .get(header::IF_NONE_MATCH)
+        .map(|value| value.as_bytes())
+    {
         None => Ok(false),
         Some(b"*") => Ok(true),
         Some(_) => Err(Problem::bad_request("the header If-None-Match must be *")),
@@ -99,11 +111,16 @@ fn wants_only_new(headers: &HeaderMap) -> Result<bool, Problem> {
 
 async fn product(db: &Database, id: &str) -> Result<Json<Product>, Problem> {
     let product = store::product(db, id).await?;
-    product.map(Json).ok_or_else(|| Problem::not_found("there is no product with this id"))
+    product
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("there is no product with this id"))
 }
 
 async fn openapi() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        include_str!("openapi.json"),
+    )
 }
 
 #[cfg(test)]
@@ -111,8 +128,11 @@ mod tests {
     use super::*;
 
     fn refusal(body: &str) -> String {
-        let checked = JsonBody::<Body>::from_bytes(body.as_bytes()).and_then(|JsonBody(body)| Ok(body.check()?));
-        checked.err().map_or(String::new(), |problem| problem.to_value()["detail"].to_string())
+        let checked = JsonBody::<Body>::from_bytes(body.as_bytes())
+            .and_then(|JsonBody(body)| Ok(body.check()?));
+        checked.err().map_or(String::new(), |problem| {
+            problem.to_value()["detail"].to_string()
+        })
     }
 
     #[test]
@@ -122,7 +142,9 @@ mod tests {
         assert!(refusal(r#"{"name":"x","stock":-1}"#).contains("stock must be from 0"));
         assert!(refusal(r#"{"name":"x","stock":1000000000001}"#).contains("stock must be from 0"));
         assert!(refusal(r#"{"name":"x","stock":1.5}"#).contains("line 1"));
-        assert!(refusal(r#"{"name":"x","stock":1,"reserved":5}"#).contains("unknown field `reserved`"));
+        assert!(
+            refusal(r#"{"name":"x","stock":1,"reserved":5}"#).contains("unknown field `reserved`")
+        );
         assert!(refusal(r#"{"name":"x"}"#).contains("missing field `stock`"));
     }
 }

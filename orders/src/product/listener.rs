@@ -17,14 +17,16 @@ pub(crate) async fn on_stock_request(
     mut tx: Tx,
 ) -> Result<(), Error> {
     match request {
-        StockRequest::StockValidRequested(request) if request.items.is_empty() => {
-            Err(Error::Impossible(format!("order {} asks for no items", request.order_id)))
-        }
+        StockRequest::StockValidRequested(request) if request.items.is_empty() => Err(
+            Error::Impossible(format!("order {} asks for no items", request.order_id)),
+        ),
         StockRequest::StockValidRequested(request) => {
             let verdict = store::reserve(&mut tx, request, event_id).await?;
             tx.emit(&StockAnswer::StockValidResponded(verdict)).await?;
             Ok(())
         }
-        StockRequest::StockReleaseRequested(release) => store::release(&mut tx, &release, event_id).await,
+        StockRequest::StockReleaseRequested(release) => {
+            store::release(&mut tx, &release, event_id).await
+        }
     }
 }

@@ -11,7 +11,10 @@ use crate::error::Error;
 use crate::events::{Release, Reserve, StatusCode, Verdict, Wanted};
 
 /// The schema of `product.db`.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new("products and reservations", include_str!("schema.sql"))];
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new(
+    "products and reservations",
+    include_str!("schema.sql"),
+)];
 
 /// A product as its service shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +41,13 @@ pub(crate) enum Put {
 }
 
 /// Creates a product, or sets its name and stock. With `only_new` an existing one stays.
-pub(crate) async fn put(tx: &mut Tx, id: &str, name: &str, stock: i64, only_new: bool) -> Result<Put, Error> {
+pub(crate) async fn put(
+    tx: &mut Tx,
+    id: &str,
+    name: &str,
+    stock: i64,
+    only_new: bool,
+) -> Result<Put, Error> {
     let created = tx
         .execute(
             "INSERT INTO products (product_id, name, stock, reserved, stocked) VALUES ($1, $2, $3, 0, $3)
@@ -63,14 +72,22 @@ pub(crate) async fn put(tx: &mut Tx, id: &str, name: &str, stock: i64, only_new:
 /// One product.
 pub(crate) async fn product(db: &Database, id: &str) -> Result<Option<Product>, Error> {
     let row = db
-        .query_opt("SELECT product_id, name, stock, reserved FROM products WHERE product_id = $1", params![id])
+        .query_opt(
+            "SELECT product_id, name, stock, reserved FROM products WHERE product_id = $1",
+            params![id],
+        )
         .await?;
     row.as_ref().map(Product::from_row).transpose()
 }
 
 /// Every product, by id.
 pub(crate) async fn products(db: &Database) -> Result<Vec<Product>, Error> {
-    let rows = db.query("SELECT product_id, name, stock, reserved FROM products ORDER BY product_id", params![]).await?;
+    let rows = db
+        .query(
+            "SELECT product_id, name, stock, reserved FROM products ORDER BY product_id",
+            params![],
+        )
+        .await?;
     rows.iter().map(Product::from_row).collect()
 }
 
@@ -103,7 +120,10 @@ pub(crate) async fn reserve(tx: &mut Tx, request: Reserve, cause: Uuid) -> Resul
             record_items(tx, seq, &request.items).await?;
             Ok(verdict(request, StatusCode::RESERVED, None))
         }
-        Some(Shortage { status_code, reason }) => {
+        Some(Shortage {
+            status_code,
+            reason,
+        }) => {
             tx.execute(
                 "UPDATE reservations SET state = 'REFUSED', status_code = $2, reason = $3 WHERE seq = $1",
                 params![seq, u32::from(status_code), reason],
@@ -128,17 +148,30 @@ pub(crate) async fn release(tx: &mut Tx, release: &Release, cause: Uuid) -> Resu
         tx.execute(
             "INSERT INTO reservations (order_id, state, status_code, reason, released_by)
              VALUES ($1, 'RELEASED', $4, $2, $3) ON CONFLICT (order_id) DO NOTHING",
-            params![release.order_id, release.reason, cause, u32::from(StatusCode::WITHDRAWN)],
+            params![
+                release.order_id,
+                release.reason,
+                cause,
+                u32::from(StatusCode::WITHDRAWN)
+            ],
         )
         .await?;
         return Ok(());
     };
     let seq: i64 = held.get("seq")?;
     let items = tx
-        .query("SELECT product_id, quantity FROM reservation_items WHERE reservation_seq = $1", params![seq])
+        .query(
+            "SELECT product_id, quantity FROM reservation_items WHERE reservation_seq = $1",
+            params![seq],
+        )
         .await?;
     for item in items {
-        put_back(tx, &item.get::<String>("product_id")?, item.get("quantity")?).await?;
+        put_back(
+            tx,
+            &item.get::<String>("product_id")?,
+            item.get("quantity")?,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -179,8 +212,16 @@ async fn put_back(tx: &mut Tx, product_id: &str, quantity: i64) -> Result<(), Er
 }
 
 async fn shortage(tx: &mut Tx, item: &Wanted) -> Result<Shortage, Error> {
-    let Wanted { product_id, quantity } = item;
-    let row = tx.query_opt("SELECT stock FROM products WHERE product_id = $1", params![product_id]).await?;
+    let Wanted {
+        product_id,
+        quantity,
+    } = item;
+    let row = tx
+        .query_opt(
+            "SELECT stock FROM products WHERE product_id = $1",
+            params![product_id],
+        )
+        .await?;
     Ok(match row {
         None => Shortage {
             status_code: StatusCode::UNKNOWN_PRODUCT,
@@ -188,7 +229,10 @@ async fn shortage(tx: &mut Tx, item: &Wanted) -> Result<Shortage, Error> {
         },
         Some(row) => Shortage {
             status_code: StatusCode::NOT_ENOUGH,
-            reason: format!("not enough stock of {product_id}: {quantity} wanted, {} left", row.get::<i64>("stock")?),
+            reason: format!(
+                "not enough stock of {product_id}: {quantity} wanted, {} left",
+                row.get::<i64>("stock")?
+            ),
         },
     })
 }
@@ -207,16 +251,25 @@ async fn record_items(tx: &mut Tx, seq: i64, items: &[Wanted]) -> Result<(), Err
 
 async fn decided_before(tx: &mut Tx, request: Reserve) -> Result<Verdict, Error> {
     let row = tx
-        .query_opt("SELECT status_code, reason FROM reservations WHERE order_id = $1", params![request.order_id])
+        .query_opt(
+            "SELECT status_code, reason FROM reservations WHERE order_id = $1",
+            params![request.order_id],
+        )
         .await?
         .ok_or_else(|| Error::damaged("a reservation is in the index and not in the table"))?;
-    let status_code = u16::try_from(row.get::<u32>("status_code")?).unwrap_or(StatusCode::NOT_ENOUGH);
+    let status_code =
+        u16::try_from(row.get::<u32>("status_code")?).unwrap_or(StatusCode::NOT_ENOUGH);
     let reason = row.get("reason")?;
     Ok(verdict(request, status_code, reason))
 }
 
 fn verdict(request: Reserve, status_code: u16, reason: Option<String>) -> Verdict {
-    Verdict { order_id: request.order_id, status_code, reason, request }
+    Verdict {
+        order_id: request.order_id,
+        status_code,
+        reason,
+        request,
+    }
 }
 
 #[cfg(test)]
@@ -249,7 +302,10 @@ mod tests {
 
     async fn releasing(db: &Database, order: u128) {
         let mut tx = db.begin();
-        let asked = Release { order_id: Uuid::from_u128(order), reason: "withdrawn".to_owned() };
+        let asked = Release {
+            order_id: Uuid::from_u128(order),
+            reason: "withdrawn".to_owned(),
+        };
         release(&mut tx, &asked, Uuid::now_v7()).await.unwrap();
         tx.commit().await.unwrap();
     }
@@ -263,12 +319,30 @@ mod tests {
     async fn all_items_are_reserved_or_none() {
         let folder = tempfile::tempdir().unwrap();
         let db = database(&folder, &[("a", 5), ("b", 1)]).await;
-        assert_eq!(reserving(&db, 1, &[("a", 2), ("b", 1)]).await.0, StatusCode::RESERVED);
+        assert_eq!(
+            reserving(&db, 1, &[("a", 2), ("b", 1)]).await.0,
+            StatusCode::RESERVED
+        );
         let (code, reason) = reserving(&db, 2, &[("a", 2), ("b", 1)]).await;
-        assert_eq!((code, reason.as_deref()), (StatusCode::NOT_ENOUGH, Some("not enough stock of b: 1 wanted, 0 left")));
+        assert_eq!(
+            (code, reason.as_deref()),
+            (
+                StatusCode::NOT_ENOUGH,
+                Some("not enough stock of b: 1 wanted, 0 left")
+            )
+        );
         let (code, reason) = reserving(&db, 3, &[("a", 2), ("nope", 1)]).await;
-        assert_eq!((code, reason.as_deref()), (StatusCode::UNKNOWN_PRODUCT, Some("there is no product nope")));
-        assert_eq!((shelf(&db, "a").await, shelf(&db, "b").await), ((3, 2), (0, 1)));
+        assert_eq!(
+            (code, reason.as_deref()),
+            (
+                StatusCode::UNKNOWN_PRODUCT,
+                Some("there is no product nope")
+            )
+        );
+        assert_eq!(
+            (shelf(&db, "a").await, shelf(&db, "b").await),
+            ((3, 2), (0, 1))
+        );
     }
 
     #[tokio::test]
@@ -290,7 +364,10 @@ mod tests {
         reserving(&db, 1, &[("a", 2), ("b", 3)]).await;
         releasing(&db, 1).await;
         releasing(&db, 1).await;
-        assert_eq!((shelf(&db, "a").await, shelf(&db, "b").await), ((5, 0), (5, 0)));
+        assert_eq!(
+            (shelf(&db, "a").await, shelf(&db, "b").await),
+            ((5, 0), (5, 0))
+        );
     }
 
     #[tokio::test]
@@ -298,7 +375,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let db = database(&folder, &[("a", 5)]).await;
         releasing(&db, 1).await;
-        assert_eq!(reserving(&db, 1, &[("a", 2)]).await, (StatusCode::WITHDRAWN, Some("withdrawn".to_owned())));
+        assert_eq!(
+            reserving(&db, 1, &[("a", 2)]).await,
+            (StatusCode::WITHDRAWN, Some("withdrawn".to_owned()))
+        );
         assert_eq!(shelf(&db, "a").await, (5, 0));
     }
 
@@ -313,7 +393,10 @@ mod tests {
         assert_eq!(putting(&db, "a", 9, false).await, Put::Replaced);
         assert_eq!(putting(&db, "a", 9, false).await, Put::Replaced);
         assert_eq!(shelf(&db, "a").await, (9, 2));
-        let stocked = db.query("SELECT stocked FROM products", params![]).await.unwrap();
+        let stocked = db
+            .query("SELECT stocked FROM products", params![])
+            .await
+            .unwrap();
         assert_eq!(stocked[0].get::<i64>(0).unwrap(), 11);
     }
 }

@@ -1,6 +1,12 @@
 //! The real program, started as users start it, on ports and a folder of its own.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -41,7 +47,15 @@ impl System {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let zero = || "127.0.0.1:0".to_owned();
         let (broker, order, product) = (zero(), zero(), zero());
-        let mut system = Self { folder, broker, order, product, http, process: None, apart: false };
+        let mut system = Self {
+            folder,
+            broker,
+            order,
+            product,
+            http,
+            process: None,
+            apart: false,
+        };
         system.restart().await;
         system
     }
@@ -50,13 +64,24 @@ impl System {
     pub(crate) fn apart(broker: String) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (order, product) = (String::new(), String::new());
-        Self { folder: tempfile::tempdir().unwrap(), broker, order, product, http, process: None, apart: true }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            broker,
+            order,
+            product,
+            http,
+            process: None,
+            apart: true,
+        }
     }
 
     /// `orders serve`, ready; its address.
     pub(crate) async fn serve(&self, service: &str) -> (Child, String) {
         let mut command = self.command(&["serve", service, "--order-port=0", "--product-port=0"]);
-        let mut said = spawn(command.env("KAFKA_BOOTSTRAP_SERVERS", &self.broker), self.log(service));
+        let mut said = spawn(
+            command.env("KAFKA_BOOTSTRAP_SERVERS", &self.broker),
+            self.log(service),
+        );
         let url = said.value_of(&format!("{service} service")).await;
         said.line("ready").await;
         (said.into_child(), url)
@@ -70,7 +95,8 @@ impl System {
             ("--product-port", &self.product),
             ("--broker-port", &self.broker),
         ];
-        let flags = ports.map(|(flag, address)| format!("{flag}={}", address.rsplit(':').next().unwrap()));
+        let flags =
+            ports.map(|(flag, address)| format!("{flag}={}", address.rsplit(':').next().unwrap()));
         let mut said = spawn(self.command(&["all"]).args(flags), self.log("orders"));
         self.broker = said.value_of("broker").await;
         self.order = said.value_of("order service").await;
@@ -88,7 +114,10 @@ impl System {
     pub(crate) async fn stop(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("it runs");
         terminate(&process).await;
-        timeout(PATIENCE, process.wait()).await.expect("it stops").unwrap()
+        timeout(PATIENCE, process.wait())
+            .await
+            .expect("it stops")
+            .unwrap()
     }
 
     /// A command on this system's folder and services.
@@ -102,25 +131,34 @@ impl System {
     pub(crate) async fn import(&self, file: &Path, more: &[&str]) -> (Value, Output) {
         let output = self.importing(file, more).output().await.unwrap();
         let report = serde_json::from_slice(&output.stdout);
-        (report.unwrap_or_else(|_| panic!("no report: {}", shown(&output))), output)
+        (
+            report.unwrap_or_else(|_| panic!("no report: {}", shown(&output))),
+            output,
+        )
     }
 
     /// The command of an import.
     pub(crate) fn importing(&self, file: &Path, more: &[&str]) -> Command {
         let mut command = self.command(&["import", "--json"]);
-        command.arg(file).args(["--order-url", &self.order, "--product-url", &self.product]).args(more);
+        command
+            .arg(file)
+            .args(["--order-url", &self.order, "--product-url", &self.product])
+            .args(more);
         command
     }
 
-    /// `orders audit`, while `orders` runs or not.
+    /// `orders audit`, while `orders` runs or not: it finds the broker by the data folder.
     pub(crate) async fn audit(&self) -> (bool, Value) {
         let mut command = self.command(&["audit", "--json"]);
-        if self.apart || self.process.is_some() {
+        if self.apart {
             command.args(["--bootstrap-servers", &self.broker]);
         }
         let output = command.output().await.unwrap();
         let report = serde_json::from_slice(&output.stdout);
-        (output.status.success(), report.unwrap_or_else(|_| panic!("no report: {}", shown(&output))))
+        (
+            output.status.success(),
+            report.unwrap_or_else(|_| panic!("no report: {}", shown(&output))),
+        )
     }
 
     /// The audit must be clean; its report.
@@ -149,7 +187,16 @@ impl System {
     pub(crate) async fn put_product(&self, id: &str, stock: i64) {
         let body = serde_json::json!({"name": id, "stock": stock});
         let url = format!("{}/products/{id}", self.product);
-        assert!(self.http.put(url).json(&body).send().await.unwrap().status().is_success());
+        assert!(
+            self.http
+                .put(url)
+                .json(&body)
+                .send()
+                .await
+                .unwrap()
+                .status()
+                .is_success()
+        );
     }
 
     /// Places an order of one item; its id.
@@ -158,16 +205,26 @@ impl System {
             "customer_id": "1",
             "items": [{"product_id": product, "quantity": quantity, "unit_price": "1.00"}],
         });
-        let request = self.http.post(format!("{}/orders", self.order)).header("Idempotency-Key", key).json(&body);
+        let request = self
+            .http
+            .post(format!("{}/orders", self.order))
+            .header("Idempotency-Key", key)
+            .json(&body);
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 202);
-        response.json::<Value>().await.unwrap()["order_id"].as_str().unwrap().to_owned()
+        response.json::<Value>().await.unwrap()["order_id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// The order, once it is final.
     pub(crate) async fn final_order(&self, id: &str) -> Value {
         let url = format!("{}/orders/{id}", self.order);
-        until(async || Some(self.get(url.clone()).await).filter(|order| order["status"] != "PENDING")).await
+        until(async || {
+            Some(self.get(url.clone()).await).filter(|order| order["status"] != "PENDING")
+        })
+        .await
     }
 
     /// Waits until so many orders are accepted.
@@ -183,7 +240,11 @@ impl System {
     /// Where a process's standard error goes.
     pub(crate) fn log(&self, name: &str) -> File {
         let path = self.folder.path().join(format!("{name}.log"));
-        OpenOptions::new().create(true).append(true).open(path).unwrap()
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap()
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -195,7 +256,11 @@ impl Drop for System {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for log in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
-                if log.path().extension().is_some_and(|extension| extension == "log") {
+                if log
+                    .path()
+                    .extension()
+                    .is_some_and(|extension| extension == "log")
+                {
                     let text = std::fs::read_to_string(log.path()).unwrap_or_default();
                     let tail: Vec<_> = text.lines().rev().take(60).collect();
                     eprintln!("--- end of {}", log.path().display());
@@ -223,7 +288,9 @@ impl Said {
             }
             None
         };
-        let found = timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("`{start}` never came"));
+        let found = timeout(PATIENCE, found)
+            .await
+            .unwrap_or_else(|_| panic!("`{start}` never came"));
         found.unwrap_or_else(|| panic!("it ended before `{start}` came"))
     }
 
@@ -241,7 +308,10 @@ pub(crate) fn orders(folder: &Path) -> Command {
     command.current_dir(folder).kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["ACKWELL_", "ORDERS_", "KAFKA_", "DATABASE_"].iter().any(|prefix| name.starts_with(prefix)) {
+        if ["ACKWELL_", "ORDERS_", "KAFKA_", "DATABASE_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }
@@ -264,7 +334,14 @@ pub(crate) async fn kill(mut process: Child) {
 /// SIGTERM.
 pub(crate) async fn terminate(process: &Child) {
     let id = process.id().expect("it runs").to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
 }
 
 /// Asks until there is an answer.
@@ -285,5 +362,10 @@ pub(crate) fn sample() -> PathBuf {
 
 pub(crate) fn shown(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+    format!(
+        "{}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    )
 }

@@ -28,7 +28,11 @@ pub(super) async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOff
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let found = find(cx, &topic.name, wanted).await;
-            partitions.push(describe(wanted.partition_index, found, leader_epoch(cx.version)));
+            partitions.push(describe(
+                wanted.partition_index,
+                found,
+                leader_epoch(cx.version),
+            ));
         }
         topics.push(
             ListOffsetsTopicResponse::default()

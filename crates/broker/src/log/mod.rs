@@ -32,6 +32,7 @@ mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod writer;
 
 pub(crate) use error::ReadError;

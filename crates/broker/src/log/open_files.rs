@@ -11,9 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const OPEN_MAX: usize = 384;
 
 /// The segment files of a data folder that are open, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpenFiles {
     order: Mutex<VecDeque<Weak<Slot>>>,
+    max: usize,
+}
+
+impl Default for OpenFiles {
+    fn default() -> Self {
+        Self::at_most(OPEN_MAX)
+    }
 }
 
 /// Where a segment keeps its file while it is open.
@@ -21,6 +28,14 @@ pub(crate) struct OpenFiles {
 pub(super) struct Slot(Mutex<Option<Arc<File>>>);
 
 impl OpenFiles {
+    /// Keeps `max` files open, and for a moment those that are being used.
+    pub(super) fn at_most(max: usize) -> Self {
+        Self {
+            order: Mutex::default(),
+            max,
+        }
+    }
+
     /// The file at `path` for reading and appending; it stays open in `slot` for a while.
     pub(super) fn get(&self, slot: &Arc<Slot>, path: &Path, create: bool) -> io::Result<Arc<File>> {
         let file = {
@@ -45,7 +60,7 @@ impl OpenFiles {
         let oldest = {
             let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
             order.push_back(Arc::downgrade(slot));
-            if order.len() > OPEN_MAX {
+            if order.len() > self.max {
                 order.pop_front()
             } else {
                 None

@@ -1,16 +1,24 @@
 //! The timestamps of a batch's records, for looking up offsets by time.
 //!
 //! The only place where the broker looks into a batch. The bytes came from a client: whatever they hold, the
-//! answer is a timestamp or "cannot say", never a panic, and memory is not taken by what a length field claims.
+//! answer is a timestamp or "cannot say", never a panic; memory is not taken by what a length field claims, and neither
+//! memory nor time without end by what a batch unpacks to.
 
-use bytes::{Buf, Bytes};
-use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
+use std::io::{self, BufRead, BufReader, Read};
+
+use bytes::Bytes;
 
 use super::batch::{HEADER, Header};
+use super::unpack;
+
+/// What a batch may unpack to before its records are called unreadable: a second's work at most, and more than an honest
+/// producer puts into one request.
+const UNPACKED_MAX: u64 = 256 * 1024 * 1024;
 
 /// The first record of `batch` at or after `from` with a timestamp of at least `ms`: offset and timestamp.
 ///
-/// `Err` when the records cannot be read: nobody can say then where in the batch the time is.
+/// `Err` when the records cannot be read, or would unpack to more than 256 MiB: nobody can say then where in the batch
+/// the time is.
 pub(super) fn first_since(
     header: &Header,
     batch: &Bytes,
@@ -24,7 +32,9 @@ pub(super) fn first_since(
                 .then_some((first, header.max_timestamp)),
         );
     }
-    let mut records = decompress(header.compression(), batch.slice(HEADER.min(batch.len())..))?;
+    let packed = batch.slice(HEADER.min(batch.len())..);
+    let unpacked = unpack::records(header.compression(), packed).map_err(|_| Unreadable)?;
+    let mut records = BufReader::new(unpacked.take(UNPACKED_MAX));
     for _ in 0..header.records {
         let (timestamp_delta, offset_delta) = next(&mut records).ok_or(Unreadable)?;
         let timestamp = header.base_timestamp.saturating_add(timestamp_delta);
@@ -40,46 +50,31 @@ pub(super) fn first_since(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-fn decompress(compression: u8, mut records: Bytes) -> Result<Bytes, Unreadable> {
-    let done = match compression {
-        0 => return Ok(records),
-        1 => Gzip::decompress(&mut records, |plain| {
-            Ok(plain.copy_to_bytes(plain.remaining()))
-        }),
-        2 => Snappy::decompress(&mut records, |plain| {
-            Ok(plain.copy_to_bytes(plain.remaining()))
-        }),
-        3 => Lz4::decompress(&mut records, |plain| {
-            Ok(plain.copy_to_bytes(plain.remaining()))
-        }),
-        4 => Zstd::decompress(&mut records, |plain| {
-            Ok(plain.copy_to_bytes(plain.remaining()))
-        }),
-        _ => return Err(Unreadable),
-    };
-    done.map_err(|_| Unreadable)
-}
-
 /// Steps over one record: its timestamp delta and offset delta.
-fn next(records: &mut Bytes) -> Option<(i64, i64)> {
-    let length = usize::try_from(varint(records)?).ok()?;
-    if length > records.len() {
-        return None;
-    }
-    let mut record = records.split_to(length);
-    let _attributes = record.try_get_i8().ok()?;
-    Some((varint(&mut record)?, varint(&mut record)?))
+fn next(records: &mut impl BufRead) -> Option<(i64, i64)> {
+    let length = u64::try_from(varint(records)?).ok()?;
+    let mut record = records.take(length);
+    let _attributes = byte(&mut record)?;
+    let times = (varint(&mut record)?, varint(&mut record)?);
+    let rest = record.limit();
+    (io::copy(&mut record, &mut io::sink()).ok()? == rest).then_some(times)
 }
 
 /// A zigzag varint of at most ten bytes.
-fn varint(from: &mut Bytes) -> Option<i64> {
+fn varint(from: &mut impl BufRead) -> Option<i64> {
     let mut value: u64 = 0;
     for shift in (0..64).step_by(7) {
-        let byte = from.try_get_u8().ok()?;
+        let byte = byte(from)?;
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some((value >> 1) as i64 ^ -((value & 1) as i64));
         }
     }
     None
+}
+
+fn byte(from: &mut impl BufRead) -> Option<u8> {
+    let byte = *from.fill_buf().ok()?.first()?;
+    from.consume(1);
+    Some(byte)
 }

@@ -36,6 +36,7 @@ pub(super) struct Segment {
     index: Index,
     /// The index was compared with the log; only a closed segment's can be.
     index_checked: AtomicBool,
+    removed: AtomicBool,
     slot: Arc<Slot>,
     files: Arc<OpenFiles>,
     /// Where the last read ended: an offset and its position, for the reader that goes on there.
@@ -59,6 +60,7 @@ impl Segment {
             size: AtomicU64::new(size),
             max_timestamp: AtomicI64::new(max_timestamp),
             index_checked: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             slot: Arc::default(),
             files: files.clone(),
             continued: Mutex::default(),
@@ -130,8 +132,21 @@ impl Segment {
         });
     }
 
+    /// Forces what was written to the disk. A segment that was given up meanwhile needs no disk.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        let synced = self.file().and_then(|file| {
+            file.sync_data()
+                .map_err(|error| self.error("syncing", error))
+        });
+        match synced {
+            Err(_) if self.removed.load(Ordering::Acquire) => Ok(()),
+            synced => synced,
+        }
+    }
+
     /// Removes its files. A read that has the file open goes on.
     pub(super) fn remove(&self) -> Result<(), Error> {
+        self.removed.store(true, Ordering::Release);
         for path in [&self.path, self.index.path()] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {

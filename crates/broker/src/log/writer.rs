@@ -217,10 +217,7 @@ impl FlushJob {
     /// Carries it out. Only when all of it succeeded is anything of it called durable.
     pub(super) fn sync(&self, folder: &Path) -> Result<(), Error> {
         for segment in &self.segments {
-            segment
-                .file()?
-                .sync_data()
-                .map_err(|error| segment.error("syncing", error))?;
+            segment.sync()?;
         }
         if self.folder_changed {
             crate::store::sealed::sync_folder(folder)?;

@@ -171,14 +171,24 @@ fn a_new_segment_begins_when_one_is_old() {
 }
 
 #[test]
-fn many_partitions_append_though_few_files_are_open() {
+fn many_segments_are_written_and_read_though_few_files_are_open() {
     let log = Log::new(&[("segment.bytes", "100")]);
-    for at in 0..1500 {
+    for at in 0..10 * OPEN_MAX {
         log.partition
             .append(batch(&[&at.to_string()]), NOW)
             .unwrap();
     }
-    let open = fs::read_dir("/proc/self/fd").unwrap().count();
-    assert!(open < 1000, "{open} files are open");
-    assert_eq!(log.all().len(), 1500);
+    assert_eq!(log.logs().len(), 10 * OPEN_MAX);
+    assert_eq!(log.all().len(), 10 * OPEN_MAX);
+    let log = log.restart();
+    assert_eq!(log.all().len(), 10 * OPEN_MAX);
+    let open = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .filter(|file| {
+            file.starts_with(log.folder.path())
+                && file.extension().is_some_and(|extension| extension == "log")
+        })
+        .count();
+    assert!((1..=OPEN_MAX).contains(&open), "{open} files are open");
 }

@@ -29,6 +29,17 @@ use crate::store::TopicConfig;
 /// The broker's clock in these tests.
 const NOW: i64 = 1_700_000_000_000;
 
+/// Segment files open at a time in these tests.
+const OPEN_MAX: usize = 4;
+
+/// A folder in memory where the system has one. These tests write, flush and rename thousands of small files, and
+/// what they show does not need a disk: on one that is busy with a build, they took minutes.
+fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
 /// A partition in a folder of its own.
 struct Log {
     folder: TempDir,
@@ -48,7 +59,7 @@ impl Log {
     }
 
     fn with_flush(config: &[(&str, &str)], flush: Flush) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let config: BTreeMap<_, _> = config
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -66,7 +77,7 @@ impl Log {
 
     /// Goes on in a copy of the folder as it is now and as `before` changes it.
     fn reopen(mut self, before: impl FnOnce(&PathBuf)) -> Self {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = folder();
         for entry in fs::read_dir(self.folder.path()).unwrap() {
             let entry = entry.unwrap();
             fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
@@ -115,7 +126,7 @@ fn open(folder: &TempDir, config: &BTreeMap<String, String>, flush: Flush) -> (O
     let config = TopicConfig::new(config.clone(), &BTreeMap::new()).unwrap();
     let shared = Shared {
         flusher: Flusher::start(flush).unwrap(),
-        files: Arc::new(OpenFiles::default()),
+        files: Arc::new(OpenFiles::at_most(OPEN_MAX)),
     };
     let place = Place {
         topic: "orders".to_owned(),

@@ -95,7 +95,9 @@ proptest! {
         let place = Place { topic: "orders".to_owned(), index: 3, folder: log.folder.path().to_owned() };
         let Ok(opened) = Partition::open(place, Arc::new(RwLock::new(Arc::new(config))), log.shared.clone(), NOW) else { return Ok(()) };
         let partition = opened.partition;
-        for offset in partition.log_start_offset()..partition.log_end_offset() {
+        // Two damages can move a batch by millions of offsets: a batch's own offset is outside of its checksum.
+        let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
+        for offset in (start..end.min(start + 100)).chain((end - 100).max(start + 100)..end) {
             let Ok(read) = partition.read(offset, 1, true) else { continue };
             // The client checks the checksum.
             let mut records = read.records.clone();

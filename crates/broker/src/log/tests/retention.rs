@@ -118,3 +118,18 @@ fn records_can_be_deleted_up_to_the_high_watermark_and_no_further() {
     assert_eq!(log.partition.delete_records(-1).unwrap(), 10);
     assert!(log.partition.read(10, 10, true).unwrap().records.is_empty());
 }
+
+#[test]
+fn a_segment_that_is_given_up_before_it_was_flushed_stops_nobody() {
+    let log = Log::new(&[("segment.bytes", "100"), ("retention.bytes", "0")]);
+    for at in 0..3 * OPEN_MAX {
+        log.partition
+            .append(batch(&[&at.to_string()]), NOW)
+            .unwrap();
+    }
+    log.partition.retain(NOW).unwrap();
+    assert_eq!(log.logs().len(), 1);
+    log.shared.flusher.stop();
+    log.partition.append(batch(&["more"]), NOW).unwrap();
+    log.partition.close().unwrap();
+}

@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use super::*;
 
 const COMPRESSIONS: [Compression; 5] = [
@@ -138,6 +140,80 @@ fn a_batch_that_cannot_be_unpacked_gives_its_beginning() {
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     log.partition.append(bytes.into(), NOW).unwrap();
     assert_eq!(log.partition.offset_for_time(50).unwrap(), Some((0, 101)));
+}
+
+/// The most memory that this process has had, in bytes.
+fn peak_memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    peak.trim()
+        .trim_end_matches(" kB")
+        .parse::<usize>()
+        .unwrap()
+        * 1024
+}
+
+/// A batch of some records with these packed bytes in the place of its records.
+fn packed(compression: Compression, packed: &[u8]) -> Bytes {
+    let make = Make {
+        compression,
+        timestamp: 100,
+        ..PLAIN
+    };
+    let mut bytes = batch_of(&["a", "b"], make)[..61].to_vec();
+    bytes.extend_from_slice(packed);
+    let length = (bytes.len() - 12) as u32;
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+#[test]
+fn a_small_batch_that_unpacks_to_gigabytes_takes_no_memory() {
+    // A record that claims to be of 4 GiB, and its endless content.
+    const RECORD: [u8; 8] = [0xfe, 0xff, 0xff, 0xff, 0x1f, 0, 0, 0];
+    let bomb = |into: &mut dyn Write| {
+        into.write_all(&RECORD).unwrap();
+        (0..512).for_each(|_| into.write_all(&[0; 1024 * 1024]).unwrap());
+    };
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb(&mut gzip);
+    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    bomb(&mut zstd);
+    let mut lz4 = lz4::EncoderBuilder::new().build(Vec::new()).unwrap();
+    bomb(&mut lz4);
+    // Two gigabytes are claimed by a few bytes.
+    let mut snappy = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0\0\x08".to_vec();
+    snappy.extend([0xff, 0xff, 0xff, 0xff, 0x07, 0, 0, 0]);
+    let raw = [0xff, 0xff, 0xff, 0xff, 0x07, 0, 0, 0];
+    let bombs = [
+        (Compression::Gzip, gzip.finish().unwrap()),
+        (Compression::Zstd, zstd.finish().unwrap()),
+        (Compression::Lz4, lz4.finish().0),
+        (Compression::Snappy, snappy),
+        (Compression::Snappy, raw.to_vec()),
+    ];
+    for (compression, bomb) in bombs {
+        let log = Log::new(&[("max.message.bytes", "10000000")]);
+        log.partition
+            .append(packed(compression, &bomb), NOW)
+            .unwrap();
+        let before = peak_memory();
+        assert_eq!(
+            log.partition.offset_for_time(101).unwrap(),
+            Some((0, 101)),
+            "{compression:?}"
+        );
+        let taken = peak_memory() - before;
+        assert!(
+            taken < 100 * 1024 * 1024,
+            "{compression:?} took {taken} bytes"
+        );
+    }
 }
 
 #[test]
