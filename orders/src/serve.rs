@@ -5,7 +5,7 @@
 //! then the records in work, then the broker under both.
 
 use std::io::{self, Write, stdout};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ackwell::config::Config;
 use ackwell::{App, Listener, RunningApp, StartError};
@@ -28,6 +28,11 @@ const SESSION_TIMEOUT: (&str, &str) = ("session.timeout.ms", "10000");
 /// name in its groups: after a crash it takes its own place again, without waiting until
 /// the one that crashed times out (static membership, KIP-345).
 const INSTANCE_ID: (&str, &str) = ("group.instance.id", "orders");
+/// How long to wait for a port or the data folder to become free: what a process held that
+/// was killed a moment ago is given back only when it has vanished.
+const FREE_WAIT: Duration = Duration::from_secs(2);
+/// How often to look meanwhile.
+const FREE_PAUSE: Duration = Duration::from_millis(50);
 /// How long the broker may take to write down everything at the end.
 const BROKER_STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -275,10 +280,10 @@ async fn listen(
     settings: &Settings,
     port: u16,
 ) -> Result<TcpListener, ServeError> {
-    let host = &settings.orders.host;
-    bind(&format!("{host}:{port}"))
-        .await
-        .map_err(|cause| ServeError::Listen { service, cause })
+    let address = format!("{}:{port}", settings.orders.host);
+    let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    let bound = once_free(async || bind(&address).await, in_use).await;
+    bound.map_err(|cause| ServeError::Listen { service, cause })
 }
 
 async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError> {
@@ -287,10 +292,26 @@ async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError>
     }
     let mut config = ackwell_broker::Config::new(settings.service.data.join("broker"));
     config.listen = format!("127.0.0.1:{}", settings.orders.broker_port);
-    Broker::start(config)
-        .await
-        .map(Some)
-        .map_err(ServeError::Broker)
+    let in_use =
+        |error: &ackwell_broker::Error| error.is_folder_in_use() || error.is_address_in_use();
+    let started = once_free(async || Broker::start(config.clone()).await, in_use).await;
+    started.map(Some).map_err(ServeError::Broker)
+}
+
+/// Tries until it succeeds, fails for another reason, or [`FREE_WAIT`] is over.
+async fn once_free<T, E>(
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    in_use: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let deadline = Instant::now() + FREE_WAIT;
+    loop {
+        match attempt().await {
+            Err(error) if in_use(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(FREE_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The settings of every service here; consumer properties of the user's own win.

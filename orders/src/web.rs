@@ -45,6 +45,10 @@ impl From<Invalid> for Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
+            Error::Database(cause) if cause.is_full() => {
+                tracing::warn!(error = %cause, "the disk is full");
+                Self::unavailable("the disk of this service is full, nothing was changed; try again when there is room")
+            }
             Error::Database(cause) if cause.is_unavailable() => {
                 tracing::warn!(error = %cause, "database is unavailable");
                 Self::unavailable("the database is away, nothing was changed; try again")

@@ -93,6 +93,7 @@ mod handler;
 pub mod listener;
 pub mod observe;
 pub mod producer;
+pub mod reader;
 pub mod record;
 pub mod retry;
 pub mod service;

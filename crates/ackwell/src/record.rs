@@ -225,8 +225,13 @@ impl Headers {
 
     /// Headers whose names and values are shared with other records.
     pub(crate) fn from_shared(list: impl Iterator<Item = (Arc<str>, Option<Bytes>)>) -> Self {
-        let headers = list.map(|(name, value)| Header { name: HeaderName::Shared(name), value });
-        Headers { list: Some(Arc::new(headers.collect())) }
+        let headers = list.map(|(name, value)| Header {
+            name: HeaderName::Shared(name),
+            value,
+        });
+        Headers {
+            list: Some(Arc::new(headers.collect())),
+        }
     }
 
     fn push_header(&mut self, name: HeaderName, value: Option<Bytes>) {

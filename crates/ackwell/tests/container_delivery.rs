@@ -30,7 +30,10 @@ async fn everything_is_handled_once_and_committed() {
     }
     assert_eq!(container.stop().await, End::Stopped);
     for partition in 0..3 {
-        let of = log.calls().into_iter().filter(|call| call.partition == partition);
+        let of = log
+            .calls()
+            .into_iter()
+            .filter(|call| call.partition == partition);
         let seen: Vec<String> = of.map(|call| call.value).collect();
         assert_eq!(seen, values, "partition {partition}");
     }
@@ -40,22 +43,31 @@ async fn everything_is_handled_once_and_committed() {
 async fn record_mode_commits_while_a_later_record_is_still_in_work() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic(1).await;
-    cluster.send(&topic, 0, &[("k", "fast"), ("k", "fast"), ("k", "slow")]).await;
+    cluster
+        .send(&topic, 0, &[("k", "fast"), ("k", "fast"), ("k", "slow")])
+        .await;
     let log = Arc::new(Log::default());
-    let mut spec = cluster.listener(&topic, logged(&log, |call| {
-        async move {
-            if call.value == "slow" {
-                std::future::pending::<()>().await;
+    let mut spec = cluster.listener(
+        &topic,
+        logged(&log, |call| {
+            async move {
+                if call.value == "slow" {
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-        .boxed()
-    }));
+            .boxed()
+        }),
+    );
     spec.commit = Schedule::Record;
     spec.limits.stop_drain = Duration::from_millis(100);
     let container = run(spec).await;
     cluster.reaches(&topic, 0, 2).await;
-    assert_eq!(container.stop().await, End::Stopped, "the slow record is given back");
+    assert_eq!(
+        container.stop().await,
+        End::Stopped,
+        "the slow record is given back"
+    );
     assert_eq!(cluster.committed(&topic, 0), 2);
 }
 
@@ -65,23 +77,29 @@ async fn by_key_a_slow_key_does_not_hold_up_others_and_each_key_stays_in_order()
     let topic = cluster.topic(1).await;
     let keys: Vec<String> = (0..20).map(|n| format!("key-{n}")).collect();
     let values: Vec<String> = (0..400).map(|n| format!("{n:04}")).collect();
-    let records: Vec<_> =
-        values.iter().enumerate().map(|(n, v)| (keys[n % 20].as_str(), v.as_str())).collect();
+    let records: Vec<_> = values
+        .iter()
+        .enumerate()
+        .map(|(n, v)| (keys[n % 20].as_str(), v.as_str()))
+        .collect();
     cluster.send(&topic, 0, &records).await;
     let log = Arc::new(Log::default());
     let release = Arc::new(tokio::sync::Semaphore::new(0));
     let gate = Arc::clone(&release);
-    let mut spec = cluster.listener(&topic, logged(&log, move |call| {
-        let gate = Arc::clone(&gate);
-        async move {
-            if call.value == "0000" {
-                drop(gate.acquire().await);
+    let mut spec = cluster.listener(
+        &topic,
+        logged(&log, move |call| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if call.value == "0000" {
+                    drop(gate.acquire().await);
+                }
+                tokio::task::yield_now().await;
+                Ok(())
             }
-            tokio::task::yield_now().await;
-            Ok(())
-        }
-        .boxed()
-    }));
+            .boxed()
+        }),
+    );
     spec.concurrency = Concurrency::ByKey(64);
     let container = run(spec).await;
     // All but those behind the slow record in its lane.
@@ -95,7 +113,11 @@ async fn by_key_a_slow_key_does_not_hold_up_others_and_each_key_stays_in_order()
         of_key.entry(call.key).or_default().push(call.value);
     }
     assert_eq!(of_key.len(), 20);
-    assert!(of_key.values().all(|values| values.len() == 20 && values.is_sorted()));
+    assert!(
+        of_key
+            .values()
+            .all(|values| values.len() == 20 && values.is_sorted())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,25 +125,35 @@ async fn a_restart_repeats_only_what_was_in_work() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic(1).await;
     let keys: Vec<String> = (0..50).map(|n| format!("key-{n}")).collect();
-    let records: Vec<_> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    let records: Vec<_> = keys
+        .iter()
+        .map(|key| (key.as_str(), key.as_str()))
+        .collect();
     cluster.send(&topic, 0, &records).await;
     let log = Arc::new(Log::default());
-    let mut spec = cluster.listener(&topic, logged(&log, |call| {
-        async move {
-            if call.offset == 0 {
-                std::future::pending::<()>().await;
+    let mut spec = cluster.listener(
+        &topic,
+        logged(&log, |call| {
+            async move {
+                if call.offset == 0 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-        .boxed()
-    }));
+            .boxed()
+        }),
+    );
     spec.concurrency = Concurrency::ByKey(1_024);
     spec.commit = Schedule::Record;
     spec.limits.stop_drain = Duration::from_millis(200);
     let container = run(spec.clone()).await;
     log.wait_for(50).await;
     container.stop().await;
-    assert_eq!(cluster.committed(&topic, 0), 0, "the first record is not settled");
+    assert_eq!(
+        cluster.committed(&topic, 0),
+        0,
+        "the first record is not settled"
+    );
 
     let again = Arc::new(Log::default());
     spec.handler = logged(&again, |_| async { Ok(()) }.boxed());
@@ -136,18 +168,23 @@ async fn a_restart_repeats_only_what_was_in_work() {
 async fn stop_waits_for_records_in_work_and_starts_no_others() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic(1).await;
-    cluster.send(&topic, 0, &[("k", "1"), ("k", "2"), ("k", "3")]).await;
+    cluster
+        .send(&topic, 0, &[("k", "1"), ("k", "2"), ("k", "3")])
+        .await;
     let log = Arc::new(Log::default());
     let release = Arc::new(tokio::sync::Semaphore::new(0));
     let gate = Arc::clone(&release);
-    let spec = cluster.listener(&topic, logged(&log, move |_| {
-        let gate = Arc::clone(&gate);
-        async move {
-            gate.acquire().await.map(|permit| permit.forget()).ok();
-            Ok(())
-        }
-        .boxed()
-    }));
+    let spec = cluster.listener(
+        &topic,
+        logged(&log, move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.map(|permit| permit.forget()).ok();
+                Ok(())
+            }
+            .boxed()
+        }),
+    );
     let container = Arc::new(run(spec).await);
     log.wait_for(1).await;
     let stopping = tokio::spawn({

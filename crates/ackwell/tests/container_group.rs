@@ -3,7 +3,7 @@
 mod container_support;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ackwell::core::Concurrency;
@@ -17,11 +17,20 @@ struct InWork(Mutex<BTreeSet<(i32, i64)>>);
 
 impl InWork {
     fn enter(&self, record: (i32, i64)) {
-        assert!(self.0.lock().expect("the set").insert(record), "{record:?} has two owners");
+        assert!(
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(record),
+            "{record:?} has two owners"
+        );
     }
 
     fn leave(&self, record: (i32, i64)) {
-        self.0.lock().expect("the set").remove(&record);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&record);
     }
 }
 
@@ -29,23 +38,29 @@ async fn hand_over(strategy: &str) {
     let cluster = Cluster::start().await;
     let topic = cluster.topic(4).await;
     let values: Vec<String> = (0..150).map(|n| n.to_string()).collect();
-    let records: Vec<_> = values.iter().map(|value| (value.as_str(), value.as_str())).collect();
+    let records: Vec<_> = values
+        .iter()
+        .map(|value| (value.as_str(), value.as_str()))
+        .collect();
     for partition in 0..4 {
         cluster.send(&topic, partition, &records).await;
     }
     let (log, in_work) = (Arc::new(Log::default()), Arc::new(InWork::default()));
     let seen = Arc::clone(&in_work);
-    let mut spec = cluster.listener(&topic, logged(&log, move |call| {
-        let seen = Arc::clone(&seen);
-        async move {
-            let record = (call.partition, call.offset);
-            seen.enter(record);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            seen.leave(record);
-            Ok(())
-        }
-        .boxed()
-    }));
+    let mut spec = cluster.listener(
+        &topic,
+        logged(&log, move |call| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let record = (call.partition, call.offset);
+                seen.enter(record);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                seen.leave(record);
+                Ok(())
+            }
+            .boxed()
+        }),
+    );
     spec.consumer.set("partition.assignment.strategy", strategy);
     spec.commit = Schedule::Record;
     spec.concurrency = Concurrency::ByKey(4);
@@ -62,7 +77,10 @@ async fn hand_over(strategy: &str) {
     first.stop().await;
     third.stop().await;
     let calls = log.calls();
-    let distinct: BTreeSet<_> = calls.iter().map(|call| (call.partition, call.offset)).collect();
+    let distinct: BTreeSet<_> = calls
+        .iter()
+        .map(|call| (call.partition, call.offset))
+        .collect();
     assert_eq!(distinct.len(), 600, "nothing is lost");
     assert_eq!(calls.len(), 600, "a drained handover repeats nothing");
 }
@@ -81,17 +99,22 @@ async fn a_cooperative_rebalance_hands_over_without_loss_or_repetition() {
 async fn a_handler_slower_than_the_poll_interval_keeps_its_partition() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic(1).await;
-    cluster.send(&topic, 0, &[("k", "slow"), ("k", "next")]).await;
+    cluster
+        .send(&topic, 0, &[("k", "slow"), ("k", "next")])
+        .await;
     let log = Arc::new(Log::default());
-    let mut spec = cluster.listener(&topic, logged(&log, |call| {
-        async move {
-            if call.value == "slow" {
-                tokio::time::sleep(Duration::from_secs(9)).await;
+    let mut spec = cluster.listener(
+        &topic,
+        logged(&log, |call| {
+            async move {
+                if call.value == "slow" {
+                    tokio::time::sleep(Duration::from_secs(9)).await;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-        .boxed()
-    }));
+            .boxed()
+        }),
+    );
     spec.consumer.set("max.poll.interval.ms", "6000");
     let container = run(spec).await;
     cluster.reaches(&topic, 0, 2).await;

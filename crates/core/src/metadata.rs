@@ -38,7 +38,12 @@ pub fn encode(
     let mut bytes = vec![0; 4];
     let mut end = position.0;
     for span in spans {
-        let Some(distance) = span.first.0.checked_sub(end).and_then(|d| u64::try_from(d).ok()) else {
+        let Some(distance) = span
+            .first
+            .0
+            .checked_sub(end)
+            .and_then(|d| u64::try_from(d).ok())
+        else {
             break;
         };
         let before = bytes.len();
@@ -66,7 +71,9 @@ pub fn decode(position: CommitOffset, text: &str) -> Metadata {
     if !text.starts_with(FAMILY) {
         return Metadata::Foreign(text.to_owned());
     }
-    let spans = text.strip_prefix(PREFIX).and_then(|text| read(position, text));
+    let spans = text
+        .strip_prefix(PREFIX)
+        .and_then(|text| read(position, text));
     spans.map_or(Metadata::Unreadable, Metadata::Settled)
 }
 
@@ -79,19 +86,27 @@ fn read(position: CommitOffset, text: &str) -> Option<Vec<Span>> {
     let (mut spans, mut end) = (Vec::new(), position.0);
     while !payload.is_empty() {
         let distance = i64::try_from(take_varint(&mut payload)?).ok()?;
-        let count = u32::try_from(take_varint(&mut payload)?).ok().filter(|count| *count > 0)?;
+        let count = u32::try_from(take_varint(&mut payload)?)
+            .ok()
+            .filter(|count| *count > 0)?;
         let first = end.checked_add(distance)?;
         end = first.checked_add(i64::from(count))?;
-        spans.push(Span { first: Offset(first), count });
+        spans.push(Span {
+            first: Offset(first),
+            count,
+        });
     }
     Some(spans)
 }
 
 fn checksum(position: CommitOffset, payload: &[u8]) -> u32 {
     let position = position.0.to_le_bytes();
-    position.iter().chain(payload).fold(0x811c_9dc5, |hash: u32, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    })
+    position
+        .iter()
+        .chain(payload)
+        .fold(0x811c_9dc5, |hash: u32, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        })
 }
 
 fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
@@ -119,7 +134,9 @@ fn to_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(PREFIX.len() + bytes.len().div_ceil(3) * 4);
     text.push_str(PREFIX);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        let word = chunk
+            .iter()
+            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
         let word = word << (8 * (3 - chunk.len()));
         for place in 0..=chunk.len() {
             let sextet = word >> (18 - 6 * place) & 0x3f;
@@ -156,7 +173,10 @@ mod tests {
         let place = |(distance, count): &(u16, u8)| {
             let first = at + i64::from(*distance) + 1;
             at = first + i64::from(*count) + 1;
-            Span { first: Offset(first), count: u32::from(*count) + 1 }
+            Span {
+                first: Offset(first),
+                count: u32::from(*count) + 1,
+            }
         };
         pairs.iter().map(place).collect()
     }
@@ -170,7 +190,10 @@ mod tests {
     #[test]
     fn foreign_metadata_is_left_alone() {
         let foreign = "connect-worker-1".to_owned();
-        assert_eq!(decode(CommitOffset(7), &foreign), Metadata::Foreign(foreign));
+        assert_eq!(
+            decode(CommitOffset(7), &foreign),
+            Metadata::Foreign(foreign)
+        );
     }
 
     #[test]
@@ -181,7 +204,10 @@ mod tests {
 
     #[test]
     fn an_unknown_version_is_unreadable_rather_than_foreign() {
-        assert_eq!(decode(CommitOffset(0), "ackwell2:AAAA"), Metadata::Unreadable);
+        assert_eq!(
+            decode(CommitOffset(0), "ackwell2:AAAA"),
+            Metadata::Unreadable
+        );
     }
 
     proptest! {

@@ -49,7 +49,10 @@ impl Span {
         for offset in offsets {
             match spans.last_mut() {
                 Some(last) if last.end() == offset && last.count < u32::MAX => last.count += 1,
-                _ => spans.push(Span { first: Offset(offset), count: 1 }),
+                _ => spans.push(Span {
+                    first: Offset(offset),
+                    count: 1,
+                }),
             }
         }
         spans

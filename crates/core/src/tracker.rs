@@ -31,7 +31,10 @@ impl OffsetTracker {
             generation,
             next: position.map(|position| position.0),
             unsettled: BTreeMap::new(),
-            known: settled.iter().map(|span| (span.first.0, span.end())).collect(),
+            known: settled
+                .iter()
+                .map(|span| (span.first.0, span.end()))
+                .collect(),
             unsettled_count: 0,
         }
     }
@@ -101,7 +104,9 @@ impl OffsetTracker {
         let (mut at, end) = (span.first.0, span.end());
         let mut settled = 0;
         while at < end {
-            let Some((start, stop)) = self.range_at_or_after(at) else { break };
+            let Some((start, stop)) = self.range_at_or_after(at) else {
+                break;
+            };
             let (cut, until) = (at.max(start), end.min(stop));
             if cut >= until {
                 break;
@@ -115,8 +120,14 @@ impl OffsetTracker {
     }
 
     fn range_at_or_after(&self, at: i64) -> Option<(i64, i64)> {
-        let before = self.unsettled.range(..=at).next_back().filter(|(_, stop)| **stop > at);
-        before.or_else(|| self.unsettled.range(at..).next()).map(|(start, stop)| (*start, *stop))
+        let before = self
+            .unsettled
+            .range(..=at)
+            .next_back()
+            .filter(|(_, stop)| **stop > at);
+        before
+            .or_else(|| self.unsettled.range(at..).next())
+            .map(|(start, stop)| (*start, *stop))
     }
 
     /// Takes `cut..until` out of the range `start..stop`.
@@ -144,11 +155,17 @@ impl OffsetTracker {
         let ends = self.unsettled.values().copied();
         let starts = self.unsettled.keys().copied().skip(1).chain(self.next);
         let between = ends.zip(starts);
-        let later = self.known.iter().map(|(from, to)| (*from.max(&self.next.unwrap_or(0)), *to));
-        between.chain(later).filter(|(from, to)| from < to).map(|(from, to)| Span {
-            first: Offset(from),
-            count: u32::try_from(to - from).unwrap_or(u32::MAX),
-        })
+        let later = self
+            .known
+            .iter()
+            .map(|(from, to)| (*from.max(&self.next.unwrap_or(0)), *to));
+        between
+            .chain(later)
+            .filter(|(from, to)| from < to)
+            .map(|(from, to)| Span {
+                first: Offset(from),
+                count: u32::try_from(to - from).unwrap_or(u32::MAX),
+            })
     }
 
     /// How many delivered records are unsettled.
@@ -166,7 +183,10 @@ mod tests {
     const GEN: Generation = Generation(1);
 
     fn span(first: i64, count: u32) -> Span {
-        Span { first: Offset(first), count }
+        Span {
+            first: Offset(first),
+            count,
+        }
     }
 
     fn tracker(position: i64) -> OffsetTracker {
@@ -195,7 +215,11 @@ mod tests {
         tracker.settle(GEN, span(12, 1));
         assert_eq!(tracker.position(), Some(CommitOffset(20)));
         tracker.settle(GEN, span(20, 1));
-        assert_eq!(tracker.position(), Some(CommitOffset(25)), "the gap at the tail commits too");
+        assert_eq!(
+            tracker.position(),
+            Some(CommitOffset(25)),
+            "the gap at the tail commits too"
+        );
     }
 
     #[test]
@@ -218,7 +242,8 @@ mod tests {
 
     #[test]
     fn what_an_earlier_owner_settled_stays_settled_until_it_is_passed() {
-        let mut tracker = OffsetTracker::new(GEN, Some(CommitOffset(5)), &[span(7, 2), span(20, 1)]);
+        let mut tracker =
+            OffsetTracker::new(GEN, Some(CommitOffset(5)), &[span(7, 2), span(20, 1)]);
         assert!(tracker.knows(Offset(7)) && tracker.knows(Offset(8)) && !tracker.knows(Offset(9)));
         deliver(&mut tracker, &[5, 6, 9], 10);
         let beyond: Vec<_> = tracker.settled_beyond().collect();

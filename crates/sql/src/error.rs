@@ -81,6 +81,12 @@ impl Error {
         self
     }
 
+    /// The same, for callers who act on it as on `kind`.
+    pub(crate) fn seen_as(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Whether the database is away for now: locked too long by another process, its
     /// disk full, or I/O failing. The same work may succeed later; nothing of it was kept.
     pub fn is_unavailable(&self) -> bool {

@@ -160,7 +160,8 @@ impl Gate {
         let start = Instant::now();
         let result = writer.backend.commit().map_err(|error| {
             writer.backend.rollback();
-            Error::unavailable("committing the group").because(error)
+            let kind = if error.is_full() { Kind::Full } else { Kind::Unavailable };
+            error.while_doing("committing the group").seen_as(kind)
         });
         match &result {
             Ok(()) => {

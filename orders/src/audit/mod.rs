@@ -13,13 +13,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ackwell::config::Kafka;
+use ackwell::reader::ReadError;
 use ackwell_broker::Broker;
 use ackwell_sql::Database;
 use uuid::Uuid;
 
 use self::facts::{Facts, Fingerprint, Whole};
 use self::report::Report;
-use self::topics::{Reading, TopicError};
+use self::topics::Reading;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::events::{Release, Reserve, StockAnswer, StockRequest};
@@ -47,7 +48,7 @@ pub(crate) enum AuditError {
     Database(#[from] Error),
     /// A topic can't be read.
     #[error(transparent)]
-    Topic(#[from] TopicError),
+    Topic(#[from] ReadError),
     /// The embedded broker does not start on the data folder.
     #[error("starting the broker on the data folder")]
     Broker(#[from] ackwell_broker::Error),
@@ -276,7 +277,7 @@ fn read_topics(
     kafka: &Kafka,
     share: Share,
     mut facts: HashMap<Uuid, Facts>,
-) -> Result<TopicFacts, TopicError> {
+) -> Result<TopicFacts, ReadError> {
     let mut of = |order: Uuid, note: &mut dyn FnMut(&mut Facts)| {
         if share.has(order) {
             note(facts.entry(order).or_default());

@@ -7,15 +7,19 @@ fn read(file: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ackwell.toml");
     std::fs::write(&path, file).unwrap();
-    let mut settings =
-        Sources::new().with_environment(variables.iter().copied()).file(path).read()?;
+    let mut settings = Sources::new()
+        .with_environment(variables.iter().copied())
+        .file(path)
+        .read()?;
     let config = settings.config()?;
     settings.finish()?;
     Ok(config)
 }
 
 fn refusal(file: &str, variables: &[(&str, &str)]) -> String {
-    read(file, variables).expect_err("should be refused").to_string()
+    read(file, variables)
+        .expect_err("should be refused")
+        .to_string()
 }
 
 #[test]
@@ -34,7 +38,10 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         ("ACKWELL_DATA", "from-env"),
         ("UNRELATED", "x"),
     ]);
-    let mut settings = sources.set("kafka.bootstrap_servers", "flag:3", "--bootstrap-servers").read().unwrap();
+    let mut settings = sources
+        .set("kafka.bootstrap_servers", "flag:3", "--bootstrap-servers")
+        .read()
+        .unwrap();
     let config = settings.config().unwrap();
     settings.finish().unwrap();
     assert_eq!(config.kafka.bootstrap_servers, "flag:3");
@@ -88,43 +95,138 @@ fn what_the_promise_depends_on_is_set() {
         assert_eq!(consumer.get(name), Some(value), "{name}");
     }
     let producer = config.kafka.producer(&config.producer);
-    for (name, value) in [("acks", "all"), ("enable.idempotence", "true"), ("partitioner", "murmur2_random")] {
+    for (name, value) in [
+        ("acks", "all"),
+        ("enable.idempotence", "true"),
+        ("partitioner", "murmur2_random"),
+    ] {
         assert_eq!(producer.get(name), Some(value), "{name}");
     }
 }
 
 /// File, and what the refusal must say.
 const REFUSED: &[(&str, &[&str])] = &[
-    ("[kafka]\nbootstap_servers = \"x:1\"", &["kafka.bootstap_servers", "line 2", "did you mean `bootstrap_servers`?"]),
-    ("[kafak]\nx = 1", &["`kafak`", "unknown", "did you mean `kafka`?"]),
+    (
+        "[kafka]\nbootstap_servers = \"x:1\"",
+        &[
+            "kafka.bootstap_servers",
+            "line 2",
+            "did you mean `bootstrap_servers`?",
+        ],
+    ),
+    (
+        "[kafak]\nx = 1",
+        &["`kafak`", "unknown", "did you mean `kafka`?"],
+    ),
     ("dta = \"x\"", &["`dta`", "line 1", "did you mean `data`?"]),
     ("kafka = 5", &["it is a section", "[kafka]"]),
-    ("[producer]\ncompression = \"lz5\"", &["producer.compression", "line 2", "`lz5` is not one of", "did you mean `lz4`?"]),
+    (
+        "[producer]\ncompression = \"lz5\"",
+        &[
+            "producer.compression",
+            "line 2",
+            "`lz5` is not one of",
+            "did you mean `lz4`?",
+        ],
+    ),
     ("[producer]\nlinger = 5", &["producer.linger", "line 2"]),
-    ("[producer]\nlinger = \"5 parsecs\"", &["producer.linger", "not a duration", "250ms"]),
-    ("[producer]\nqueue_records = -1", &["producer.queue_records"]),
-    ("[producer]\nqueue_records = 0", &["producer.queue_records", "no room"]),
-    ("[producer]\nacks = \"1\"", &["producer.acks", "line 2", "idempotence", "remove `producer.acks`"]),
-    ("[producer]\nidempotence = false", &["producer.idempotence", "twice"]),
-    ("[producer]\ndelivery_timeout = \"1ms\"", &["producer.delivery_timeout", "producer.linger"]),
-    ("[kafka]\nbootstrap_servers = \"\"", &["kafka.bootstrap_servers", "line 2", "host:port"]),
-    ("[kafka]\nbootstrap_servers = \"localhost\"", &["`localhost` is not host:port"]),
-    ("[kafka]\nbootstrap_servers = \"a:1,b:99999\"", &["`b:99999` is not host:port"]),
-    ("[kafka.extra]\nenable.auto.commit = true", &["kafka.extra.enable.auto.commit", "line 2", "lose records", "remove it"]),
-    ("[kafka.consumer]\n\"enable.auto.offset.store\" = true", &["lose records"]),
-    ("[kafka.extra]\nacks = 1", &["kafka.extra.acks", "producer.acks"]),
-    ("[kafka.producer]\nenable.idempotence = false", &["producer.idempotence"]),
+    (
+        "[producer]\nlinger = \"5 parsecs\"",
+        &["producer.linger", "not a duration", "250ms"],
+    ),
+    (
+        "[producer]\nqueue_records = -1",
+        &["producer.queue_records"],
+    ),
+    (
+        "[producer]\nqueue_records = 0",
+        &["producer.queue_records", "no room"],
+    ),
+    (
+        "[producer]\nacks = \"1\"",
+        &[
+            "producer.acks",
+            "line 2",
+            "idempotence",
+            "remove `producer.acks`",
+        ],
+    ),
+    (
+        "[producer]\nidempotence = false",
+        &["producer.idempotence", "twice"],
+    ),
+    (
+        "[producer]\ndelivery_timeout = \"1ms\"",
+        &["producer.delivery_timeout", "producer.linger"],
+    ),
+    (
+        "[kafka]\nbootstrap_servers = \"\"",
+        &["kafka.bootstrap_servers", "line 2", "host:port"],
+    ),
+    (
+        "[kafka]\nbootstrap_servers = \"localhost\"",
+        &["`localhost` is not host:port"],
+    ),
+    (
+        "[kafka]\nbootstrap_servers = \"a:1,b:99999\"",
+        &["`b:99999` is not host:port"],
+    ),
+    (
+        "[kafka.extra]\nenable.auto.commit = true",
+        &[
+            "kafka.extra.enable.auto.commit",
+            "line 2",
+            "lose records",
+            "remove it",
+        ],
+    ),
+    (
+        "[kafka.consumer]\n\"enable.auto.offset.store\" = true",
+        &["lose records"],
+    ),
+    (
+        "[kafka.extra]\nacks = 1",
+        &["kafka.extra.acks", "producer.acks"],
+    ),
+    (
+        "[kafka.producer]\nenable.idempotence = false",
+        &["producer.idempotence"],
+    ),
     ("[kafka.producer]\npartitioner = \"random\"", &["order"]),
     ("[kafka.extra]\ngroup.id = \"g\"", &["Listener::group"]),
-    ("[kafka.extra]\nbootstrap.servers = \"x:1\"", &["kafka.bootstrap_servers"]),
-    ("[kafka.consumer]\nmax.poll.records = 100", &["max.poll.records", "run_limit"]),
-    ("[kafka.producer]\nbuffer.memory = 1", &["queue.buffering.max.kbytes"]),
-    ("[kafka.consumer]\nfetch.max.wait.ms = 1", &["fetch.wait.max.ms"]),
-    ("[kafka.extra]\nsasl.jaas.config = \"x\"", &["sasl.username"]),
-    ("[kafka.consumer]\nmax.poll.interval.ms = 10000", &["max.poll.interval.ms", "session.timeout.ms"]),
-    ("[kafka.consumer]\nheartbeat.interval.ms = 40000", &["heartbeat.interval.ms", "third"]),
+    (
+        "[kafka.extra]\nbootstrap.servers = \"x:1\"",
+        &["kafka.bootstrap_servers"],
+    ),
+    (
+        "[kafka.consumer]\nmax.poll.records = 100",
+        &["max.poll.records", "run_limit"],
+    ),
+    (
+        "[kafka.producer]\nbuffer.memory = 1",
+        &["queue.buffering.max.kbytes"],
+    ),
+    (
+        "[kafka.consumer]\nfetch.max.wait.ms = 1",
+        &["fetch.wait.max.ms"],
+    ),
+    (
+        "[kafka.extra]\nsasl.jaas.config = \"x\"",
+        &["sasl.username"],
+    ),
+    (
+        "[kafka.consumer]\nmax.poll.interval.ms = 10000",
+        &["max.poll.interval.ms", "session.timeout.ms"],
+    ),
+    (
+        "[kafka.consumer]\nheartbeat.interval.ms = 40000",
+        &["heartbeat.interval.ms", "third"],
+    ),
     ("[kafka.extra]\nx = [1]", &["must be a text, a number"]),
-    ("[topics]\ncreate = \"perhaps\"", &["topics.create", "line 2"]),
+    (
+        "[topics]\ncreate = \"perhaps\"",
+        &["topics.create", "line 2"],
+    ),
     ("[stop]\ndrain = \"10\"", &["stop.drain", "not a duration"]),
     ("this is not toml", &["not TOML", "line 1"]),
 ];
@@ -134,7 +236,10 @@ fn every_wrong_setting_is_refused_with_its_place_and_a_mend() {
     for (file, wanted) in REFUSED {
         let said = refusal(file, &[]);
         for part in *wanted {
-            assert!(said.contains(part), "for\n{file}\nit says\n{said}\nwithout `{part}`");
+            assert!(
+                said.contains(part),
+                "for\n{file}\nit says\n{said}\nwithout `{part}`"
+            );
         }
     }
 }
@@ -142,29 +247,49 @@ fn every_wrong_setting_is_refused_with_its_place_and_a_mend() {
 #[test]
 fn a_wrong_variable_is_named() {
     let said = refusal("", &[("ACKWELL_PRODUCER__LINGR", "5ms")]);
-    assert!(said.contains("environment variable `ACKWELL_PRODUCER__LINGR`"), "{said}");
+    assert!(
+        said.contains("environment variable `ACKWELL_PRODUCER__LINGR`"),
+        "{said}"
+    );
     assert!(said.contains("did you mean `linger`?"), "{said}");
     let said = refusal("", &[("KAFKA_BOOTSTRAP_SERVERS", "nowhere")]);
-    assert!(said.contains("environment variable `KAFKA_BOOTSTRAP_SERVERS`"), "{said}");
+    assert!(
+        said.contains("environment variable `KAFKA_BOOTSTRAP_SERVERS`"),
+        "{said}"
+    );
 }
 
 #[test]
 fn all_problems_of_a_kind_are_told_at_once() {
-    let error = read("[kafka.extra]\nacks = 1\ngroup.id = \"g\"\n[producer]\nqueue_records = 0", &[]).unwrap_err();
+    let error = read(
+        "[kafka.extra]\nacks = 1\ngroup.id = \"g\"\n[producer]\nqueue_records = 0",
+        &[],
+    )
+    .unwrap_err();
     assert_eq!(error.problems().len(), 3, "{error}");
 }
 
 #[test]
 fn a_named_file_must_exist() {
-    let said = Sources::new().with_environment([("ACKWELL_CONFIG", "/no/such.toml")]).read().unwrap_err().to_string();
-    assert!(said.contains("/no/such.toml") && said.contains("can't be read"), "{said}");
+    let said = Sources::new()
+        .with_environment([("ACKWELL_CONFIG", "/no/such.toml")])
+        .read()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("/no/such.toml") && said.contains("can't be read"),
+        "{said}"
+    );
 }
 
 #[test]
 fn acks_can_be_weakened_only_by_name() {
     let config = read("[producer]\nacks = \"1\"\nidempotence = false", &[]).unwrap();
     let client = config.kafka.producer(&config.producer);
-    assert_eq!((client.get("acks"), client.get("enable.idempotence")), (Some("1"), Some("false")));
+    assert_eq!(
+        (client.get("acks"), client.get("enable.idempotence")),
+        (Some("1"), Some("false"))
+    );
 }
 
 #[test]
@@ -181,9 +306,21 @@ fn a_service_adds_a_section_of_its_own() {
     settings.config().unwrap();
     let orders: Orders = settings.section("orders").unwrap();
     settings.finish().unwrap();
-    assert_eq!(orders, Orders { flow: "saga".to_owned(), port: 8080 });
+    assert_eq!(
+        orders,
+        Orders {
+            flow: "saga".to_owned(),
+            port: 8080
+        }
+    );
 
-    let mut settings = sources().with_environment([("ACKWELL_ORDERS__PROT", "1")]).read().unwrap();
-    let said = settings.section::<Orders>("orders").unwrap_err().to_string();
+    let mut settings = sources()
+        .with_environment([("ACKWELL_ORDERS__PROT", "1")])
+        .read()
+        .unwrap();
+    let said = settings
+        .section::<Orders>("orders")
+        .unwrap_err()
+        .to_string();
     assert!(said.contains("did you mean `port`?"), "{said}");
 }

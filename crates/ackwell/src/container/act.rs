@@ -26,31 +26,66 @@ impl Poller {
 
     fn act_on(&mut self, effect: Effect<Record>) {
         match effect {
-            Effect::Dispatch { run, attempt, records, .. } => {
+            Effect::Dispatch {
+                run,
+                attempt,
+                records,
+                ..
+            } => {
                 self.dispatcher.dispatch(run, attempt, records);
             }
             Effect::Halt { run } => self.dispatcher.halt(run),
             Effect::Cancel { run } => self.dispatcher.cancel(run),
-            Effect::Recover { recovery, record, failure, attempts, .. } => {
-                let letter = Letter { record, failure, attempts };
+            Effect::Recover {
+                recovery,
+                record,
+                failure,
+                attempts,
+                ..
+            } => {
+                let letter = Letter {
+                    record,
+                    failure,
+                    attempts,
+                };
                 if let Some(writer) = &self.dead_letters {
-                    let Self { mailbox, dispatcher, .. } = &*self;
+                    let Self {
+                        mailbox,
+                        dispatcher,
+                        ..
+                    } = &*self;
                     let (tasks, runtime) = (&dispatcher.tasks, &dispatcher.runtime);
                     writer.write(recovery, letter, mailbox.clone(), tasks, runtime);
                 }
             }
-            Effect::Failed { partition, offset, failure, attempt, retry } => {
+            Effect::Failed {
+                partition,
+                offset,
+                failure,
+                attempt,
+                retry,
+            } => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
                 if let Some((topic, number)) = self.partitions.name(partition) {
                     let (partition, class) = (*number, failure.class);
-                    let failed = Observation::Failed { topic, partition, offset, class, attempt, retry };
+                    let failed = Observation::Failed {
+                        topic,
+                        partition,
+                        offset,
+                        class,
+                        attempt,
+                        retry,
+                    };
                     self.dispatcher.observer.observe(&failed);
                 }
             }
             Effect::Commit { commit, positions } => {
                 let sent = self.committer.send(&self.partitions, commit, &positions);
                 if let Err(error) = sent {
-                    let event = Event::CommitDone { commit, result: Err(error) };
+                    let event = Event::CommitDone {
+                        commit,
+                        result: Err(error),
+                    };
                     self.engine.on_event(self.clock.now(), event);
                 }
             }
@@ -67,8 +102,12 @@ impl Poller {
     }
 
     fn seek(&mut self, partition: PartitionId, to: CommitOffset) {
-        let Some((topic, number)) = self.partitions.name(partition) else { return };
-        let sought = self.client.seek(topic, *number, Offset::Offset(to.0), SEEK_TIMEOUT);
+        let Some((topic, number)) = self.partitions.name(partition) else {
+            return;
+        };
+        let sought = self
+            .client
+            .seek(topic, *number, Offset::Offset(to.0), SEEK_TIMEOUT);
         if let Err(error) = sought {
             tracing::warn!(%error, topic = &**topic, partition = *number, "a seek failed");
         }
@@ -76,13 +115,17 @@ impl Poller {
 
     fn set_paused(&mut self, partitions: &[PartitionId], paused: bool) {
         self.partitions.set_paused(partitions, paused);
-        self.counters.paused.store(self.partitions.paused(), Ordering::Relaxed);
+        self.counters
+            .paused
+            .store(self.partitions.paused(), Ordering::Relaxed);
     }
 
     fn give_back(&mut self, partitions: &[PartitionId]) {
         if let Err(error) = self.partitions.unassign(&self.client, partitions) {
             tracing::warn!(%error, "partitions could not be given back");
         }
-        self.counters.paused.store(self.partitions.paused(), Ordering::Relaxed);
+        self.counters
+            .paused
+            .store(self.partitions.paused(), Ordering::Relaxed);
     }
 }

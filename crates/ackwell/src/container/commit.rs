@@ -50,10 +50,14 @@ impl Committer {
                 let result = client.commit(&positions, CommitMode::Sync);
                 let result = result.map_err(|error| error.to_string());
                 listeners.tell(&positions, &result);
-                listeners.mailbox.send(Event::CommitDone { commit: id, result });
+                listeners
+                    .mailbox
+                    .send(Event::CommitDone { commit: id, result });
             }
         };
-        let thread = thread::Builder::new().name(format!("commit-{name}")).spawn(work)?;
+        let thread = thread::Builder::new()
+            .name(format!("commit-{name}"))
+            .spawn(work)?;
         Ok(Committer { requests, thread })
     }
 
@@ -65,10 +69,12 @@ impl Committer {
         positions: &[Position],
     ) -> Result<(), String> {
         let positions = list(partitions, positions).map_err(|error| error.to_string())?;
-        self.requests.try_send(Request { id, positions }).map_err(|error| match error {
-            TrySendError::Full(_) => "the broker has not answered earlier commits".to_owned(),
-            TrySendError::Disconnected(_) => "the commit thread is gone".to_owned(),
-        })
+        self.requests
+            .try_send(Request { id, positions })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => "the broker has not answered earlier commits".to_owned(),
+                TrySendError::Disconnected(_) => "the commit thread is gone".to_owned(),
+            })
     }
 
     /// Ends the thread after the requests that it has.
@@ -84,7 +90,9 @@ impl Committer {
 fn list(partitions: &Partitions, positions: &[Position]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for position in positions {
-        let Some((topic, partition)) = partitions.name(position.partition) else { continue };
+        let Some((topic, partition)) = partitions.name(position.partition) else {
+            continue;
+        };
         let mut element = list.add_partition(topic, *partition);
         element.set_offset(Offset::Offset(position.offset.0))?;
         if !position.metadata.is_empty() {
@@ -104,7 +112,11 @@ impl Listeners {
         for element in positions.elements() {
             if let Offset::Offset(offset) = element.offset() {
                 let (topic, partition) = (element.topic(), element.partition());
-                self.observer.observe(&Observation::Committed { topic, partition, offset });
+                self.observer.observe(&Observation::Committed {
+                    topic,
+                    partition,
+                    offset,
+                });
             }
         }
     }

@@ -25,9 +25,15 @@ pub(super) type Named = (String, i32);
 #[derive(Debug)]
 pub(super) enum Told {
     Assign(Vec<Named>),
-    Revoke { partitions: Vec<Named>, lost: bool },
+    Revoke {
+        partitions: Vec<Named>,
+        lost: bool,
+    },
     /// `fatal` ends the client.
-    Problem { error: String, fatal: bool },
+    Problem {
+        error: String,
+        fatal: bool,
+    },
     Ends(Vec<(Named, i64)>),
 }
 
@@ -41,11 +47,17 @@ pub(super) struct Callbacks {
 
 impl Callbacks {
     fn tell(&self, told: Told) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push_back(told);
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(told);
     }
 
     pub(super) fn take(&self) -> Option<Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
     }
 
     pub(super) fn close(&self) {
@@ -102,17 +114,16 @@ impl ConsumerContext for Callbacks {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(Told::Assign(named)),
             _ => {
                 let lost = consumer.assignment_lost();
-                self.tell(Told::Revoke { partitions: named, lost });
+                self.tell(Told::Revoke {
+                    partitions: named,
+                    lost,
+                });
             }
         }
     }
 }
 
-fn answer_while_closing(
-    consumer: &Client,
-    code: RDKafkaRespErr,
-    partitions: &TopicPartitionList,
-) {
+fn answer_while_closing(consumer: &Client, code: RDKafkaRespErr, partitions: &TopicPartitionList) {
     let answered = match (code, consumer.rebalance_protocol()) {
         (RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, _) => Ok(()),
         (_, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(partitions),
@@ -125,7 +136,10 @@ fn answer_while_closing(
 
 pub(super) fn names(partitions: &TopicPartitionList) -> Vec<Named> {
     let elements = partitions.elements();
-    elements.iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+    elements
+        .iter()
+        .map(|element| (element.topic().to_owned(), element.partition()))
+        .collect()
 }
 
 /// What a poll's error means, if anything.
@@ -141,7 +155,10 @@ pub(super) fn problem(error: &KafkaError) -> Option<Told> {
         code,
         RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AutoOffsetReset
     );
-    (fatal || !ordinary).then(|| Told::Problem { error: error.to_string(), fatal })
+    (fatal || !ordinary).then(|| Told::Problem {
+        error: error.to_string(),
+        fatal,
+    })
 }
 
 /// The consumer's settings: the promise hangs on the forced ones, the others are defaults.

@@ -43,16 +43,25 @@ pub(super) struct DeadLetterWriter {
 impl DeadLetterWriter {
     /// Connects, and makes the dead-letter topics that are missing.
     pub(super) async fn open(spec: &Spec, suffix: &str) -> Result<Self, StartError> {
-        let client = |source| StartError::Client { listener: spec.listener.clone(), source };
+        let client = |source| StartError::Client {
+            listener: spec.listener.clone(),
+            source,
+        };
         let producer: FutureProducer = settings(&spec.producer).create().map_err(client)?;
         let admin: AdminClient<DefaultClientContext> = spec.producer.create().map_err(client)?;
         let mut partitions = HashMap::new();
         for origin in &spec.topics {
             let topic = format!("{origin}{suffix}");
-            let count = ensure(&admin, &producer, origin, &topic).await.map_err(|reason| {
-                let listener = spec.listener.clone();
-                StartError::DeadLetterTopic { listener, topic, reason }
-            })?;
+            let count = ensure(&admin, &producer, origin, &topic)
+                .await
+                .map_err(|reason| {
+                    let listener = spec.listener.clone();
+                    StartError::DeadLetterTopic {
+                        listener,
+                        topic,
+                        reason,
+                    }
+                })?;
             partitions.insert(origin.clone(), count);
         }
         Ok(DeadLetterWriter {
@@ -85,13 +94,15 @@ impl DeadLetterWriter {
     async fn send(&self, letter: &Letter) -> Result<(), String> {
         let Letter { record, .. } = letter;
         let topic = format!("{}{}", record.topic(), self.suffix);
-        let mut message = FutureRecord::<[u8], [u8]>::to(&topic).headers(letter.headers(&self.group));
+        let mut message =
+            FutureRecord::<[u8], [u8]>::to(&topic).headers(letter.headers(&self.group));
         message.key = record.key();
         message.payload = record.value();
         let known = self.partitions.get(record.topic()).copied().unwrap_or(0);
         message.partition = (record.partition() < known).then_some(record.partition());
         let sent = self.producer.send(message, QUEUE_TIMEOUT).await;
-        sent.map(|_| ()).map_err(|(error, _)| format!("writing a dead letter to {topic}: {error}"))
+        sent.map(|_| ())
+            .map_err(|(error, _)| format!("writing a dead letter to {topic}: {error}"))
     }
 
     fn tell(&self, letter: &Letter, result: &Result<(), String>) {
@@ -101,11 +112,19 @@ impl DeadLetterWriter {
             Ok(()) => {
                 let class = letter.failure.class;
                 tracing::warn!(topic, partition, offset, %class, "a record was dead-lettered");
-                self.observer.observe(&Observation::DeadLettered { topic, class });
+                self.observer
+                    .observe(&Observation::DeadLettered { topic, class });
             }
             Err(error) => {
-                tracing::error!(topic, partition, offset, error, "a dead letter could not be written");
-                self.observer.observe(&Observation::RecoveryFailed { topic, error });
+                tracing::error!(
+                    topic,
+                    partition,
+                    offset,
+                    error,
+                    "a dead letter could not be written"
+                );
+                self.observer
+                    .observe(&Observation::RecoveryFailed { topic, error });
             }
         }
     }
@@ -120,12 +139,21 @@ pub(super) struct Letter {
 
 impl Letter {
     fn headers(&self, group: &str) -> OwnedHeaders {
-        let Letter { record, failure, attempts } = self;
+        let Letter {
+            record,
+            failure,
+            attempts,
+        } = self;
         let mut headers = OwnedHeaders::new_with_capacity(record.headers().len() + 9);
         for header in record.headers() {
-            headers = headers.insert(Header { key: header.name(), value: header.value() });
+            headers = headers.insert(Header {
+                key: header.name(),
+                value: header.value(),
+            });
         }
-        let timestamp = record.timestamp().map_or_else(String::new, |at| at.to_string());
+        let timestamp = record
+            .timestamp()
+            .map_or_else(String::new, |at| at.to_string());
         let added = [
             (name::ORIGINAL_TOPIC, record.topic().to_owned()),
             (name::ORIGINAL_PARTITION, record.partition().to_string()),
@@ -138,19 +166,27 @@ impl Letter {
             (name::FAILURE_ATTEMPTS, attempts.to_string()),
         ];
         for (key, value) in &added {
-            headers = headers.insert(Header { key, value: Some(value) });
+            headers = headers.insert(Header {
+                key,
+                value: Some(value),
+            });
         }
         headers
     }
 }
 
 fn shortened(reason: &str) -> &str {
-    reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or(reason)
+    reason
+        .get(..reason.floor_char_boundary(REASON_BYTES_MAX))
+        .unwrap_or(reason)
 }
 
 fn settings(base: &ClientConfig) -> ClientConfig {
     let mut config = base.clone();
-    for (name, value) in [("message.timeout.ms", "10000"), ("partitioner", "murmur2_random")] {
+    for (name, value) in [
+        ("message.timeout.ms", "10000"),
+        ("partitioner", "murmur2_random"),
+    ] {
         if config.get(name).is_none() {
             config.set(name, value);
         }
@@ -170,11 +206,16 @@ async fn ensure(
         return Ok(count);
     }
     let Some(count) = partitions(producer, origin).await? else {
-        return Err(format!("the topic {origin} does not exist; create it first"));
+        return Err(format!(
+            "the topic {origin} does not exist; create it first"
+        ));
     };
     let new = NewTopic::new(topic, count, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(START_TIMEOUT));
-    let created = admin.create_topics([&new], &options).await.map_err(|error| error.to_string())?;
+    let created = admin
+        .create_topics([&new], &options)
+        .await
+        .map_err(|error| error.to_string())?;
     match created.into_iter().next() {
         None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(count),
         Some(Err((_, code))) => Err(code.to_string()),
@@ -185,7 +226,9 @@ async fn ensure(
 async fn partitions(producer: &FutureProducer, topic: &str) -> Result<Option<i32>, String> {
     let (producer, topic) = (producer.clone(), topic.to_owned());
     let found = tokio::task::spawn_blocking(move || {
-        let metadata = producer.client().fetch_metadata(Some(&topic), START_TIMEOUT);
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(&topic), START_TIMEOUT);
         metadata.map(|metadata| {
             let found = metadata.topics().iter().find(|found| found.name() == topic);
             let found = found.filter(|found| found.error().is_none());
@@ -193,5 +236,7 @@ async fn partitions(producer: &FutureProducer, topic: &str) -> Result<Option<i32
         })
     });
     let found = found.await.map_err(|error| error.to_string())?;
-    Ok(found.map_err(|error| error.to_string())?.filter(|count| *count > 0))
+    Ok(found
+        .map_err(|error| error.to_string())?
+        .filter(|count| *count > 0))
 }

@@ -21,7 +21,7 @@ const NAMES_MAX: usize = 64;
 
 /// Gathers records of one partition.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     buffer: BytesMut,
     entries: Vec<Entry>,
     headers: Vec<(Arc<str>, Option<Range<usize>>)>,
@@ -44,7 +44,7 @@ impl Decoder {
         self.entries.len() >= BATCH_RECORDS || self.buffer.len() >= BATCH_BYTES
     }
 
-    pub(super) fn push(&mut self, message: &BorrowedMessage<'_>) {
+    pub(crate) fn push(&mut self, message: &BorrowedMessage<'_>) {
         let start = self.buffer.len();
         let (key, value) = (message.key(), message.payload());
         self.buffer.extend_from_slice(key.unwrap_or_default());
@@ -68,7 +68,9 @@ impl Decoder {
     }
 
     fn push_headers(&mut self, message: &BorrowedMessage<'_>) {
-        let Some(headers) = message.headers() else { return };
+        let Some(headers) = message.headers() else {
+            return;
+        };
         for header in headers.iter() {
             let value = header.value.map(|value| {
                 let start = self.buffer.len();
@@ -92,7 +94,7 @@ impl Decoder {
     }
 
     /// The records gathered, which all share one buffer.
-    pub(super) fn finish(&mut self, topic: &Arc<str>, partition: i32) -> Vec<Record> {
+    pub(crate) fn finish(&mut self, topic: &Arc<str>, partition: i32) -> Vec<Record> {
         let size = self.buffer.len();
         let shared: Bytes = self.buffer.split().freeze();
         // A partition's batches tend to be alike.

@@ -36,7 +36,10 @@ impl Dispatcher {
             mailbox: self.mailbox.clone(),
             control: Arc::clone(&control),
         };
-        let sink = Box::new(handle::Progress { run: id, mailbox: self.mailbox.clone() });
+        let sink = Box::new(handle::Progress {
+            run: id,
+            mailbox: self.mailbox.clone(),
+        });
         let group = Arc::clone(&self.group);
         let handler = Arc::clone(&self.handler);
         let run = Run::new(group, handler, sink, control, records, attempt);

@@ -21,7 +21,10 @@ pub(super) struct Progress {
 
 impl ProgressSink for Progress {
     fn progress(&self, count: usize) {
-        self.mailbox.send(Event::Progress { run: self.run, settled: count });
+        self.mailbox.send(Event::Progress {
+            run: self.run,
+            settled: count,
+        });
     }
 }
 
@@ -51,15 +54,23 @@ impl Work {
             run.failed(Failure::new(Class::Transient, "the unit of work panicked"));
         } else if !run.is_interrupted() {
             // Does nothing if everything is settled.
-            run.failed(Failure::new(Class::Transient, "the unit of work left a record unsettled"));
+            run.failed(Failure::new(
+                Class::Transient,
+                "the unit of work left a record unsettled",
+            ));
         }
         let ended = run.finish();
         self.observe(&ended, started);
-        self.mailbox.send(Event::Finished { run: self.id, end: end(ended) });
+        self.mailbox.send(Event::Finished {
+            run: self.id,
+            end: end(ended),
+        });
     }
 
     fn observe(&self, ended: &Ended, started: Instant) {
-        let Some(first) = ended.records.first() else { return };
+        let Some(first) = ended.records.first() else {
+            return;
+        };
         self.observer.observe(&Observation::Handled {
             topic: first.topic(),
             partition: first.partition(),
@@ -71,18 +82,32 @@ impl Work {
 }
 
 fn end(ended: Ended) -> End<Record> {
-    let Ended { mut records, settled, failure, .. } = ended;
+    let Ended {
+        mut records,
+        settled,
+        failure,
+        ..
+    } = ended;
     if settled >= records.len() {
         return End::Complete;
     }
     let mut rest = records.split_off(settled);
-    let Some(failure) = failure else { return End::Cancelled { rest } };
+    let Some(failure) = failure else {
+        return End::Cancelled { rest };
+    };
     log(&failure, rest.first());
     let behind = rest.split_off(1);
     match rest.pop() {
         Some(record) => {
-            let failure = CoreFailure { class: failure.class(), summary: failure.summary().into() };
-            End::Failed { failure, record, rest: behind }
+            let failure = CoreFailure {
+                class: failure.class(),
+                summary: failure.summary().into(),
+            };
+            End::Failed {
+                failure,
+                record,
+                rest: behind,
+            }
         }
         None => End::Complete,
     }

@@ -1,8 +1,8 @@
 //! How the poll thread hears of what happens elsewhere.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::Thread;
 use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 use ackwell_core::engine::Event;
 
@@ -39,7 +39,13 @@ impl Waker {
 impl Mailbox {
     pub(super) fn new() -> (Mailbox, Receiver<Event<Record>>) {
         let (sender, receiver) = channel();
-        (Mailbox { sender, waker: Waker::default() }, receiver)
+        (
+            Mailbox {
+                sender,
+                waker: Waker::default(),
+            },
+            receiver,
+        )
     }
 
     /// Sends an event; after the container's end it goes nowhere.

@@ -41,6 +41,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use decode::Decoder;
 pub use spec::{
     DeadLetters, Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError,
 };
@@ -106,13 +107,17 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         tasks: tasks.clone(),
         runs: HashMap::new(),
     };
-    let thread = |source| StartError::Thread { listener: spec.listener.clone(), source };
+    let thread = |source| StartError::Thread {
+        listener: spec.listener.clone(),
+        source,
+    };
     let listeners = Listeners {
         mailbox: mailbox.clone(),
         observer: Arc::clone(&spec.observer),
         counters: Arc::clone(&counters),
     };
-    let committer = Committer::start(&spec.listener, Arc::clone(&client), listeners).map_err(thread)?;
+    let committer =
+        Committer::start(&spec.listener, Arc::clone(&client), listeners).map_err(thread)?;
     let poller = Poller::new(Parts {
         client,
         topics: spec.topics.clone(),
@@ -130,11 +135,22 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         .name(format!("poll-{}", spec.listener))
         .spawn(move || ended.send_replace(Some(poller.run())))
         .map_err(thread)?;
-    Ok(Container { listener: spec.listener.into(), mailbox, counters, end, tasks })
+    Ok(Container {
+        listener: spec.listener.into(),
+        mailbox,
+        counters,
+        end,
+        tasks,
+    })
 }
 
 fn check(spec: &Spec) -> Result<(), StartError> {
-    let wrong = |reason| Err(StartError::Spec { listener: spec.listener.clone(), reason });
+    let wrong = |reason| {
+        Err(StartError::Spec {
+            listener: spec.listener.clone(),
+            reason,
+        })
+    };
     match spec {
         Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
@@ -143,7 +159,10 @@ fn check(spec: &Spec) -> Result<(), StartError> {
 }
 
 fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
-    let wrong = |source| StartError::Client { listener: spec.listener.clone(), source };
+    let wrong = |source| StartError::Client {
+        listener: spec.listener.clone(),
+        source,
+    };
     let settings = consumer::settings(&spec.consumer, &spec.group);
     let callbacks = Callbacks::default();
     let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
@@ -203,8 +222,14 @@ impl Container {
             Err(_) => None,
         };
         self.tasks.close();
-        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait()).await.is_err() {
-            tracing::warn!(listener = &*self.listener, "a handler blocks its thread and is left behind");
+        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                listener = &*self.listener,
+                "a handler blocks its thread and is left behind"
+            );
         }
         end.unwrap_or_else(|| End::Failed("its poll thread panicked".into()))
     }
@@ -233,6 +258,8 @@ impl Drop for Container {
 
 impl fmt::Debug for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Container").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("Container")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }

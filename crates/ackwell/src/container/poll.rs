@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ackwell_core::Timestamp;
 use ackwell_core::engine::{Engine, Event, PartitionId};
 use ackwell_core::offset::CommitOffset;
-use ackwell_core::Timestamp;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
@@ -68,14 +68,20 @@ pub(super) struct Health {
 
 impl Clock {
     pub(super) fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-        Clock { started: Instant::now(), started_at: Timestamp::from_millis(millis) }
+        Clock {
+            started: Instant::now(),
+            started_at: Timestamp::from_millis(millis),
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
         let passed = self.started.elapsed();
-        self.started_at + Duration::from_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+        self.started_at
+            + Duration::from_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -94,8 +100,17 @@ pub(super) struct Parts {
 
 impl Poller {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { client, topics, engine, inbox, mailbox, dispatcher, committer, dead_letters, counters } =
-            parts;
+        let Parts {
+            client,
+            topics,
+            engine,
+            inbox,
+            mailbox,
+            dispatcher,
+            committer,
+            dead_letters,
+            counters,
+        } = parts;
         Poller {
             client,
             topics,
@@ -167,11 +182,25 @@ impl Poller {
         match told {
             Told::Assign(named) => self.assigned(&named),
             Told::Revoke { partitions, lost } => {
-                let ids: Vec<_> = partitions.iter().map(|named| self.partitions.id(named)).collect();
+                let ids: Vec<_> = partitions
+                    .iter()
+                    .map(|named| self.partitions.id(named))
+                    .collect();
                 let partitions = ids.len();
-                tracing::info!(group = &*self.dispatcher.group, partitions, lost, "partitions revoked");
-                self.dispatcher.observer.observe(&Observation::Revoked { partitions, lost });
-                self.on_event(if lost { Event::Lost(ids) } else { Event::Revoke(ids) });
+                tracing::info!(
+                    group = &*self.dispatcher.group,
+                    partitions,
+                    lost,
+                    "partitions revoked"
+                );
+                self.dispatcher
+                    .observer
+                    .observe(&Observation::Revoked { partitions, lost });
+                self.on_event(if lost {
+                    Event::Lost(ids)
+                } else {
+                    Event::Revoke(ids)
+                });
             }
             Told::Problem { error, fatal } => self.client_problem(error, fatal),
             Told::Ends(ends) => self.tell_lag(ends),
@@ -184,8 +213,14 @@ impl Poller {
         let partitions = named.len();
         match self.partitions.assign(&client, &waker, named) {
             Ok(assigned) => {
-                tracing::info!(group = &*self.dispatcher.group, partitions, "partitions assigned");
-                self.dispatcher.observer.observe(&Observation::Assigned { partitions });
+                tracing::info!(
+                    group = &*self.dispatcher.group,
+                    partitions,
+                    "partitions assigned"
+                );
+                self.dispatcher
+                    .observer
+                    .observe(&Observation::Assigned { partitions });
                 self.on_event(Event::Assigned(assigned));
             }
             Err(error) => self.client_problem(format!("taking over partitions: {error}"), true),
@@ -198,7 +233,11 @@ impl Poller {
             if let Some(position) = self.engine.position(id) {
                 let records = (end - position.0).max(0);
                 let (topic, partition) = (named.0.as_str(), named.1);
-                self.dispatcher.observer.observe(&Observation::Lag { topic, partition, records });
+                self.dispatcher.observer.observe(&Observation::Lag {
+                    topic,
+                    partition,
+                    records,
+                });
             }
         }
     }
@@ -233,7 +272,9 @@ impl Poller {
     }
 
     fn take_batch(&mut self, index: usize) -> bool {
-        let Some(queue) = self.partitions.queue(index) else { return false };
+        let Some(queue) = self.partitions.queue(index) else {
+            return false;
+        };
         if queue.paused || !queue.take_ready() {
             return false;
         }
@@ -257,9 +298,15 @@ impl Poller {
             self.client_failed(&error);
         }
         let Some(next) = next else { return false };
-        self.counters.polled.fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.counters
+            .polled
+            .fetch_add(records.len() as u64, Ordering::Relaxed);
         let partition = PartitionId(u32::try_from(index).unwrap_or(u32::MAX));
-        self.on_event(Event::Polled { partition, records, next: CommitOffset(next) });
+        self.on_event(Event::Polled {
+            partition,
+            records,
+            next: CommitOffset(next),
+        });
         true
     }
 
@@ -270,8 +317,12 @@ impl Poller {
             self.on_event(Event::Tick);
         }
         self.counters.turns.fetch_add(1, Ordering::Relaxed);
-        self.counters.in_flight.store(self.engine.queued_records(), Ordering::Relaxed);
-        self.counters.partitions.store(self.engine.partitions(), Ordering::Relaxed);
+        self.counters
+            .in_flight
+            .store(self.engine.queued_records(), Ordering::Relaxed);
+        self.counters
+            .partitions
+            .store(self.engine.partitions(), Ordering::Relaxed);
     }
 
     fn rest(&self) -> Duration {
@@ -300,7 +351,10 @@ impl Poller {
 
     /// Sees whether what the client complained about is over.
     fn look_for_broker(&mut self) {
-        let due = self.health.looked.is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL);
+        let due = self
+            .health
+            .looked
+            .is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL);
         if self.health.client.is_none() || self.health.fatal.is_some() || !due {
             return;
         }
@@ -316,15 +370,24 @@ impl Poller {
     }
 
     pub(super) fn tell_health(&mut self) {
-        let problem = self.health.engine.as_ref().or(self.health.client.as_ref()).cloned();
+        let problem = self
+            .health
+            .engine
+            .as_ref()
+            .or(self.health.client.as_ref())
+            .cloned();
         if problem != self.health.told {
-            self.dispatcher.observer.observe(&Observation::Health { problem: problem.as_deref() });
+            self.dispatcher.observer.observe(&Observation::Health {
+                problem: problem.as_deref(),
+            });
             self.health.told = problem;
         }
     }
 
     /// How the container ended, when the engine has stopped with this problem.
     pub(super) fn ended(&self, problem: Option<String>) -> End {
-        problem.or_else(|| self.health.fatal.clone()).map_or(End::Stopped, End::Failed)
+        problem
+            .or_else(|| self.health.fatal.clone())
+            .map_or(End::Stopped, End::Failed)
     }
 }

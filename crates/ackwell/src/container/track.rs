@@ -89,7 +89,11 @@ impl Partitions {
 
     /// How many are paused.
     pub(super) fn paused(&self) -> usize {
-        self.queues.iter().flatten().filter(|queue| queue.paused).count()
+        self.queues
+            .iter()
+            .flatten()
+            .filter(|queue| queue.paused)
+            .count()
     }
 
     pub(super) fn clear(&mut self) {
@@ -120,7 +124,9 @@ impl Partitions {
             assigned.push(Assigned {
                 partition,
                 position: found.map(|(at, _)| *at),
-                metadata: found.map(|(_, metadata)| metadata.clone()).unwrap_or_default(),
+                metadata: found
+                    .map(|(_, metadata)| metadata.clone())
+                    .unwrap_or_default(),
             });
         }
         match client.rebalance_protocol() {
@@ -131,8 +137,12 @@ impl Partitions {
     }
 
     fn split(&mut self, client: &Arc<Client>, waker: &Waker, id: PartitionId) {
-        let Some((topic, partition)) = self.name(id).cloned() else { return };
-        let Some(mut queue) = client.split_partition_queue(&topic, partition) else { return };
+        let Some((topic, partition)) = self.name(id).cloned() else {
+            return;
+        };
+        let Some(mut queue) = client.split_partition_queue(&topic, partition) else {
+            return;
+        };
         let ready = Arc::new(AtomicBool::new(true));
         let (flag, waker) = (Arc::clone(&ready), waker.clone());
         queue.set_nonempty_callback(move || {
@@ -140,7 +150,13 @@ impl Partitions {
             waker.wake();
         });
         if let Some(place) = self.queues.get_mut(id.0 as usize) {
-            *place = Some(Queue { queue, topic, partition, paused: false, ready });
+            *place = Some(Queue {
+                queue,
+                topic,
+                partition,
+                paused: false,
+                ready,
+            });
         }
     }
 
@@ -178,7 +194,9 @@ fn positions(found: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String
     let elements = found.elements();
     let known = elements.iter().filter(|element| element.error().is_ok());
     let positions = known.filter_map(|element| {
-        let Offset::Offset(at) = element.offset() else { return None };
+        let Offset::Offset(at) = element.offset() else {
+            return None;
+        };
         // The client library panics on metadata that is not UTF-8.
         let metadata = std::panic::catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
         let named = (element.topic().to_owned(), element.partition());

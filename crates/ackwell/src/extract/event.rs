@@ -2,6 +2,7 @@ use super::{FromRecord, FromValue, undecodable, value_of};
 use crate::context::Context;
 use crate::encode::EVENT_TYPE;
 use crate::failure::Failure;
+use crate::record::Record;
 use crate::topic;
 
 /// The record's event, decoded from JSON by its header `eventType`.
@@ -14,16 +15,22 @@ pub struct Event<E>(
     pub E,
 );
 
-impl<E: topic::Event> FromRecord for Event<E> {
-    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        let event_type = event_type(cx)?;
+impl<E: topic::Event> Event<E> {
+    /// Decodes the event of a record that no listener brought, such as one of
+    /// [`reader::read`](crate::reader::read).
+    ///
+    /// # Errors
+    ///
+    /// A permanent failure that says what is wrong with the record.
+    pub fn decode(record: &Record) -> Result<E, Failure> {
+        let event_type = event_type(record)?;
         if !E::knows(event_type) {
             return Err(undecodable(format_args!(
                 "unknown event type `{}`",
                 Shown(event_type)
             )));
         }
-        let event: E = serde_json::from_slice(value_of(cx)?)
+        let event: E = serde_json::from_slice(value_of(record)?)
             .map_err(|error| undecodable(format_args!("`{event_type}`: {error}")))?;
         if event.event_type() != event_type {
             let decoded = event.event_type();
@@ -31,14 +38,20 @@ impl<E: topic::Event> FromRecord for Event<E> {
                 "the header says `{event_type}`, the value is a `{decoded}`"
             )));
         }
-        Ok(Self(event))
+        Ok(event)
+    }
+}
+
+impl<E: topic::Event> FromRecord for Event<E> {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        Self::decode(cx.record()).map(Self)
     }
 }
 
 impl<E: topic::Event> FromValue for Event<E> {}
 
-fn event_type(cx: &Context) -> Result<&str, Failure> {
-    let headers = cx.record().headers();
+fn event_type(record: &Record) -> Result<&str, Failure> {
+    let headers = record.headers();
     if headers.get(EVENT_TYPE).is_none() {
         return Err(undecodable(format_args!(
             "the header `{EVENT_TYPE}` is missing"

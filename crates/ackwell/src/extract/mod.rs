@@ -18,9 +18,9 @@ mod event;
 mod header;
 mod place;
 mod state;
-mod value;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub use event::Event;
 pub use header::{FromHeader, Header, HeaderValue, Key, KeyBytes};
@@ -87,8 +87,8 @@ impl<T: FromValue> FromRecord for Option<T> {
 pub trait FromValue: FromRecord {}
 
 /// The value's bytes, or the failure that says that there are none.
-pub(crate) fn value_of(cx: &Context) -> Result<&[u8], Failure> {
-    cx.record().value().ok_or_else(|| {
+pub(crate) fn value_of(record: &Record) -> Result<&[u8], Failure> {
+    record.value().ok_or_else(|| {
         undecodable("the value is null (a tombstone); ask for `Option<..>` to handle tombstones")
     })
 }

@@ -61,24 +61,43 @@ fn shared(on_undecodable: OnUndecodable) -> Arc<Shared> {
     let states: std::collections::HashMap<_, Box<dyn std::any::Any + Send + Sync>> =
         [(std::any::TypeId::of::<u64>(), Box::new(7_u64) as _)].into();
     let states = States::from_values(states);
-    Arc::new(Shared { group: "g".into(), states, on_undecodable, undecodable: Counter::default() })
+    Arc::new(Shared {
+        group: "g".into(),
+        states,
+        on_undecodable,
+        undecodable: Counter::default(),
+    })
 }
 
 fn context(record: Record) -> Context {
-    Context::new(record, 2, Extensions::new(), shared(OnUndecodable::DeadLetter))
+    Context::new(
+        record,
+        2,
+        Extensions::new(),
+        shared(OnUndecodable::DeadLetter),
+    )
 }
 
 fn take<T: FromRecord>(record: Record) -> Result<T, Failure> {
     T::from_record(&mut context(record))
 }
 
-async fn handle<H: Handler<A>, A: 'static>(handler: H, record: Record, policy: OnUndecodable) -> Result<(), Failure> {
-    Typed::new(handler).bind(shared(policy)).call(record, 2, Extensions::new()).await
+async fn handle<H: Handler<A>, A: 'static>(
+    handler: H,
+    record: Record,
+    policy: OnUndecodable,
+) -> Result<(), Failure> {
+    Typed::new(handler)
+        .bind(shared(policy))
+        .call(record, 2, Extensions::new())
+        .await
 }
 
 #[test]
 fn an_event_is_decoded_by_its_type() {
-    let event = Stock::Refused { order: "o-1".to_owned() };
+    let event = Stock::Refused {
+        order: "o-1".to_owned(),
+    };
     let Event(decoded) = take::<Event<Stock>>(record_of(&event)).unwrap();
     assert_eq!(decoded, event);
 }
@@ -96,10 +115,25 @@ fn what_is_no_known_event_is_a_permanent_failure_that_says_why() {
         (record(Some(b"{}")), "the header `eventType` is missing"),
         (record(Some(b"{}")).with_headers(binary), "not UTF-8"),
         (with_type("Moved", b"{}"), "unknown event type `Moved`"),
-        (with_type("M\u{7}oved", b"{}"), "unknown event type `M\\u{7}oved`"),
-        (with_type("Reserved", b"{\"kind\":\"Reserved\"}"), "missing field `order`"),
-        (with_type("Reserved", b"{\"kind\":\"Reserved\",\"order\":\"1\",\"x\":1}"), "unknown field `x`"),
-        (with_type("Reserved", b"{\"kind\":\"Refused\",\"order\":\"1\"}"), "the value is a `Refused`"),
+        (
+            with_type("M\u{7}oved", b"{}"),
+            "unknown event type `M\\u{7}oved`",
+        ),
+        (
+            with_type("Reserved", b"{\"kind\":\"Reserved\"}"),
+            "missing field `order`",
+        ),
+        (
+            with_type(
+                "Reserved",
+                b"{\"kind\":\"Reserved\",\"order\":\"1\",\"x\":1}",
+            ),
+            "unknown field `x`",
+        ),
+        (
+            with_type("Reserved", b"{\"kind\":\"Refused\",\"order\":\"1\"}"),
+            "the value is a `Refused`",
+        ),
         (with_type("Reserved", b"\xff"), "undecodable"),
         (with_type("Reserved", b""), "undecodable"),
     ] {
@@ -115,7 +149,10 @@ fn what_is_no_known_event_is_a_permanent_failure_that_says_why() {
 #[test]
 fn a_tombstone_is_none_or_a_failure_and_never_a_default() {
     assert_eq!(take::<Option<Text>>(record(None)).unwrap(), None);
-    assert_eq!(take::<Option<Text>>(record(Some(b""))).unwrap(), Some(Text(String::new())));
+    assert_eq!(
+        take::<Option<Text>>(record(Some(b""))).unwrap(),
+        Some(Text(String::new()))
+    );
     assert_eq!(take::<Option<Event<Stock>>>(record(None)).unwrap(), None);
     assert_eq!(take::<Option<Json<Vec<u8>>>>(record(None)).unwrap(), None);
     let tombstone = take::<Raw>(record(None)).unwrap_err();
@@ -124,7 +161,11 @@ fn a_tombstone_is_none_or_a_failure_and_never_a_default() {
     for class in [
         take::<Text>(record(None)).unwrap_err().class(),
         take::<Json<u8>>(record(None)).unwrap_err().class(),
-        take::<Event<Stock>>(record_of(&Stock::Reserved { order: "1".into() }).with_headers(Headers::new())).unwrap_err().class(),
+        take::<Event<Stock>>(
+            record_of(&Stock::Reserved { order: "1".into() }).with_headers(Headers::new()),
+        )
+        .unwrap_err()
+        .class(),
     ] {
         assert_eq!(class, Class::Permanent);
     }
@@ -140,11 +181,23 @@ fn values_come_as_bytes_text_json_or_by_a_codec_of_ones_own() {
             value.try_into().map(u16::from_be_bytes).map(Self)
         }
     }
-    assert_eq!(take::<Raw>(record(Some(b"\xff"))).unwrap().0.as_ref(), b"\xff");
-    assert_eq!(take::<Text>(record(Some("ä".as_bytes()))).unwrap(), Text("ä".to_owned()));
+    assert_eq!(
+        take::<Raw>(record(Some(b"\xff"))).unwrap().0.as_ref(),
+        b"\xff"
+    );
+    assert_eq!(
+        take::<Text>(record(Some("ä".as_bytes()))).unwrap(),
+        Text("ä".to_owned())
+    );
     assert!(take::<Text>(record(Some(b"\xff"))).is_err());
-    assert_eq!(take::<Json<Vec<u8>>>(record(Some(b"[1,2]"))).unwrap(), Json(vec![1, 2]));
-    assert_eq!(take::<Payload<BigEndian>>(record(Some(&[1, 2]))).unwrap(), Payload(BigEndian(258)));
+    assert_eq!(
+        take::<Json<Vec<u8>>>(record(Some(b"[1,2]"))).unwrap(),
+        Json(vec![1, 2])
+    );
+    assert_eq!(
+        take::<Payload<BigEndian>>(record(Some(&[1, 2]))).unwrap(),
+        Payload(BigEndian(258))
+    );
     assert!(take::<Payload<BigEndian>>(record(Some(&[1]))).is_err());
 }
 
@@ -156,10 +209,27 @@ fn a_header_is_typed_and_may_be_optional() {
         record(None).with_headers(headers)
     };
     assert_eq!(take::<Header<Retries>>(with("7")).unwrap().0, 7);
-    assert!(take::<Header<Retries>>(with("700")).unwrap_err().summary().contains("`retries`"));
-    assert!(take::<Header<Retries>>(record(None)).unwrap_err().summary().contains("missing"));
-    assert!(take::<Option<Header<Retries>>>(record(None)).unwrap().is_none());
-    assert!(take::<Option<Header<Retries>>>(with("x")).is_err(), "malformed is not missing");
+    assert!(
+        take::<Header<Retries>>(with("700"))
+            .unwrap_err()
+            .summary()
+            .contains("`retries`")
+    );
+    assert!(
+        take::<Header<Retries>>(record(None))
+            .unwrap_err()
+            .summary()
+            .contains("missing")
+    );
+    assert!(
+        take::<Option<Header<Retries>>>(record(None))
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        take::<Option<Header<Retries>>>(with("x")).is_err(),
+        "malformed is not missing"
+    );
 }
 
 #[tokio::test]
@@ -175,13 +245,20 @@ async fn a_handler_may_ask_for_eight_things() {
         State(state): State<u64>,
         record: Record,
     ) -> Result<(), Failure> {
-        assert_eq!((key.as_deref(), &*topic, partition, offset), (Some("o-1"), "inventory-events", 3, 42));
+        assert_eq!(
+            (key.as_deref(), &*topic, partition, offset),
+            (Some("o-1"), "inventory-events", 3, 42)
+        );
         assert_eq!((timestamp, attempt, state), (Some(1_700_000_000_000), 2, 7));
         assert_eq!(record.value(), None);
         Ok(())
     }
-    handle(all, record(None), OnUndecodable::DeadLetter).await.unwrap();
-    handle(async || {}, record(None), OnUndecodable::DeadLetter).await.unwrap();
+    handle(all, record(None), OnUndecodable::DeadLetter)
+        .await
+        .unwrap();
+    handle(async || {}, record(None), OnUndecodable::DeadLetter)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -198,10 +275,22 @@ async fn the_error_of_a_handler_says_its_class() {
             Class::Unavailable
         }
     }
-    let failure = handle(async || Err::<(), _>(Away), record(None), OnUndecodable::DeadLetter).await.unwrap_err();
-    assert_eq!((failure.class(), failure.summary()), (Class::Unavailable, "the gateway is away"));
-    let boxed = async || -> Result<(), Box<dyn std::error::Error + Send + Sync>> { Err("refused".into()) };
-    let failure = handle(boxed, record(None), OnUndecodable::DeadLetter).await.unwrap_err();
+    let failure = handle(
+        async || Err::<(), _>(Away),
+        record(None),
+        OnUndecodable::DeadLetter,
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(
+        (failure.class(), failure.summary()),
+        (Class::Unavailable, "the gateway is away")
+    );
+    let boxed =
+        async || -> Result<(), Box<dyn std::error::Error + Send + Sync>> { Err("refused".into()) };
+    let failure = handle(boxed, record(None), OnUndecodable::DeadLetter)
+        .await
+        .unwrap_err();
     assert_eq!(failure.class(), Class::Transient);
 }
 
@@ -230,22 +319,47 @@ async fn a_trace_is_passed_along_to_the_events_that_a_handler_emits() {
     }
     let mut headers = Headers::new();
     headers.push(TRACEPARENT, "00-abc");
-    handle(emit, record(None).with_headers(headers), OnUndecodable::DeadLetter).await.unwrap();
+    handle(
+        emit,
+        record(None).with_headers(headers),
+        OnUndecodable::DeadLetter,
+    )
+    .await
+    .unwrap();
     let outside = EncodedEvent::new(&Stock::Reserved { order: "1".into() }).unwrap();
     assert_eq!(outside.headers.get_str(TRACEPARENT), None);
 }
 
 #[test]
 fn the_envelope_carries_id_type_time_aggregate_and_media_type() {
-    let event = EncodedEvent::new(&Stock::Reserved { order: "o-9".into() }).unwrap();
-    assert_eq!((event.topic, event.key.as_ref()), ("inventory-events", &b"o-9"[..]));
+    let event = EncodedEvent::new(&Stock::Reserved {
+        order: "o-9".into(),
+    })
+    .unwrap();
+    assert_eq!(
+        (event.topic, event.key.as_ref()),
+        ("inventory-events", &b"o-9"[..])
+    );
     let header = |name| event.headers.get_str(name).unwrap();
     assert_eq!(header("eventId"), event.event_id.to_string());
     assert_eq!(event.event_id.get_version_num(), 7);
-    assert_eq!((header("eventType"), header("aggregateId"), header("contentType")), ("Reserved", "o-9", "application/json"));
+    assert_eq!(
+        (
+            header("eventType"),
+            header("aggregateId"),
+            header("contentType")
+        ),
+        ("Reserved", "o-9", "application/json")
+    );
     let occurred_at = header("occurredAt");
-    assert!(occurred_at.ends_with('Z') && occurred_at.parse::<jiff::Timestamp>().is_ok(), "{occurred_at}");
-    assert_eq!(event.value.as_ref(), br#"{"kind":"Reserved","order":"o-9"}"#);
+    assert!(
+        occurred_at.ends_with('Z') && occurred_at.parse::<jiff::Timestamp>().is_ok(),
+        "{occurred_at}"
+    );
+    assert_eq!(
+        event.value.as_ref(),
+        br#"{"kind":"Reserved","order":"o-9"}"#
+    );
 }
 
 #[test]
@@ -253,6 +367,12 @@ fn a_missing_state_is_found_at_the_start() {
     async fn needs(_: State<String>) {}
     let shared = shared(OnUndecodable::DeadLetter);
     let mut setup = Setup::new("l", "g", &shared.states);
-    let error = Typed::new(needs).prepare(&mut setup).unwrap_err().to_string();
-    assert!(error.contains("String") && error.contains("App::state"), "{error}");
+    let error = Typed::new(needs)
+        .prepare(&mut setup)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("String") && error.contains("App::state"),
+        "{error}"
+    );
 }

@@ -14,7 +14,7 @@ pub struct Json<T>(
 
 impl<T: DeserializeOwned + Send + 'static> FromRecord for Json<T> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        serde_json::from_slice(value_of(cx)?)
+        serde_json::from_slice(value_of(cx.record())?)
             .map(Self)
             .map_err(undecodable)
     }
@@ -43,7 +43,9 @@ pub struct Payload<T>(
 
 impl<T: Decode> FromRecord for Payload<T> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        T::decode(value_of(cx)?).map(Self).map_err(undecodable)
+        T::decode(value_of(cx.record())?)
+            .map(Self)
+            .map_err(undecodable)
     }
 }
 
@@ -58,7 +60,7 @@ pub struct Raw(
 
 impl FromRecord for Raw {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        value_of(cx)?;
+        value_of(cx.record())?;
         Ok(Self(cx.record().value_bytes().unwrap_or_default()))
     }
 }
@@ -74,7 +76,7 @@ pub struct Text(
 
 impl FromRecord for Text {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        let text = std::str::from_utf8(value_of(cx)?).map_err(undecodable)?;
+        let text = std::str::from_utf8(value_of(cx.record())?).map_err(undecodable)?;
         Ok(Self(text.to_owned()))
     }
 }

@@ -53,7 +53,11 @@ impl Rehearsal {
             on_undecodable: crate::listener::OnUndecodable::default(),
             undecodable: prometheus_client::metrics::counter::Counter::default(),
         }));
-        Ok(Self { handler, unit, group })
+        Ok(Self {
+            handler,
+            unit,
+            group,
+        })
     }
 
     /// Hands over `records` as one run, at their first attempt.
@@ -63,18 +67,30 @@ impl Rehearsal {
     pub async fn deliver(&self, records: Vec<Record>) -> Rehearsed {
         let handler = Arc::clone(&self.handler);
         let control = Arc::new(Control::default());
-        let mut run =
-            Run::new(Arc::clone(&self.group), handler, Box::new(Unheard), control, records, 1);
+        let mut run = Run::new(
+            Arc::clone(&self.group),
+            handler,
+            Box::new(Unheard),
+            control,
+            records,
+            1,
+        );
         self.unit.carry_out(&mut run).await;
         let ended = run.finish();
         let (settled, duplicates, failure) = (ended.settled, ended.duplicates, ended.failure);
-        Rehearsed { settled, duplicates, failure }
+        Rehearsed {
+            settled,
+            duplicates,
+            failure,
+        }
     }
 }
 
 impl std::fmt::Debug for Rehearsal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rehearsal").field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("Rehearsal")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 

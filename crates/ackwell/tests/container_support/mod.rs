@@ -32,15 +32,26 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Cluster {
-        let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_test_writer()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .try_init();
         if let Ok(bootstrap) = std::env::var("KAFKA_BOOTSTRAP_SERVERS") {
-            return Cluster { bootstrap, _broker: None };
+            return Cluster {
+                bootstrap,
+                _broker: None,
+            };
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = ackwell_broker::Config::new(folder.path());
         config.listen = "127.0.0.1:0".into();
-        let broker = ackwell_broker::Broker::start(config).await.expect("the broker starts");
-        Cluster { bootstrap: broker.local_addr().to_string(), _broker: Some((broker, folder)) }
+        let broker = ackwell_broker::Broker::start(config)
+            .await
+            .expect("the broker starts");
+        Cluster {
+            bootstrap: broker.local_addr().to_string(),
+            _broker: Some((broker, folder)),
+        }
     }
 
     pub fn client(&self) -> ClientConfig {
@@ -54,8 +65,12 @@ impl Cluster {
         let name = format!("t-{}", uuid::Uuid::new_v4().simple());
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin");
         let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
-        let made = admin.create_topics([&new], &AdminOptions::new()).await.expect("topics are made");
-        made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
+        let made = admin
+            .create_topics([&new], &AdminOptions::new())
+            .await
+            .expect("topics are made");
+        made.into_iter()
+            .for_each(|made| drop(made.expect("the topic is made")));
         name
     }
 
@@ -68,31 +83,52 @@ impl Cluster {
 
     /// Sends values with keys `k` to a partition, in order.
     pub async fn send(&self, topic: &str, partition: i32, records: &[(&str, &str)]) {
-        let producer: FutureProducer =
-            self.client().set("enable.idempotence", "true").create().expect("a producer");
+        let producer: FutureProducer = self
+            .client()
+            .set("enable.idempotence", "true")
+            .create()
+            .expect("a producer");
         let sent: Vec<_> = records
             .iter()
             .map(|(key, value)| {
                 let headers = OwnedHeaders::new()
-                    .insert(Header { key: "trace", value: Some("a") })
-                    .insert(Header { key: "trace", value: Some("b") });
-                let record = FutureRecord::to(topic).partition(partition).key(*key).payload(*value);
-                producer.send_result(record.headers(headers)).expect("room in the queue")
+                    .insert(Header {
+                        key: "trace",
+                        value: Some("a"),
+                    })
+                    .insert(Header {
+                        key: "trace",
+                        value: Some("b"),
+                    });
+                let record = FutureRecord::to(topic)
+                    .partition(partition)
+                    .key(*key)
+                    .payload(*value);
+                producer
+                    .send_result(record.headers(headers))
+                    .expect("room in the queue")
             })
             .collect();
         for sent in sent {
-            sent.await.expect("an answer").expect("the record is written");
+            sent.await
+                .expect("an answer")
+                .expect("the record is written");
         }
     }
 
     /// The group's committed position, or -1.
     pub fn committed(&self, topic: &str, partition: i32) -> i64 {
         let group = format!("g-{topic}");
-        let consumer: BaseConsumer =
-            self.client().set("group.id", group).create().expect("a consumer");
+        let consumer: BaseConsumer = self
+            .client()
+            .set("group.id", group)
+            .create()
+            .expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        let found = consumer.committed_offsets(list, Duration::from_secs(10)).expect("an answer");
+        let found = consumer
+            .committed_offsets(list, Duration::from_secs(10))
+            .expect("an answer");
         match found.elements().first().map(|element| element.offset()) {
             Some(Offset::Offset(at)) => at,
             _ => -1,
@@ -107,7 +143,11 @@ impl Cluster {
             }
         };
         let in_time = tokio::time::timeout(PATIENCE, reached).await;
-        assert!(in_time.is_ok(), "committed is {}, not {position}", self.committed(topic, partition));
+        assert!(
+            in_time.is_ok(),
+            "committed is {}, not {position}",
+            self.committed(topic, partition)
+        );
     }
 
     /// Everything in a topic, once there are `count` records.
@@ -118,10 +158,13 @@ impl Cluster {
             .set("auto.offset.reset", "earliest")
             .create()
             .expect("a consumer");
-        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        let metadata = consumer
+            .fetch_metadata(Some(topic), PATIENCE)
+            .expect("metadata");
         let mut list = TopicPartitionList::new();
         for partition in metadata.topics()[0].partitions() {
-            list.add_partition_offset(topic, partition.id(), Offset::Beginning).expect("an offset");
+            list.add_partition_offset(topic, partition.id(), Offset::Beginning)
+                .expect("an offset");
         }
         consumer.assign(&list).expect("an assignment");
         let until = std::time::Instant::now() + PATIENCE;
@@ -140,7 +183,9 @@ impl Cluster {
 pub fn header(message: &OwnedMessage, name: &str) -> Vec<String> {
     let headers = message.headers().expect("headers");
     let found = headers.iter().filter(|header| header.key == name);
-    found.map(|header| String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned()).collect()
+    found
+        .map(|header| String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned())
+        .collect()
 }
 
 /// One call of a handler.
@@ -190,7 +235,10 @@ impl Log {
         if tokio::time::timeout(PATIENCE, met).await.is_err() {
             let calls = self.calls();
             let tail = &calls[calls.len().saturating_sub(20)..];
-            panic!("the handler was called {} times, at last {tail:?}", calls.len());
+            panic!(
+                "the handler was called {} times, at last {tail:?}",
+                calls.len()
+            );
         }
     }
 
@@ -215,7 +263,8 @@ where
         attempt: u32,
         _: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>> {
-        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        let text =
+            |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
         let call = Call {
             partition: record.partition(),
             offset: record.offset(),
@@ -232,7 +281,10 @@ pub fn logged<F>(log: &Arc<Log>, then: F) -> Arc<dyn RecordHandler>
 where
     F: Fn(Call) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync + 'static,
 {
-    Arc::new(Logged { log: Arc::clone(log), then })
+    Arc::new(Logged {
+        log: Arc::clone(log),
+        then,
+    })
 }
 
 pub async fn run(spec: Spec) -> Container {

@@ -1,6 +1,10 @@
 //! A broker of one's own, and events to send.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::borrow::Cow;

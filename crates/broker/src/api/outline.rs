@@ -235,7 +235,7 @@ impl Walker<'_> {
 mod tests {
     use bytes::BytesMut;
     use kafka_protocol::messages::*;
-    use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
+    use kafka_protocol::protocol::{HeaderVersion, Message, Request, StrBytes};
 
     use super::super::{TABLE, outlines};
     use super::*;

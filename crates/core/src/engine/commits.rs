@@ -43,14 +43,20 @@ impl<R: Record> Engine<R> {
         let id = CommitId(self.next_id());
         let (mut positions, mut marks) = (Vec::new(), Vec::new());
         for (partition_id, partition) in &mut self.partitions {
-            let Some(pending) = partition.pending() else { continue };
+            let Some(pending) = partition.pending() else {
+                continue;
+            };
             let leaving = partition.phase != Phase::Active;
             if !leaving && !self.config.commit.due(&pending, now) {
                 continue;
             }
             let generation = partition.generation();
             if let Some((mark, offset, metadata)) = partition.send(self.config.metadata_bytes) {
-                positions.push(Position { partition: *partition_id, offset, metadata });
+                positions.push(Position {
+                    partition: *partition_id,
+                    offset,
+                    metadata,
+                });
                 marks.push((*partition_id, generation, mark));
             }
         }
@@ -60,7 +66,10 @@ impl<R: Record> Engine<R> {
         let until = now + self.config.commit_wait;
         self.commits.in_flight = Some(InFlight { id, until, marks });
         self.commits.not_before = Some(now + self.config.commit_gap);
-        self.effects.push_back(Effect::Commit { commit: id, positions });
+        self.effects.push_back(Effect::Commit {
+            commit: id,
+            positions,
+        });
     }
 
     pub(super) fn commit_done(
@@ -76,7 +85,9 @@ impl<R: Record> Engine<R> {
             Ok(()) => {
                 self.commits.failures = 0;
                 self.commits.problem = None;
-                self.each_mark(in_flight.marks, |partition, mark| partition.acknowledge(mark));
+                self.each_mark(in_flight.marks, |partition, mark| {
+                    partition.acknowledge(mark)
+                });
             }
             Err(error) => {
                 let random = self.random();
@@ -104,7 +115,11 @@ impl<R: Record> Engine<R> {
 
     /// A commit without an answer counts as failed.
     pub(super) fn commit_timeout(&mut self, now: Timestamp) {
-        let late = self.commits.in_flight.as_ref().filter(|found| found.until <= now);
+        let late = self
+            .commits
+            .in_flight
+            .as_ref()
+            .filter(|found| found.until <= now);
         if let Some(id) = late.map(|found| found.id) {
             self.commit_done(now, id, Err("the broker did not answer a commit".into()));
         }
@@ -122,6 +137,10 @@ impl<R: Record> Engine<R> {
             }
             self.config.commit.deadline(&pending)
         });
-        due.min().map(|at| self.commits.not_before.map_or(at, |earliest| at.max(earliest)))
+        due.min().map(|at| {
+            self.commits
+                .not_before
+                .map_or(at, |earliest| at.max(earliest))
+        })
     }
 }

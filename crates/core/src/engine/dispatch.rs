@@ -29,7 +29,9 @@ impl<R: Record> Engine<R> {
         records: Vec<R>,
         next: CommitOffset,
     ) {
-        let Some(partition) = self.partitions.get(&id) else { return };
+        let Some(partition) = self.partitions.get(&id) else {
+            return;
+        };
         if partition.phase != Phase::Active {
             return;
         }
@@ -56,7 +58,10 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn dispatch_partition(&mut self, id: PartitionId) {
-        let lanes = self.partitions.get(&id).map_or(0, |partition| partition.lanes.len());
+        let lanes = self
+            .partitions
+            .get(&id)
+            .map_or(0, |partition| partition.lanes.len());
         for lane in 0..lanes {
             self.dispatch_lane(id, LaneId(u16::try_from(lane).unwrap_or(u16::MAX)));
         }
@@ -101,7 +106,13 @@ impl<R: Record> Engine<R> {
             bytes,
         };
         self.flights.insert(run, flight);
-        self.effects.push_back(Effect::Dispatch { run, partition: id, lane: lane_id, attempt, records });
+        self.effects.push_back(Effect::Dispatch {
+            run,
+            partition: id,
+            lane: lane_id,
+            attempt,
+            records,
+        });
         Some(run)
     }
 
@@ -109,7 +120,9 @@ impl<R: Record> Engine<R> {
     pub(super) fn wake_lanes(&mut self, now: Timestamp) {
         while let Some(&(at, id, lane_id)) = self.timers.first().filter(|(at, ..)| *at <= now) {
             self.timers.pop_first();
-            let Some(lane) = self.lane_mut(id, lane_id) else { continue };
+            let Some(lane) = self.lane_mut(id, lane_id) else {
+                continue;
+            };
             if lane.wakes_at() != Some(at) {
                 continue;
             }
@@ -141,7 +154,13 @@ impl<R: Record> Engine<R> {
             Some(_) => {}
             None => {
                 let next_probe = next_probe(1);
-                self.outage = Some(Outage { reason, probes: 1, next_probe, probe: None, lane });
+                self.outage = Some(Outage {
+                    reason,
+                    probes: 1,
+                    next_probe,
+                    probe: None,
+                    lane,
+                });
                 self.update_pauses(None);
             }
         }
@@ -174,7 +193,10 @@ impl<R: Record> Engine<R> {
         }
         self.partitions.iter().find_map(|(id, partition)| {
             let lanes = (0..partition.lanes.len()).filter_map(|lane| u16::try_from(lane).ok());
-            lanes.map(LaneId).find(|lane| self.is_dispatchable(*id, *lane)).map(|lane| (*id, lane))
+            lanes
+                .map(LaneId)
+                .find(|lane| self.is_dispatchable(*id, *lane))
+                .map(|lane| (*id, lane))
         })
     }
 
@@ -185,7 +207,10 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn probe_deadline(&self) -> Option<Timestamp> {
-        let outage = self.outage.as_ref().filter(|outage| outage.probe.is_none())?;
+        let outage = self
+            .outage
+            .as_ref()
+            .filter(|outage| outage.probe.is_none())?;
         let (id, lane) = outage.lane;
         let possible = self.probe_lane((id, lane)).is_some()
             || (self.flights.is_empty() && self.queued_records() == 0);
@@ -217,7 +242,11 @@ impl<R: Record> Engine<R> {
             let wanted = stalled || partition.full || partition.phase != Phase::Active;
             if wanted != partition.paused {
                 partition.paused = wanted;
-                if wanted { pause.push(*id) } else { resume.push(*id) }
+                if wanted {
+                    pause.push(*id)
+                } else {
+                    resume.push(*id)
+                }
             }
         }
         if !pause.is_empty() {

@@ -27,7 +27,8 @@ impl<R: Record> Engine<R> {
             let id = assigned.partition;
             self.forget(id);
             let generation = Generation(self.next_id());
-            self.partitions.insert(id, Partition::new(generation, &assigned, lanes));
+            self.partitions
+                .insert(id, Partition::new(generation, &assigned, lanes));
         }
         self.update_pauses(None);
     }
@@ -64,7 +65,9 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn seek(&mut self, id: PartitionId, to: CommitOffset) {
-        let Some(partition) = self.partitions.get(&id) else { return };
+        let Some(partition) = self.partitions.get(&id) else {
+            return;
+        };
         if partition.phase == Phase::Active {
             let to = partition.safe_start(to);
             self.restart(id, to);
@@ -89,7 +92,9 @@ impl<R: Record> Engine<R> {
     }
 
     fn disown_work(&mut self, id: PartitionId) {
-        let Some(partition) = self.partitions.get(&id) else { return };
+        let Some(partition) = self.partitions.get(&id) else {
+            return;
+        };
         let generation = partition.generation();
         let runs = self.runs_of(id, generation);
         for run in &runs {
@@ -105,7 +110,9 @@ impl<R: Record> Engine<R> {
     /// Recoveries that are awaited no longer; their record stays unsettled.
     fn disown_recoveries(&mut self, id: PartitionId) {
         self.recoveries.retain(|_, (partition, _)| *partition != id);
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
         let mut failing = 0;
         for lane in &mut partition.lanes {
             match &lane.state {
@@ -124,18 +131,23 @@ impl<R: Record> Engine<R> {
     }
 
     fn runs_of(&self, id: PartitionId, generation: Generation) -> Vec<RunId> {
-        let of = self.flights.iter().filter(|(_, flight)| {
-            flight.partition == id && flight.generation == generation
-        });
+        let of = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.partition == id && flight.generation == generation);
         of.map(|(run, _)| *run).collect()
     }
 
     /// No new dispatch; what is in work goes on until `until`, but starts no further record.
     fn begin_drain(&mut self, id: PartitionId, until: Timestamp) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
         partition.phase = match partition.phase {
             Phase::Active => Phase::Draining(until),
-            Phase::Draining(earlier) => return partition.phase = Phase::Draining(earlier.min(until)),
+            Phase::Draining(earlier) => {
+                return partition.phase = Phase::Draining(earlier.min(until));
+            }
             Phase::Cancelling(_) | Phase::Committing(_) | Phase::Done => return,
         };
         for lane in &mut partition.lanes {
@@ -161,7 +173,9 @@ impl<R: Record> Engine<R> {
     }
 
     fn drop_recovery_waits(&mut self, id: PartitionId) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
         let mut dropped = 0;
         for lane in &mut partition.lanes {
             if matches!(lane.state, State::RecoveryWaiting(..)) {
@@ -189,7 +203,9 @@ impl<R: Record> Engine<R> {
 
     /// One step on the way out; whether there was one.
     fn leave(&mut self, now: Timestamp, id: PartitionId) -> bool {
-        let Some(partition) = self.partitions.get_mut(&id) else { return false };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return false;
+        };
         let idle = partition.in_work == 0;
         let committing = Phase::Committing(now + self.config.commit_wait);
         partition.phase = match partition.phase {
@@ -205,14 +221,21 @@ impl<R: Record> Engine<R> {
             }
             Phase::Cancelling(until) if until <= now => committing,
             Phase::Committing(until) if until <= now || partition.is_clean() => Phase::Done,
-            Phase::Active | Phase::Draining(_) | Phase::Cancelling(_) | Phase::Committing(_)
+            Phase::Active
+            | Phase::Draining(_)
+            | Phase::Cancelling(_)
+            | Phase::Committing(_)
             | Phase::Done => return false,
         };
         true
     }
 
     fn finish_revoke(&mut self) {
-        let gone = |id: &PartitionId| self.partitions.get(id).is_none_or(|p| p.phase == Phase::Done);
+        let gone = |id: &PartitionId| {
+            self.partitions
+                .get(id)
+                .is_none_or(|p| p.phase == Phase::Done)
+        };
         if self.revoking.is_empty() || !self.revoking.iter().all(gone) {
             return;
         }
@@ -224,19 +247,32 @@ impl<R: Record> Engine<R> {
     }
 
     fn finish_stop(&mut self) {
-        let Life::Stopping(problem) = &self.life else { return };
-        if self.partitions.values().all(|partition| partition.phase == Phase::Done) {
+        let Life::Stopping(problem) = &self.life else {
+            return;
+        };
+        if self
+            .partitions
+            .values()
+            .all(|partition| partition.phase == Phase::Done)
+        {
             let problem = problem.clone();
-            self.effects.push_back(Effect::Stopped { problem: problem.clone() });
+            self.effects.push_back(Effect::Stopped {
+                problem: problem.clone(),
+            });
             self.life = Life::Stopped(problem);
         }
     }
 
     pub(super) fn handover_deadline(&self) -> Option<Timestamp> {
-        let waits = self.partitions.values().filter_map(|partition| match partition.phase {
-            Phase::Draining(until) | Phase::Cancelling(until) | Phase::Committing(until) => Some(until),
-            Phase::Active | Phase::Done => None,
-        });
+        let waits = self
+            .partitions
+            .values()
+            .filter_map(|partition| match partition.phase {
+                Phase::Draining(until) | Phase::Cancelling(until) | Phase::Committing(until) => {
+                    Some(until)
+                }
+                Phase::Active | Phase::Done => None,
+            });
         waits.min()
     }
 }

@@ -57,18 +57,30 @@ pub(super) struct Lane<R> {
 
 impl<R: Record> Lane<R> {
     pub(super) fn new() -> Self {
-        Lane { chunks: VecDeque::new(), state: State::Idle, attempt: 1, failing_since: None }
+        Lane {
+            chunks: VecDeque::new(),
+            state: State::Idle,
+            attempt: 1,
+            failing_since: None,
+        }
     }
 
     /// Appends one record, to the last chunk if it has room.
     pub(super) fn push(&mut self, record: R, chunk_max: usize) {
         let bytes = record.size();
-        match self.chunks.back_mut().filter(|chunk| chunk.records.len() < chunk_max) {
+        match self
+            .chunks
+            .back_mut()
+            .filter(|chunk| chunk.records.len() < chunk_max)
+        {
             Some(chunk) => {
                 chunk.records.push(record);
                 chunk.bytes += bytes;
             }
-            None => self.chunks.push_back(Chunk { records: vec![record], bytes }),
+            None => self.chunks.push_back(Chunk {
+                records: vec![record],
+                bytes,
+            }),
         }
     }
 

@@ -90,7 +90,11 @@ impl<R: Record> Engine<R> {
             Event::Assigned(partitions) => self.assign(partitions),
             Event::Revoke(partitions) => self.revoke(now, partitions),
             Event::Lost(partitions) => self.lose(partitions),
-            Event::Polled { partition, records, next } => self.polled(now, partition, records, next),
+            Event::Polled {
+                partition,
+                records,
+                next,
+            } => self.polled(now, partition, records, next),
             Event::Progress { run, settled } => self.progress(now, run, settled),
             Event::Finished { run, end } => self.finished(now, run, end),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
@@ -117,15 +121,23 @@ impl<R: Record> Engine<R> {
     /// When to send [`Event::Tick`], unless another event comes before. May be in the past.
     pub fn deadline(&self) -> Option<Timestamp> {
         let lane = self.timers.first().map(|(at, ..)| *at);
-        [lane, self.probe_deadline(), self.commit_deadline(), self.handover_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            lane,
+            self.probe_deadline(),
+            self.commit_deadline(),
+            self.handover_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Records that wait or are in work.
     pub fn queued_records(&self) -> usize {
-        self.partitions.values().map(|partition| partition.queued_records).sum()
+        self.partitions
+            .values()
+            .map(|partition| partition.queued_records)
+            .sum()
     }
 
     /// Partitions that are owned.
@@ -163,7 +175,9 @@ impl<R: Record> Engine<R> {
         };
         if self.problem.as_ref() != problem {
             self.problem = problem.cloned();
-            self.effects.push_back(Effect::Health { problem: self.problem.clone() });
+            self.effects.push_back(Effect::Health {
+                problem: self.problem.clone(),
+            });
         }
     }
 }

@@ -18,9 +18,14 @@ impl Flight {
         self.settled += left;
         let mut taken = Vec::new();
         while left > 0 {
-            let Some(span) = self.spans.front_mut() else { break };
+            let Some(span) = self.spans.front_mut() else {
+                break;
+            };
             let part = u32::try_from(left).unwrap_or(u32::MAX).min(span.count);
-            taken.push(Span { first: span.first, count: part });
+            taken.push(Span {
+                first: span.first,
+                count: part,
+            });
             left -= part as usize;
             span.first.0 += i64::from(part);
             span.count -= part;
@@ -34,10 +39,14 @@ impl Flight {
 
 impl<R: Record> Engine<R> {
     pub(super) fn progress(&mut self, now: Timestamp, run: RunId, settled: usize) {
-        let Some(flight) = self.flights.get_mut(&run) else { return };
+        let Some(flight) = self.flights.get_mut(&run) else {
+            return;
+        };
         let (id, generation) = (flight.partition, flight.generation);
         let spans = flight.take(settled);
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
         if partition.generation() != generation {
             return;
         }
@@ -53,10 +62,14 @@ impl<R: Record> Engine<R> {
             End::Failed { rest, .. } => rest.len() + 1,
             End::Cancelled { rest } => rest.len(),
         };
-        let Some(flight) = self.flights.get(&run) else { return };
+        let Some(flight) = self.flights.get(&run) else {
+            return;
+        };
         let settled = (flight.total - flight.settled).saturating_sub(unhandled);
         self.progress(now, run, settled);
-        let Some(flight) = self.flights.remove(&run) else { return };
+        let Some(flight) = self.flights.remove(&run) else {
+            return;
+        };
         let was_probe = self.end_probe(run);
         let (id, lane_id) = (flight.partition, flight.lane);
         let Some(partition) = self.current(&flight) else {
@@ -73,9 +86,25 @@ impl<R: Record> Engine<R> {
         match end {
             End::Complete => self.succeeded(id, lane_id, was_probe),
             End::Cancelled { rest } => self.interrupted(now, id, lane_id, rest, was_probe),
-            End::Failed { failure, record, rest } => {
-                let attempt = if flight.settled == 0 { flight.attempt } else { 1 };
-                self.failed(now, (id, lane_id), attempt, failure, record, rest, was_probe);
+            End::Failed {
+                failure,
+                record,
+                rest,
+            } => {
+                let attempt = if flight.settled == 0 {
+                    flight.attempt
+                } else {
+                    1
+                };
+                self.failed(
+                    now,
+                    (id, lane_id),
+                    attempt,
+                    failure,
+                    record,
+                    rest,
+                    was_probe,
+                );
             }
         }
         self.update_pauses(Some(id));
@@ -132,7 +161,10 @@ impl<R: Record> Engine<R> {
         self.dispatch_lane(id, lane_id);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one failure, taken apart once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one failure, taken apart once"
+    )]
     fn failed(
         &mut self,
         now: Timestamp,
@@ -144,11 +176,26 @@ impl<R: Record> Engine<R> {
         was_probe: bool,
     ) {
         let random = self.random();
-        let since = self.lane_mut(id, lane_id).and_then(|lane| lane.failing_since).unwrap_or(now);
-        let settlement = settle(failure.class, attempt, now.since(since), &self.config.retry, random);
+        let since = self
+            .lane_mut(id, lane_id)
+            .and_then(|lane| lane.failing_since)
+            .unwrap_or(now);
+        let settlement = settle(
+            failure.class,
+            attempt,
+            now.since(since),
+            &self.config.retry,
+            random,
+        );
         let offset = record.offset();
         let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
-        let told = Effect::Failed { partition: id, offset, failure: failure.clone(), attempt, retry };
+        let told = Effect::Failed {
+            partition: id,
+            offset,
+            failure: failure.clone(),
+            attempt,
+            retry,
+        };
         self.effects.push_back(told);
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
@@ -164,7 +211,15 @@ impl<R: Record> Engine<R> {
                 self.retry((id, lane_id), attempt.saturating_add(1), since, now + wait);
             }
             Settlement::Recover if self.config.recover => {
-                self.recover(id, lane_id, Recovery { failure, attempts: attempt, tries: 0 });
+                self.recover(
+                    id,
+                    lane_id,
+                    Recovery {
+                        failure,
+                        attempts: attempt,
+                        tries: 0,
+                    },
+                );
             }
             Settlement::Probe => {
                 if let Some(lane) = self.lane_mut(id, lane_id) {
@@ -182,7 +237,9 @@ impl<R: Record> Engine<R> {
 
     /// Puts records back at the front of their lane, unless their partition is on its way out.
     fn put_back(&mut self, id: PartitionId, LaneId(lane): LaneId, records: Vec<R>) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
         if partition.phase != Phase::Active {
             return;
         }
@@ -192,9 +249,17 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    fn retry(&mut self, place: (PartitionId, LaneId), attempt: u32, since: Timestamp, at: Timestamp) {
+    fn retry(
+        &mut self,
+        place: (PartitionId, LaneId),
+        attempt: u32,
+        since: Timestamp,
+        at: Timestamp,
+    ) {
         let (id, lane_id) = place;
-        let Some(lane) = self.active_lane(id, lane_id) else { return };
+        let Some(lane) = self.active_lane(id, lane_id) else {
+            return;
+        };
         lane.attempt = attempt;
         lane.failing_since = Some(since);
         lane.state = State::Waiting(at);
@@ -204,24 +269,40 @@ impl<R: Record> Engine<R> {
     /// Asks for the recovery of the lane's first record.
     pub(super) fn recover(&mut self, id: PartitionId, lane_id: LaneId, recovery: Recovery) {
         let run = RunId(self.next_id());
-        let Some(lane) = self.active_lane(id, lane_id) else { return };
-        let Some(record) = lane.first().cloned() else { return };
+        let Some(lane) = self.active_lane(id, lane_id) else {
+            return;
+        };
+        let Some(record) = lane.first().cloned() else {
+            return;
+        };
         let (failure, attempts) = (recovery.failure.clone(), recovery.attempts);
         lane.state = State::Recovering(recovery);
         self.recoveries.insert(run, (id, lane_id));
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.in_work += 1;
         }
-        let effect = Effect::Recover { recovery: run, partition: id, record, failure, attempts };
+        let effect = Effect::Recover {
+            recovery: run,
+            partition: id,
+            record,
+            failure,
+            attempts,
+        };
         self.effects.push_back(effect);
     }
 
     pub(super) fn recovered(&mut self, now: Timestamp, run: RunId, result: Result<(), String>) {
-        let Some((id, lane_id)) = self.recoveries.remove(&run) else { return };
+        let Some((id, lane_id)) = self.recoveries.remove(&run) else {
+            return;
+        };
         let random = self.random();
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
         partition.in_work -= 1;
-        let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) else { return };
+        let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) else {
+            return;
+        };
         let State::Recovering(mut recovery) = std::mem::replace(&mut lane.state, State::Idle)
         else {
             return;
@@ -260,7 +341,9 @@ impl<R: Record> Engine<R> {
 
     /// Takes the first record of a lane out and settles it.
     fn drop_first(&mut self, now: Timestamp, id: PartitionId, lane_id: LaneId) {
-        let Some(chunk) = self.lane_mut(id, lane_id).and_then(Lane::take_first) else { return };
+        let Some(chunk) = self.lane_mut(id, lane_id).and_then(Lane::take_first) else {
+            return;
+        };
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.queued_bytes = partition.queued_bytes.saturating_sub(chunk.bytes);
         }
@@ -280,12 +363,26 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    pub(super) fn lane_mut(&mut self, id: PartitionId, LaneId(lane): LaneId) -> Option<&mut Lane<R>> {
-        self.partitions.get_mut(&id)?.lanes.get_mut(usize::from(lane))
+    pub(super) fn lane_mut(
+        &mut self,
+        id: PartitionId,
+        LaneId(lane): LaneId,
+    ) -> Option<&mut Lane<R>> {
+        self.partitions
+            .get_mut(&id)?
+            .lanes
+            .get_mut(usize::from(lane))
     }
 
     fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
-        let active = self.partitions.get(&id).is_some_and(|found| found.phase == Phase::Active);
-        if active { self.lane_mut(id, lane) } else { None }
+        let active = self
+            .partitions
+            .get(&id)
+            .is_some_and(|found| found.phase == Phase::Active);
+        if active {
+            self.lane_mut(id, lane)
+        } else {
+            None
+        }
     }
 }

@@ -68,13 +68,18 @@ pub(super) struct Mark {
 
 impl<R: Record> Partition<R> {
     pub(super) fn new(generation: Generation, assigned: &Assigned, lanes: u16) -> Self {
-        let found = assigned.position.map(|at| metadata::decode(at, &assigned.metadata));
+        let found = assigned
+            .position
+            .map(|at| metadata::decode(at, &assigned.metadata));
         let (settled, foreign) = match found {
             Some(Metadata::Settled(spans)) => (spans, None),
             Some(Metadata::Foreign(text)) => (Vec::new(), Some(text)),
             Some(Metadata::Unreadable) | None => (Vec::new(), None),
         };
-        let mark = Mark { position: assigned.position, settled: 0 };
+        let mark = Mark {
+            position: assigned.position,
+            settled: 0,
+        };
         Partition {
             phase: Phase::Active,
             tracker: OffsetTracker::new(generation, assigned.position, &settled),
@@ -149,13 +154,17 @@ impl<R: Record> Partition<R> {
         if let (None, Some(first)) = (self.sent.position, records.first()) {
             self.sent.position = Some(CommitOffset(first.offset()));
         }
-        self.tracker.delivered(&Span::of(records.iter().map(Record::offset)), next);
+        self.tracker
+            .delivered(&Span::of(records.iter().map(Record::offset)), next);
         self.queued_records += records.len();
         self.queued_bytes += records.iter().map(Record::size).sum::<usize>();
         if records.is_empty() {
             self.note_settled(now, 0, true);
         } else {
-            self.polls.push_back(Poll { end: next.0, remaining: records.len() as u64 });
+            self.polls.push_back(Poll {
+                end: next.0,
+                remaining: records.len() as u64,
+            });
             self.spread(config, records);
         }
     }
@@ -180,7 +189,9 @@ impl<R: Record> Partition<R> {
         let mut at = span.first.0;
         while at < span.end() {
             let place = self.polls.partition_point(|poll| poll.end <= at);
-            let Some(poll) = self.polls.get_mut(place) else { break };
+            let Some(poll) = self.polls.get_mut(place) else {
+                break;
+            };
             let part = span.end().min(poll.end) - at;
             poll.remaining = poll.remaining.saturating_sub(part.unsigned_abs());
             poll_settled |= poll.remaining == 0;
@@ -189,7 +200,9 @@ impl<R: Record> Partition<R> {
         while self.polls.front().is_some_and(|poll| poll.remaining == 0) {
             self.polls.pop_front();
         }
-        self.queued_records = self.queued_records.saturating_sub(usize::try_from(settled).unwrap_or(0));
+        self.queued_records = self
+            .queued_records
+            .saturating_sub(usize::try_from(settled).unwrap_or(0));
         self.note_settled(now, settled, poll_settled);
     }
 
@@ -204,13 +217,23 @@ impl<R: Record> Partition<R> {
     /// Whether a commit would tell the broker anything new.
     pub(super) fn is_dirty(&self) -> bool {
         let position = self.tracker.position();
-        position.is_some() && self.sent != Mark { position, settled: self.settled }
+        position.is_some()
+            && self.sent
+                != Mark {
+                    position,
+                    settled: self.settled,
+                }
     }
 
     /// Whether everything settled is committed.
     pub(super) fn is_clean(&self) -> bool {
         let position = self.tracker.position();
-        position.is_none() || self.acked == Mark { position, settled: self.settled }
+        position.is_none()
+            || self.acked
+                == Mark {
+                    position,
+                    settled: self.settled,
+                }
             || (position == self.assigned_at && self.settled == 0)
             || (self.acked.position.is_none() && self.settled == 0)
     }
@@ -227,7 +250,10 @@ impl<R: Record> Partition<R> {
     /// The position to send now, and the metadata beside it.
     pub(super) fn send(&mut self, metadata_max: usize) -> Option<(Mark, CommitOffset, String)> {
         let position = self.tracker.position()?;
-        self.sent = Mark { position: Some(position), settled: self.settled };
+        self.sent = Mark {
+            position: Some(position),
+            settled: self.settled,
+        };
         self.poll_settled = false;
         let metadata = self.foreign.clone().unwrap_or_else(|| {
             metadata::encode(position, self.tracker.settled_beyond(), metadata_max)

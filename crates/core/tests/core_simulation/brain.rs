@@ -38,8 +38,11 @@ pub struct Tampering {
 }
 
 /// No tampering.
-pub const HONEST: Tampering =
-    Tampering { event: |_| {}, effect: |effect| (vec![effect], vec![]), keeps_time: true };
+pub const HONEST: Tampering = Tampering {
+    event: |_| {},
+    effect: |effect| (vec![effect], vec![]),
+    keeps_time: true,
+};
 
 pub struct Brain {
     engine: Engine<Record>,
@@ -49,7 +52,11 @@ pub struct Brain {
 
 impl Brain {
     pub fn new(config: Config, tampering: Tampering) -> Self {
-        Brain { engine: Engine::new(config), tampering, ready: VecDeque::new() }
+        Brain {
+            engine: Engine::new(config),
+            tampering,
+            ready: VecDeque::new(),
+        }
     }
 
     pub fn on_event(&mut self, now: Timestamp, mut event: Event) {

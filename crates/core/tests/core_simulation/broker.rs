@@ -26,7 +26,10 @@ impl Partition {
                 self.end += dice.in_range(1, 5) as i64;
             }
             let key = dice.percent(95).then(|| dice.in_range(0, 12));
-            added.push(Record { offset: self.end, key });
+            added.push(Record {
+                offset: self.end,
+                key,
+            });
             self.end += 1;
         }
         if dice.percent(20) {

@@ -18,7 +18,11 @@ pub fn config(dice: &mut Dice) -> Config {
     let ms = Duration::from_millis;
     let lanes = dice.in_range(1, 8) as u16;
     Config {
-        concurrency: if dice.percent(40) { Concurrency::ByPartition } else { Concurrency::ByKey(lanes) },
+        concurrency: if dice.percent(40) {
+            Concurrency::ByPartition
+        } else {
+            Concurrency::ByKey(lanes)
+        },
         retry: RetryPolicy::exponential(ms(dice.in_range(0, 40)), 2.0)
             .max(ms(200))
             .max_attempts(dice.in_range(1, 4) as u32)
@@ -99,7 +103,9 @@ impl World {
 
     fn alive(&self) -> Vec<MemberId> {
         let of = self.members.iter().enumerate();
-        of.filter(|(_, member)| member.alive && !member.stopping).map(|(id, _)| id).collect()
+        of.filter(|(_, member)| member.alive && !member.stopping)
+            .map(|(id, _)| id)
+            .collect()
     }
 
     fn crash(&mut self, id: MemberId) {
@@ -156,16 +162,26 @@ impl World {
     /// The log was cut, or somebody seeks: the client falls back.
     fn rewind(&mut self, id: MemberId) -> Checked {
         let owned: Vec<_> = self.members[id].owned.keys().copied().collect();
-        let Some(partition) = (!owned.is_empty()).then(|| self.dice.pick(&owned)) else { return Ok(()) };
+        let Some(partition) = (!owned.is_empty()).then(|| self.dice.pick(&owned)) else {
+            return Ok(());
+        };
         let back = self.dice.in_range(1, 30) as i64;
-        let Some(fetching) = self.members[id].owned.get_mut(&partition) else { return Ok(()) };
+        let Some(fetching) = self.members[id].owned.get_mut(&partition) else {
+            return Ok(());
+        };
         let to = (fetching.position - back).max(0);
         self.seen.rewinds += 1;
         if self.dice.percent(50) {
             fetching.position = to;
             return Ok(());
         }
-        self.tell(id, Event::Seek { partition: PartitionId(partition), to: CommitOffset(to) })
+        self.tell(
+            id,
+            Event::Seek {
+                partition: PartitionId(partition),
+                to: CommitOffset(to),
+            },
+        )
     }
 
     /// Deals partitions anew; those that change hands are asked back first.
@@ -177,7 +193,9 @@ impl World {
         let mut revokes = vec![Vec::new(); self.members.len()];
         for (id, partition) in self.partitions.iter_mut().enumerate() {
             let target = self.dice.pick(&alive);
-            let Some(owner) = partition.owner else { continue };
+            let Some(owner) = partition.owner else {
+                continue;
+            };
             // One that was asked for before is answered later.
             if partition.next_owner.is_none() && owner != target && self.members[owner].alive {
                 partition.next_owner = Some(target);
@@ -215,11 +233,22 @@ impl World {
         partition.next_owner = None;
         let committed = partition.committed.clone();
         let position = committed.as_ref().map_or(0, |(at, _)| at.0);
-        self.members[target].owned.insert(id, Fetching { position, paused: false });
+        self.members[target].owned.insert(
+            id,
+            Fetching {
+                position,
+                paused: false,
+            },
+        );
         // The container may fail to learn the position; the client finds it all the same.
         let told = committed.filter(|_| self.dice.percent(95));
-        let (position, metadata) = told.map_or((None, String::new()), |(at, text)| (Some(at), text));
-        let assigned = Assigned { partition: PartitionId(id), position, metadata };
+        let (position, metadata) =
+            told.map_or((None, String::new()), |(at, text)| (Some(at), text));
+        let assigned = Assigned {
+            partition: PartitionId(id),
+            position,
+            metadata,
+        };
         self.tell(target, Event::Assigned(vec![assigned]))
     }
 

@@ -29,11 +29,15 @@ pub struct Checker {
 
 impl Checker {
     pub fn new(by_key: bool) -> Self {
-        Checker { by_key, ..Checker::default() }
+        Checker {
+            by_key,
+            ..Checker::default()
+        }
     }
 
     pub fn produced(&mut self, partition: u32, record: &Record) {
-        self.unsettled.insert((partition, record.offset), record.clone());
+        self.unsettled
+            .insert((partition, record.offset), record.clone());
     }
 
     /// Records that are serial among each other.
@@ -45,7 +49,10 @@ impl Checker {
     /// order of its key must be settled.
     pub fn begin(&mut self, p: u32, record: &Record, member: MemberId, owner: bool) -> Checked {
         let lane = self.lane(record);
-        for ((_, offset, other), work) in self.in_work.range((p, i64::MIN, 0)..=(p, i64::MAX, MemberId::MAX)) {
+        for ((_, offset, other), work) in self
+            .in_work
+            .range((p, i64::MIN, 0)..=(p, i64::MAX, MemberId::MAX))
+        {
             if work.lane == lane && !work.excused && owner {
                 return Err(format!(
                     "two at once: member {member} begins {p}/{} while member {other} is at {offset}",
@@ -53,7 +60,11 @@ impl Checker {
                 ));
             }
         }
-        for earlier in self.unsettled.range((p, i64::MIN)..(p, record.offset)).map(|(_, found)| found) {
+        for earlier in self
+            .unsettled
+            .range((p, i64::MIN)..(p, record.offset))
+            .map(|(_, found)| found)
+        {
             if self.lane(earlier) == lane {
                 return Err(format!(
                     "out of order: member {member} begins {p}/{} before {} is settled",
@@ -61,7 +72,11 @@ impl Checker {
                 ));
             }
         }
-        let work = InWork { member, lane, excused: !owner };
+        let work = InWork {
+            member,
+            lane,
+            excused: !owner,
+        };
         self.in_work.insert((p, record.offset, member), work);
         Ok(())
     }
@@ -87,18 +102,27 @@ impl Checker {
 
     /// A partition was handed over properly: its old owner must be done with it.
     pub fn handed_over(&self, partition: u32, member: MemberId) -> Checked {
-        let found = self.in_work.iter().find(|((p, ..), work)| {
-            *p == partition && work.member == member && !work.excused
-        });
+        let found = self
+            .in_work
+            .iter()
+            .find(|((p, ..), work)| *p == partition && work.member == member && !work.excused);
         found.map_or(Ok(()), |((_, offset, _), _)| {
-            Err(format!("member {member} hands over {partition} while it is at {offset}"))
+            Err(format!(
+                "member {member} hands over {partition} while it is at {offset}"
+            ))
         })
     }
 
     /// The broker has stored a commit.
     pub fn committed(&self, partition: u32, position: CommitOffset, metadata: &str) -> Checked {
-        if let Some((place, _)) = self.unsettled.range((partition, i64::MIN)..(partition, position.0)).next() {
-            return Err(format!("the position {position} passes the unsettled record {place:?}"));
+        if let Some((place, _)) = self
+            .unsettled
+            .range((partition, i64::MIN)..(partition, position.0))
+            .next()
+        {
+            return Err(format!(
+                "the position {position} passes the unsettled record {place:?}"
+            ));
         }
         match decode(position, metadata) {
             Metadata::Settled(spans) => {
@@ -106,7 +130,9 @@ impl Checker {
                 let wrong = offsets
                     .map(|offset| (partition, offset))
                     .find(|place| self.unsettled.contains_key(place));
-                wrong.map_or(Ok(()), |place| Err(format!("metadata claims that {place:?} is settled")))
+                wrong.map_or(Ok(()), |place| {
+                    Err(format!("metadata claims that {place:?} is settled"))
+                })
             }
             Metadata::Unreadable | Metadata::Foreign(_) => Err(format!("metadata {metadata:?}")),
         }

@@ -38,13 +38,20 @@ fn the_promise_holds_whatever_happens() {
     }
     println!("{seen:?}");
     if seeds.end - seeds.start >= SEEDS {
-        assert_eq!(seen.never(), [""; 0], "the schedule must make everything happen");
+        assert_eq!(
+            seen.never(),
+            [""; 0],
+            "the schedule must make everything happen"
+        );
     }
 }
 
 #[test]
 fn the_same_seed_plays_the_same() {
     for seed in 0..20 {
-        assert_eq!(World::new(seed, HONEST).run(), World::new(seed, HONEST).run());
+        assert_eq!(
+            World::new(seed, HONEST).run(),
+            World::new(seed, HONEST).run()
+        );
     }
 }

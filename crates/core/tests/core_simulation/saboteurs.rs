@@ -9,6 +9,7 @@ use crate::world::World;
 const SEEDS: u64 = 100;
 
 /// The violation that gives a broken engine away.
+#[expect(clippy::expect_used, reason = "a test fails by it")]
 fn caught(tampering: Tampering) -> String {
     let found = (0..SEEDS).find_map(|seed| World::new(seed, tampering).run().err());
     found.expect("a broken engine went unnoticed")
@@ -30,15 +31,22 @@ fn a_position_that_runs_ahead_is_caught() {
         }
         (vec![effect], vec![])
     };
-    assert_caught(Tampering { effect, ..HONEST }, "passes the unsettled record");
+    assert_caught(
+        Tampering { effect, ..HONEST },
+        "passes the unsettled record",
+    );
 }
 
 #[test]
 fn a_dead_letter_that_is_not_awaited_is_caught() {
     let effect = |effect: Effect| match effect {
-        Effect::Recover { recovery, .. } => {
-            (vec![], vec![CoreEvent::Recovered { recovery, result: Ok(()) }])
-        }
+        Effect::Recover { recovery, .. } => (
+            vec![],
+            vec![CoreEvent::Recovered {
+                recovery,
+                result: Ok(()),
+            }],
+        ),
         other => (vec![other], vec![]),
     };
     assert_caught(Tampering { effect, ..HONEST }, "settled");
@@ -49,7 +57,10 @@ fn settling_at_delivery_is_caught() {
     let effect = |effect: Effect| {
         let early = match &effect {
             Effect::Dispatch { run, records, .. } => {
-                vec![CoreEvent::Progress { run: *run, settled: records.len() }]
+                vec![CoreEvent::Progress {
+                    run: *run,
+                    settled: records.len(),
+                }]
             }
             _ => vec![],
         };
@@ -92,11 +103,35 @@ fn a_lane_out_of_order_is_caught() {
 #[test]
 fn two_runs_of_one_lane_at_once_are_caught() {
     let effect = |effect: Effect| match effect {
-        Effect::Dispatch { run, partition, lane, attempt, mut records } if records.len() > 1 => {
+        Effect::Dispatch {
+            run,
+            partition,
+            lane,
+            attempt,
+            mut records,
+        } if records.len() > 1 => {
             let rest = records.split_off(1);
             let other = RunId(u64::MAX - run.0);
-            let first = Effect::Dispatch { run, partition, lane, attempt, records };
-            (vec![first, Effect::Dispatch { run: other, partition, lane, attempt: 1, records: rest }], vec![])
+            let first = Effect::Dispatch {
+                run,
+                partition,
+                lane,
+                attempt,
+                records,
+            };
+            (
+                vec![
+                    first,
+                    Effect::Dispatch {
+                        run: other,
+                        partition,
+                        lane,
+                        attempt: 1,
+                        records: rest,
+                    },
+                ],
+                vec![],
+            )
         }
         other => (vec![other], vec![]),
     };
@@ -110,7 +145,10 @@ fn a_claim_of_more_than_is_settled_is_caught() {
     let effect = |mut effect: Effect| {
         if let Effect::Commit { positions, .. } = &mut effect {
             for position in positions {
-                let claim = Span { first: Offset(position.offset.0 + 1), count: 3 };
+                let claim = Span {
+                    first: Offset(position.offset.0 + 1),
+                    count: 3,
+                };
                 position.metadata = encode(position.offset, [claim].into_iter(), 100);
             }
         }
@@ -121,5 +159,11 @@ fn a_claim_of_more_than_is_settled_is_caught() {
 
 #[test]
 fn an_engine_that_misses_its_deadlines_is_caught() {
-    assert_caught(Tampering { keeps_time: false, ..HONEST }, "stalled");
+    assert_caught(
+        Tampering {
+            keeps_time: false,
+            ..HONEST
+        },
+        "stalled",
+    );
 }

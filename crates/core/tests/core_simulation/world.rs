@@ -12,7 +12,7 @@ use crate::broker::Partition;
 use crate::chaos::config;
 use crate::checker::{Checked, Checker, MemberId};
 use crate::dice::Dice;
-use crate::member::{Fetching, Member, Run};
+use crate::member::{Member, Run};
 
 /// When faults end, in milliseconds.
 const CALM_AT: u64 = 4_000;
@@ -80,7 +80,9 @@ impl World {
         let mut dice = Dice::new(seed);
         let config = config(&mut dice);
         let by_key = config.concurrency != Concurrency::ByPartition;
-        let partitions = (0..dice.in_range(1, 4)).map(|_| Partition::default()).collect();
+        let partitions = (0..dice.in_range(1, 4))
+            .map(|_| Partition::default())
+            .collect();
         World {
             now: 0,
             queue: BinaryHeap::new(),
@@ -109,14 +111,26 @@ impl World {
             if at > END_AT || self.is_done() {
                 break;
             }
-            self.happen(happening).map_err(|violation| format!("at {at} ms: {violation}"))?;
+            self.happen(happening)
+                .map_err(|violation| format!("at {at} ms: {violation}"))?;
         }
-        if self.is_done() { Ok(self.seen) } else { Err(self.stalled()) }
+        if self.is_done() {
+            Ok(self.seen)
+        } else {
+            Err(self.stalled())
+        }
     }
 
     fn stalled(&self) -> String {
-        let committed: Vec<_> = self.partitions.iter().map(|p| (&p.committed, p.end, p.owner)).collect();
-        format!("stalled: {} unsettled, {committed:?}", self.checker.unsettled())
+        let committed: Vec<_> = self
+            .partitions
+            .iter()
+            .map(|p| (&p.committed, p.end, p.owner))
+            .collect();
+        format!(
+            "stalled: {} unsettled, {committed:?}",
+            self.checker.unsettled()
+        )
     }
 
     fn is_done(&self) -> bool {
@@ -133,7 +147,8 @@ impl World {
 
     pub fn at(&mut self, wait: u64, happening: Happening) {
         self.sequence += 1;
-        self.queue.push(Reverse((self.now + wait, self.sequence, happening)));
+        self.queue
+            .push(Reverse((self.now + wait, self.sequence, happening)));
     }
 
     fn happen(&mut self, happening: Happening) -> Checked {
@@ -146,9 +161,15 @@ impl World {
             Happening::HandlerEnds(member, run) => self.handler_ends(member, run),
             Happening::Cancelled(member, run) => self.cancelled(member, run),
             Happening::Recovered(member, run, p, offset) => self.recovered(member, run, p, offset),
-            Happening::CommitArrives(member, id, positions) => self.commit_arrives(member, id, positions),
+            Happening::CommitArrives(member, id, positions) => {
+                self.commit_arrives(member, id, positions)
+            }
             Happening::CommitAnswered(member, commit, fine) => {
-                let result = if fine { Ok(()) } else { Err("rebalance in progress".to_owned()) };
+                let result = if fine {
+                    Ok(())
+                } else {
+                    Err("rebalance in progress".to_owned())
+                };
                 self.tell(member, Event::CommitDone { commit, result })
             }
             Happening::ToldLost(member, partition) => {
@@ -166,7 +187,8 @@ impl World {
     pub fn join(&mut self) -> MemberId {
         let mut config = self.config.clone();
         config.seed = self.dice.next();
-        self.members.push(Member::new(Brain::new(config, self.tampering)));
+        self.members
+            .push(Member::new(Brain::new(config, self.tampering)));
         let member = self.members.len() - 1;
         self.at(1, Happening::Poll(member));
         member
@@ -212,10 +234,21 @@ impl World {
 
     fn act(&mut self, id: MemberId, effect: Effect) -> Checked {
         match effect {
-            Effect::Dispatch { run, partition, attempt, records, .. } => {
+            Effect::Dispatch {
+                run,
+                partition,
+                attempt,
+                records,
+                ..
+            } => {
                 let records = records.into();
                 let new = Run {
-                    partition: partition.0, records, attempt, halted: false, in_work: false, unreported: 0,
+                    partition: partition.0,
+                    records,
+                    attempt,
+                    halted: false,
+                    in_work: false,
+                    unreported: 0,
                 };
                 self.members[id].runs.insert(run, new);
                 self.start_next(id, run)
@@ -231,9 +264,17 @@ impl World {
                 self.at(wait, Happening::Cancelled(id, run));
                 Ok(())
             }
-            Effect::Recover { recovery, partition, record, .. } => {
+            Effect::Recover {
+                recovery,
+                partition,
+                record,
+                ..
+            } => {
                 let wait = self.dice.in_range(1, 30);
-                self.at(wait, Happening::Recovered(id, recovery, partition.0, record.offset));
+                self.at(
+                    wait,
+                    Happening::Recovered(id, recovery, partition.0, record.offset),
+                );
                 Ok(())
             }
             Effect::Commit { commit, positions } => {
@@ -282,27 +323,45 @@ impl World {
         let owned: Vec<_> = self.members[id].owned.keys().copied().collect();
         for partition in owned {
             let count = self.dice.in_range(1, 40) as usize;
-            let Some(fetching) = self.members[id].owned.get_mut(&partition) else { continue };
+            let Some(fetching) = self.members[id].owned.get_mut(&partition) else {
+                continue;
+            };
             if fetching.paused {
                 continue;
             }
-            let (records, next) = self.partitions[partition as usize].fetch(fetching.position, count);
+            let (records, next) =
+                self.partitions[partition as usize].fetch(fetching.position, count);
             if records.is_empty() && next == fetching.position {
                 continue;
             }
             fetching.position = next;
             let (partition, next) = (PartitionId(partition), CommitOffset(next));
-            self.tell(id, Event::Polled { partition, records, next })?;
+            self.tell(
+                id,
+                Event::Polled {
+                    partition,
+                    records,
+                    next,
+                },
+            )?;
         }
         Ok(())
     }
 
     /// The worker of a run begins its next record, or ends.
     fn start_next(&mut self, id: MemberId, run_id: RunId) -> Checked {
-        let Some(run) = self.members[id].runs.get_mut(&run_id) else { return Ok(()) };
+        let Some(run) = self.members[id].runs.get_mut(&run_id) else {
+            return Ok(());
+        };
         if run.records.is_empty() {
             self.members[id].runs.remove(&run_id);
-            return self.tell(id, Event::Finished { run: run_id, end: End::Complete });
+            return self.tell(
+                id,
+                Event::Finished {
+                    run: run_id,
+                    end: End::Complete,
+                },
+            );
         }
         if run.halted {
             return self.interrupted(id, run_id);
@@ -318,18 +377,30 @@ impl World {
     }
 
     fn interrupted(&mut self, id: MemberId, run_id: RunId) -> Checked {
-        let Some(run) = self.members[id].runs.remove(&run_id) else { return Ok(()) };
+        let Some(run) = self.members[id].runs.remove(&run_id) else {
+            return Ok(());
+        };
         let rest = run.records.into();
-        self.tell(id, Event::Finished { run: run_id, end: End::Cancelled { rest } })
+        self.tell(
+            id,
+            Event::Finished {
+                run: run_id,
+                end: End::Cancelled { rest },
+            },
+        )
     }
 
     fn handler_ends(&mut self, id: MemberId, run_id: RunId) -> Checked {
         if !self.members[id].alive {
             return Ok(());
         }
-        let Some(run) = self.members[id].runs.get_mut(&run_id) else { return Ok(()) };
+        let Some(run) = self.members[id].runs.get_mut(&run_id) else {
+            return Ok(());
+        };
         let (partition, attempt) = (run.partition, run.attempt);
-        let Some(record) = run.records.pop_front() else { return Ok(()) };
+        let Some(record) = run.records.pop_front() else {
+            return Ok(());
+        };
         run.attempt = 1;
         run.in_work = false;
         self.checker.end(partition, record.offset, id);
@@ -339,9 +410,18 @@ impl World {
                 if class == Class::Skip {
                     self.checker.settle(partition, record.offset);
                 }
-                let Some(run) = self.members[id].runs.remove(&run_id) else { return Ok(()) };
-                let failure = Failure { class, summary: "by plan".into() };
-                let end = End::Failed { failure, record, rest: run.records.into() };
+                let Some(run) = self.members[id].runs.remove(&run_id) else {
+                    return Ok(());
+                };
+                let failure = Failure {
+                    class,
+                    summary: "by plan".into(),
+                };
+                let end = End::Failed {
+                    failure,
+                    record,
+                    rest: run.records.into(),
+                };
                 self.tell(id, Event::Finished { run: run_id, end })
             }
         }
@@ -351,12 +431,20 @@ impl World {
         self.seen.handled += 1;
         self.checker.settle(partition, record.offset);
         let report = self.dice.percent(40);
-        let Some(run) = self.members[id].runs.get_mut(&run_id) else { return Ok(()) };
+        let Some(run) = self.members[id].runs.get_mut(&run_id) else {
+            return Ok(());
+        };
         run.unreported += 1;
         // What is not reported by the end is settled by the end.
         if report && !run.records.is_empty() {
             let settled = std::mem::take(&mut run.unreported);
-            self.tell(id, Event::Progress { run: run_id, settled })?;
+            self.tell(
+                id,
+                Event::Progress {
+                    run: run_id,
+                    settled,
+                },
+            )?;
         }
         self.start_next(id, run_id)
     }
@@ -376,12 +464,16 @@ impl World {
                 (!self.calm()).then_some(Class::Stop)
             }
             Some(Plan::Always(class)) => Some(class),
-            Some(Plan::Transient(_)) | None => (!self.calm() && self.dice.percent(2)).then_some(Class::Transient),
+            Some(Plan::Transient(_)) | None => {
+                (!self.calm() && self.dice.percent(2)).then_some(Class::Transient)
+            }
         }
     }
 
     fn cancelled(&mut self, id: MemberId, run_id: RunId) -> Checked {
-        let Some(run) = self.members[id].runs.get_mut(&run_id) else { return Ok(()) };
+        let Some(run) = self.members[id].runs.get_mut(&run_id) else {
+            return Ok(());
+        };
         self.seen.cancelled += 1;
         if run.in_work {
             let (partition, offset) = (run.partition, run.records[0].offset);
@@ -399,14 +491,25 @@ impl World {
             self.seen.dead_letters += 1;
             self.checker.settle(partition, offset);
         }
-        let result = if fails { Err("no broker".to_owned()) } else { Ok(()) };
+        let result = if fails {
+            Err("no broker".to_owned())
+        } else {
+            Ok(())
+        };
         self.tell(id, Event::Recovered { recovery, result })
     }
 
-    fn commit_arrives(&mut self, id: MemberId, commit: CommitId, positions: Vec<(u32, i64, String)>) -> Checked {
+    fn commit_arrives(
+        &mut self,
+        id: MemberId,
+        commit: CommitId,
+        positions: Vec<(u32, i64, String)>,
+    ) -> Checked {
         let refused = !self.calm() && self.dice.percent(5);
         // A member that has lost a partition is fenced by its generation.
-        let fenced = positions.iter().any(|(p, ..)| self.partitions[*p as usize].owner != Some(id));
+        let fenced = positions
+            .iter()
+            .any(|(p, ..)| self.partitions[*p as usize].owner != Some(id));
         if !refused && !fenced && self.members[id].alive {
             for (partition, position, metadata) in positions {
                 let position = CommitOffset(position);
@@ -420,7 +523,10 @@ impl World {
             return Ok(());
         }
         let wait = self.dice.in_range(0, 10);
-        self.at(wait, Happening::CommitAnswered(id, commit, !refused && !fenced));
+        self.at(
+            wait,
+            Happening::CommitAnswered(id, commit, !refused && !fenced),
+        );
         Ok(())
     }
 }
@@ -434,7 +540,11 @@ impl Seen {
 
     /// What never happened.
     pub fn never(&self) -> Vec<&'static str> {
-        self.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+        self.counts()
+            .into_iter()
+            .filter(|(_, count)| *count == 0)
+            .map(|(name, _)| name)
+            .collect()
     }
 
     fn counts(&self) -> [(&'static str, u64); 12] {
