@@ -47,14 +47,18 @@ pub(crate) fn settings(broker: &Broker) -> ClientConfig {
 /// A consumer of the reference side: set up as well as Ackwell sets up its own, so that the
 /// comparison is of what is done with the records.
 pub(crate) fn consumer(broker: &Broker, group: &str) -> Outcome<BaseConsumer> {
-    Ok(settings(broker)
+    let mut settings = settings(broker);
+    settings
         .set("group.id", group)
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // With librdkafka's default of 1000 ms a full local queue stops fetching for a second.
-        .set("fetch.queue.backoff.ms", "5")
-        .create()?)
+        .set("fetch.queue.backoff.ms", "5");
+    for (name, value) in broker.settings() {
+        settings.set(name, value);
+    }
+    Ok(settings.create()?)
 }
 
 /// Creates a topic and waits until the broker has it.

@@ -31,7 +31,7 @@ impl Child {
         arguments: &[A],
         addresses: usize,
     ) -> Outcome<Self> {
-        let mut process = Command::new(program)
+        let mut process = quiet(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -91,6 +91,15 @@ impl Child {
         }
         Ok(())
     }
+}
+
+/// The program with only its warnings, unless `RUST_LOG` asks for more: logging is not measured.
+fn quiet(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if std::env::var_os("RUST_LOG").is_none() {
+        command.env("RUST_LOG", "warn");
+    }
+    command
 }
 
 impl Drop for Child {

@@ -11,12 +11,21 @@ pub(crate) struct Target {
     /// Measure on this broker, for instance Apache Kafka, instead of starting `ackwell broker`.
     #[arg(long)]
     bootstrap_servers: Option<String>,
+    /// A consumer setting of librdkafka for both sides, as name=value; may be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is written name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// A broker to talk to. The embedded one ends when dropped.
 pub(crate) struct Broker {
     address: String,
     child: Option<Child>,
+    settings: Vec<(String, String)>,
 }
 
 impl Target {
@@ -26,8 +35,12 @@ impl Target {
             Some(address) => Ok(Broker {
                 address: address.clone(),
                 child: None,
+                settings: self.settings.clone(),
             }),
-            None => start(&program("ackwell")?, data, flags),
+            None => Ok(Broker {
+                settings: self.settings.clone(),
+                ..start(&program("ackwell")?, data, flags)?
+            }),
         }
     }
 
@@ -54,6 +67,7 @@ pub(crate) fn start(program: &Path, data: &Path, flags: &[&str]) -> Outcome<Brok
     Ok(Broker {
         address,
         child: Some(child),
+        settings: Vec::new(),
     })
 }
 
@@ -61,6 +75,13 @@ impl Broker {
     /// What clients connect to.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What consumers are told beside their defaults.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Its process; `None` when it is not ours.

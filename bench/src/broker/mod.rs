@@ -15,7 +15,7 @@ use crate::target::Target;
 /// Each side of the disk: what is measured, and what `ackwell broker` is told for it.
 const FLUSHES: [(&str, &[&str]); 2] = [
     ("fsync before each answer", &[]),
-    ("no fsync", &["--flush", "interval"]),
+    ("fsync every second", &["--flush", "interval:1000"]),
 ];
 
 #[derive(clap::Args)]

@@ -44,8 +44,12 @@ pub(crate) fn runtime() -> Outcome<Runtime> {
 
 /// The defaults, on this broker.
 pub(crate) fn config(broker: &Broker) -> Config {
+    let own = broker
+        .settings()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
     Config {
         kafka: Kafka {
+            consumer: own.collect(),
             bootstrap_servers: broker.address().to_owned(),
             ..Kafka::default()
         },
