@@ -128,7 +128,9 @@ impl World {
             .map(|p| (&p.committed, p.end, p.owner))
             .collect();
         let living = self.members.iter().filter(|member| member.alive);
-        let problems: Vec<_> = living.filter_map(|member| member.problem.as_ref()).collect();
+        let problems: Vec<_> = living
+            .filter_map(|member| member.problem.as_ref())
+            .collect();
         format!(
             "stalled: {} unsettled, {committed:?}, problems {problems:?}",
             self.checker.unsettled()
