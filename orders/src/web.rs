@@ -47,7 +47,9 @@ impl From<Error> for Problem {
         match error {
             Error::Database(cause) if cause.is_full() => {
                 tracing::warn!(error = %cause, "the disk is full");
-                Self::unavailable("the disk of this service is full, nothing was changed; try again when there is room")
+                Self::unavailable(
+                    "the disk of this service is full, nothing was changed; try again when there is room",
+                )
             }
             Error::Database(cause) if cause.is_unavailable() => {
                 tracing::warn!(error = %cause, "database is unavailable");

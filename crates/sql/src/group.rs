@@ -160,7 +160,11 @@ impl Gate {
         let start = Instant::now();
         let result = writer.backend.commit().map_err(|error| {
             writer.backend.rollback();
-            let kind = if error.is_full() { Kind::Full } else { Kind::Unavailable };
+            let kind = if error.is_full() {
+                Kind::Full
+            } else {
+                Kind::Unavailable
+            };
             error.while_doing("committing the group").seen_as(kind)
         });
         match &result {
