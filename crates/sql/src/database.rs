@@ -93,8 +93,10 @@ pub struct Database {
 struct Shared {
     location: Location,
     settings: Settings,
-    gate: Arc<Gate>,
+    /// Closed before the writer: a connection that cannot write would leave the write-ahead log behind, and a
+    /// database file without it is not whole.
     readers: Arc<Readers>,
+    gate: Arc<Gate>,
     stats: Arc<Stats>,
     emitted: Arc<Notify>,
 }

@@ -85,6 +85,27 @@ async fn a_file_that_was_cut_short_is_refused() {
 }
 
 #[tokio::test]
+async fn a_closed_database_is_whole_in_its_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let db = open(&path, &[ONE]).await.unwrap();
+    let mut tx = db.begin();
+    tx.execute("INSERT INTO one VALUES (1, 'one')", params![])
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    // A reader is open, too: it must not be the last to close.
+    db.query("SELECT * FROM one", params![]).await.unwrap();
+    drop(db);
+    let written_back = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while path.with_extension("db-wal").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+    written_back.await.expect("the log was left behind");
+}
+
+#[tokio::test]
 async fn steps_are_applied_once_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     open(&file(&folder), &[ONE]).await.unwrap();

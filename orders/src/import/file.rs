@@ -5,6 +5,7 @@
 
 use std::io::{self, BufRead};
 
+use csv::{ReaderBuilder, StringRecord, Trim};
 use jiff::civil::Date;
 use serde::Serialize;
 
@@ -98,10 +99,10 @@ impl<R: BufRead> Rows<R> {
             .text
             .unwrap_or_default();
         let header = header.trim_start_matches('\u{feff}');
-        let names: Vec<&str> = fields(header).collect();
+        let names = fields(header);
         let mut at = [0; 4];
         for (column, at) in COLUMNS.into_iter().zip(&mut at) {
-            let found = names.iter().position(|name| *name == column);
+            let found = names.iter().position(|name| name == column);
             *at = found.ok_or_else(|| FileError::Header {
                 missing: column,
                 header: header.chars().take(80).collect(),
@@ -116,13 +117,12 @@ impl<R: BufRead> Rows<R> {
 
     fn parse(&self, line: &Line) -> Result<Row, String> {
         let text = line.text.as_ref().map_err(Clone::clone)?;
-        let fields: Vec<&str> = fields(text).collect();
+        let fields = fields(text);
         if fields.len() != self.width {
             return Err(format!("{} fields instead of {}", fields.len(), self.width));
         }
-        let [customer_id, date, quantity, amount] = self
-            .at
-            .map(|at| fields.get(at).copied().unwrap_or_default());
+        let [customer_id, date, quantity, amount] =
+            self.at.map(|at| fields.get(at).unwrap_or_default());
         let number: u64 = plain(customer_id)
             .ok_or_else(|| format!("customer_id must be a number, not `{}`", shown(customer_id)))?;
         date.parse::<Date>()
@@ -191,14 +191,19 @@ impl Row {
 }
 
 /// The fields of a line; a pair of quotation marks around one is taken off.
-fn fields(line: &str) -> impl Iterator<Item = &str> {
-    line.split(',').map(|field| {
-        let field = field.trim();
-        field
-            .strip_prefix('"')
-            .and_then(|field| field.strip_suffix('"'))
-            .unwrap_or(field)
-    })
+/// The fields of one line, quoted or not.
+fn fields(line: &str) -> StringRecord {
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .trim(Trim::All)
+        .buffer_capacity(line.len().max(1))
+        .from_reader(line.as_bytes());
+    let mut record = StringRecord::new();
+    // The line is in memory and text: what is left to go wrong shows as missing fields.
+    match reader.read_record(&mut record) {
+        Ok(true) => record,
+        Ok(false) | Err(_) => StringRecord::new(),
+    }
 }
 
 /// A number in plain digits, without a sign.

@@ -122,6 +122,7 @@ pub enum Compression {
     Gzip,
     Snappy,
     Lz4,
+    Zstd,
 }
 
 impl Compression {
@@ -131,6 +132,7 @@ impl Compression {
             Self::Gzip => "gzip",
             Self::Snappy => "snappy",
             Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
         }
     }
 }

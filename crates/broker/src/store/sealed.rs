@@ -48,7 +48,10 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
     let damaged = |what: &str| {
         Error::new(
             Kind::Corrupt,
-            format!("{} is damaged: {what}", path.display()),
+            format!(
+                "{} is damaged: {what}; restore it from a backup of the data folder",
+                path.display()
+            ),
         )
     };
     let text = String::from_utf8(text).map_err(|_| damaged("not text"))?;

@@ -67,7 +67,7 @@ async fn tombstones_and_empty_values_are_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_compression_of_the_client_passes_through() {
     let node = Node::start().await;
-    for codec in ["none", "gzip", "snappy", "lz4"] {
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         node.create(codec, 1).await;
         let producer: FutureProducer = node
             .client()

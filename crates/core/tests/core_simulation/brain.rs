@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use ackwell_core::engine::{self, Config, Engine};
 use ackwell_core::{Timestamp, engine::Event as CoreEvent};
 
-pub type Event = CoreEvent<Record>;
-pub type Effect = engine::Effect<Record>;
+pub(crate) type Event = CoreEvent<Record>;
+pub(crate) type Effect = engine::Effect<Record>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     pub offset: i64,
     pub key: Option<u64>,
 }
@@ -31,27 +31,27 @@ impl engine::Record for Record {
 /// Changes events before the engine sees them, and effects before they are carried out; what
 /// comes out first is carried out, what comes out second goes back into the engine.
 #[derive(Clone, Copy)]
-pub struct Tampering {
+pub(crate) struct Tampering {
     pub event: fn(&mut Event),
     pub effect: fn(Effect) -> (Vec<Effect>, Vec<Event>),
     pub keeps_time: bool,
 }
 
 /// No tampering.
-pub const HONEST: Tampering = Tampering {
+pub(crate) const HONEST: Tampering = Tampering {
     event: |_| {},
     effect: |effect| (vec![effect], vec![]),
     keeps_time: true,
 };
 
-pub struct Brain {
+pub(crate) struct Brain {
     engine: Engine<Record>,
     tampering: Tampering,
     ready: VecDeque<Effect>,
 }
 
 impl Brain {
-    pub fn new(config: Config, tampering: Tampering) -> Self {
+    pub(crate) fn new(config: Config, tampering: Tampering) -> Self {
         Brain {
             engine: Engine::new(config),
             tampering,
@@ -59,7 +59,7 @@ impl Brain {
         }
     }
 
-    pub fn on_event(&mut self, now: Timestamp, mut event: Event) {
+    pub(crate) fn on_event(&mut self, now: Timestamp, mut event: Event) {
         (self.tampering.event)(&mut event);
         self.engine.on_event(now, event);
         while let Some(effect) = self.engine.poll_effect() {
@@ -71,11 +71,11 @@ impl Brain {
         }
     }
 
-    pub fn poll_effect(&mut self) -> Option<Effect> {
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
         self.ready.pop_front()
     }
 
-    pub fn deadline(&self) -> Option<Timestamp> {
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
         self.engine.deadline().filter(|_| self.tampering.keeps_time)
     }
 }

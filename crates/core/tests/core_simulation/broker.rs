@@ -8,7 +8,7 @@ use crate::dice::Dice;
 
 /// One partition as the broker knows it.
 #[derive(Debug, Default)]
-pub struct Partition {
+pub(crate) struct Partition {
     pub log: Vec<Record>,
     pub end: i64,
     pub committed: Option<(CommitOffset, String)>,
@@ -19,7 +19,7 @@ pub struct Partition {
 
 impl Partition {
     /// Appends records; some offsets are left out, as transaction markers and compaction do.
-    pub fn append(&mut self, dice: &mut Dice, count: u64) -> Vec<Record> {
+    pub(crate) fn append(&mut self, dice: &mut Dice, count: u64) -> Vec<Record> {
         let mut added = Vec::new();
         for _ in 0..count {
             if dice.percent(10) {
@@ -40,7 +40,7 @@ impl Partition {
     }
 
     /// Up to `count` records from `position` on, and where to go on.
-    pub fn fetch(&self, position: i64, count: usize) -> (Vec<Record>, i64) {
+    pub(crate) fn fetch(&self, position: i64, count: usize) -> (Vec<Record>, i64) {
         let from = self.log.partition_point(|record| record.offset < position);
         let records: Vec<_> = self.log[from..].iter().take(count).cloned().collect();
         let next = match records.last() {

@@ -14,7 +14,7 @@ use crate::member::Fetching;
 use crate::world::{Happening, World};
 
 /// How a listener is set up in this world.
-pub fn config(dice: &mut Dice) -> Config {
+pub(crate) fn config(dice: &mut Dice) -> Config {
     let ms = Duration::from_millis;
     let lanes = dice.in_range(1, 8) as u16;
     Config {
@@ -52,7 +52,7 @@ pub fn config(dice: &mut Dice) -> Config {
 }
 
 impl World {
-    pub fn chaos(&mut self) -> Checked {
+    pub(crate) fn chaos(&mut self) -> Checked {
         if self.calm() {
             return self.calm_down();
         }
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// The group notices that a member is gone.
-    pub fn session_ends(&mut self, id: MemberId) -> Checked {
+    pub(crate) fn session_ends(&mut self, id: MemberId) -> Checked {
         for partition in &mut self.partitions {
             if partition.owner == Some(id) {
                 partition.owner = None;
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// A container has stopped by itself or was told to.
-    pub fn gone(&mut self, id: MemberId) -> Checked {
+    pub(crate) fn gone(&mut self, id: MemberId) -> Checked {
         for partition in self.members[id].owned.keys() {
             self.checker.handed_over(*partition, id)?;
         }
@@ -185,7 +185,7 @@ impl World {
     }
 
     /// Deals partitions anew; those that change hands are asked back first.
-    pub fn rebalance(&mut self) -> Checked {
+    pub(crate) fn rebalance(&mut self) -> Checked {
         let alive = self.alive();
         if alive.is_empty() {
             return Ok(());
@@ -211,7 +211,7 @@ impl World {
     }
 
     /// Gives partitions without an owner to somebody.
-    pub fn deal(&mut self) -> Checked {
+    pub(crate) fn deal(&mut self) -> Checked {
         for id in 0..self.partitions.len() {
             let alive = self.alive();
             if self.partitions[id].owner.is_none() && !alive.is_empty() {
@@ -252,7 +252,7 @@ impl World {
         self.tell(target, Event::Assigned(vec![assigned]))
     }
 
-    pub fn revoke_done(&mut self, id: MemberId, partitions: &[PartitionId]) -> Checked {
+    pub(crate) fn revoke_done(&mut self, id: MemberId, partitions: &[PartitionId]) -> Checked {
         for PartitionId(partition) in partitions {
             let known = &self.partitions[*partition as usize];
             if known.owner != Some(id) || known.next_owner.is_none() {

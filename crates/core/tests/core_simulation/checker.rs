@@ -7,8 +7,8 @@ use ackwell_core::offset::CommitOffset;
 
 use crate::brain::Record;
 
-pub type MemberId = usize;
-pub type Checked = Result<(), String>;
+pub(crate) type MemberId = usize;
+pub(crate) type Checked = Result<(), String>;
 
 /// A record that is being handled.
 #[derive(Debug, Clone)]
@@ -21,21 +21,21 @@ struct InWork {
 
 /// What is known of one partition, whoever owned it.
 #[derive(Debug, Default)]
-pub struct Checker {
+pub(crate) struct Checker {
     unsettled: BTreeMap<(u32, i64), Record>,
     in_work: BTreeMap<(u32, i64, MemberId), InWork>,
     by_key: bool,
 }
 
 impl Checker {
-    pub fn new(by_key: bool) -> Self {
+    pub(crate) fn new(by_key: bool) -> Self {
         Checker {
             by_key,
             ..Checker::default()
         }
     }
 
-    pub fn produced(&mut self, partition: u32, record: &Record) {
+    pub(crate) fn produced(&mut self, partition: u32, record: &Record) {
         self.unsettled
             .insert((partition, record.offset), record.clone());
     }
@@ -47,7 +47,13 @@ impl Checker {
 
     /// A handler starts: nobody else may be at work on its key, and everything before it in the
     /// order of its key must be settled.
-    pub fn begin(&mut self, p: u32, record: &Record, member: MemberId, owner: bool) -> Checked {
+    pub(crate) fn begin(
+        &mut self,
+        p: u32,
+        record: &Record,
+        member: MemberId,
+        owner: bool,
+    ) -> Checked {
         let lane = self.lane(record);
         for ((_, offset, other), work) in self
             .in_work
@@ -81,27 +87,27 @@ impl Checker {
         Ok(())
     }
 
-    pub fn end(&mut self, partition: u32, offset: i64, member: MemberId) {
+    pub(crate) fn end(&mut self, partition: u32, offset: i64, member: MemberId) {
         self.in_work.remove(&(partition, offset, member));
     }
 
     /// A record took its effect, was skipped, or lies in the dead-letter topic.
-    pub fn settle(&mut self, partition: u32, offset: i64) {
+    pub(crate) fn settle(&mut self, partition: u32, offset: i64) {
         self.unsettled.remove(&(partition, offset));
     }
 
-    pub fn crashed(&mut self, member: MemberId) {
+    pub(crate) fn crashed(&mut self, member: MemberId) {
         self.in_work.retain(|_, work| work.member != member);
     }
 
-    pub fn lost(&mut self, partition: u32, member: MemberId) {
+    pub(crate) fn lost(&mut self, partition: u32, member: MemberId) {
         for ((p, ..), work) in &mut self.in_work {
             work.excused |= *p == partition && work.member == member;
         }
     }
 
     /// A partition was handed over properly: its old owner must be done with it.
-    pub fn handed_over(&self, partition: u32, member: MemberId) -> Checked {
+    pub(crate) fn handed_over(&self, partition: u32, member: MemberId) -> Checked {
         let found = self
             .in_work
             .iter()
@@ -114,7 +120,12 @@ impl Checker {
     }
 
     /// The broker has stored a commit.
-    pub fn committed(&self, partition: u32, position: CommitOffset, metadata: &str) -> Checked {
+    pub(crate) fn committed(
+        &self,
+        partition: u32,
+        position: CommitOffset,
+        metadata: &str,
+    ) -> Checked {
         if let Some((place, _)) = self
             .unsettled
             .range((partition, i64::MIN)..(partition, position.0))
@@ -139,7 +150,7 @@ impl Checker {
     }
 
     /// Records that are not settled.
-    pub fn unsettled(&self) -> usize {
+    pub(crate) fn unsettled(&self) -> usize {
         self.unsettled.len()
     }
 }

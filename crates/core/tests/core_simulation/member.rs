@@ -7,7 +7,7 @@ use ackwell_core::engine::RunId;
 use crate::brain::{Brain, Record};
 
 /// One life of one container. A restart gives a new one.
-pub struct Member {
+pub(crate) struct Member {
     pub brain: Brain,
     pub alive: bool,
     pub stopping: bool,
@@ -21,14 +21,14 @@ pub struct Member {
 
 /// How far an owned partition is fetched.
 #[derive(Debug)]
-pub struct Fetching {
+pub(crate) struct Fetching {
     pub position: i64,
     pub paused: bool,
 }
 
 /// A worker with its run.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     pub partition: u32,
     pub records: VecDeque<Record>,
     pub attempt: u32,
@@ -39,7 +39,7 @@ pub struct Run {
 }
 
 impl Member {
-    pub fn new(brain: Brain) -> Self {
+    pub(crate) fn new(brain: Brain) -> Self {
         Member {
             brain,
             alive: true,

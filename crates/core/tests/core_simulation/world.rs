@@ -20,7 +20,7 @@ const CALM_AT: u64 = 4_000;
 const END_AT: u64 = 40_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Happening {
+pub(crate) enum Happening {
     Poll(MemberId),
     Tick(MemberId, u64),
     HandlerEnds(MemberId, RunId),
@@ -37,7 +37,7 @@ pub enum Happening {
 
 /// How often the rare things happened, to see that they do.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub handled: u64,
     pub retries: u64,
     pub dead_letters: u64,
@@ -52,7 +52,7 @@ pub struct Seen {
     pub stops: u64,
 }
 
-pub struct World {
+pub(crate) struct World {
     pub now: u64,
     pub dice: Dice,
     queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
@@ -70,13 +70,13 @@ pub struct World {
 
 /// How a record fails.
 #[derive(Debug, Clone, Copy)]
-pub enum Plan {
+pub(crate) enum Plan {
     Transient(u32),
     Always(Class),
 }
 
 impl World {
-    pub fn new(seed: u64, tampering: Tampering) -> Self {
+    pub(crate) fn new(seed: u64, tampering: Tampering) -> Self {
         let mut dice = Dice::new(seed);
         let config = config(&mut dice);
         let by_key = config.concurrency != Concurrency::ByPartition;
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    pub fn run(mut self) -> Result<Seen, String> {
+    pub(crate) fn run(mut self) -> Result<Seen, String> {
         for _ in 0..self.dice.in_range(1, 3) {
             self.join();
         }
@@ -141,11 +141,11 @@ impl World {
         self.now > CALM_AT && self.checker.unsettled() == 0 && self.partitions.iter().all(committed)
     }
 
-    pub fn calm(&self) -> bool {
+    pub(crate) fn calm(&self) -> bool {
         self.now > CALM_AT
     }
 
-    pub fn at(&mut self, wait: u64, happening: Happening) {
+    pub(crate) fn at(&mut self, wait: u64, happening: Happening) {
         self.sequence += 1;
         self.queue
             .push(Reverse((self.now + wait, self.sequence, happening)));
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    pub fn join(&mut self) -> MemberId {
+    pub(crate) fn join(&mut self) -> MemberId {
         let mut config = self.config.clone();
         config.seed = self.dice.next();
         self.members
@@ -194,7 +194,7 @@ impl World {
         member
     }
 
-    pub fn produce(&mut self, count_max: u64) {
+    pub(crate) fn produce(&mut self, count_max: u64) {
         for id in 0..self.partitions.len() {
             let count = self.dice.in_range(0, count_max);
             for record in self.partitions[id].append(&mut self.dice, count) {
@@ -213,7 +213,7 @@ impl World {
     }
 
     /// Tells a container something and carries out what it asks for.
-    pub fn tell(&mut self, id: MemberId, event: Event) -> Checked {
+    pub(crate) fn tell(&mut self, id: MemberId, event: Event) -> Checked {
         if !self.members[id].alive {
             return Ok(());
         }
@@ -532,14 +532,14 @@ impl World {
 }
 
 impl Seen {
-    pub fn add(&mut self, other: &Seen) {
+    pub(crate) fn add(&mut self, other: &Seen) {
         for (sum, (_, more)) in self.counts_mut().into_iter().zip(other.counts()) {
             *sum += more;
         }
     }
 
     /// What never happened.
-    pub fn never(&self) -> Vec<&'static str> {
+    pub(crate) fn never(&self) -> Vec<&'static str> {
         self.counts()
             .into_iter()
             .filter(|(_, count)| *count == 0)

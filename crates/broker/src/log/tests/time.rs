@@ -173,14 +173,14 @@ fn packed(compression: Compression, packed: &[u8]) -> Bytes {
 }
 
 #[test]
-fn a_small_batch_that_unpacks_to_gigabytes_takes_no_memory() {
+fn a_small_batch_that_unpacks_to_much_takes_no_memory() {
     // A record that claims to be of 4 GiB, and its endless content.
     const RECORD: [u8; 8] = [0xfe, 0xff, 0xff, 0xff, 0x1f, 0, 0, 0];
     let bomb = |into: &mut dyn Write| {
         into.write_all(&RECORD).unwrap();
-        (0..512).for_each(|_| into.write_all(&[0; 1024 * 1024]).unwrap());
+        (0..128).for_each(|_| into.write_all(&[0; 1024 * 1024]).unwrap());
     };
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     bomb(&mut gzip);
     let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
     bomb(&mut zstd);
@@ -210,7 +210,7 @@ fn a_small_batch_that_unpacks_to_gigabytes_takes_no_memory() {
         );
         let taken = peak_memory() - before;
         assert!(
-            taken < 100 * 1024 * 1024,
+            taken < 64 * 1024 * 1024,
             "{compression:?} took {taken} bytes"
         );
     }
