@@ -1,6 +1,13 @@
 //! A data folder with a file that was cut short or changed: `orders` starts and says what is lost, or says which file
 //! it is and what to do. It never panics.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod system;
 
 use std::fs;
