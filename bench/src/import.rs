@@ -4,7 +4,7 @@
 //! The program runs as users run it, `orders` with everything in one process, and is fed by
 //! `orders import`. What import prints is passed on as it is; memory is sampled from outside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,26 @@ use crate::{Outcome, note};
 /// Between two looks at the memory.
 const SAMPLE: Duration = Duration::from_millis(250);
 
+/// What `orders import` prints and is added up.
+const COUNTS: [&str; 7] = [
+    "rows",
+    "accepted",
+    "repeated",
+    "confirmed",
+    "cancelled",
+    "manual_review",
+    "failed",
+];
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Orders, in the columns of cdnow.csv.
     #[arg(long, default_value = "../shared/data/cdnow.csv")]
     file: PathBuf,
+    /// Import the file this often, each time under another name, which makes its orders new ones:
+    /// whether memory is flat shows only when every cache has its size.
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
     /// Print the samples of memory too.
     #[arg(long)]
     samples: bool,
@@ -32,10 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     let data = work_folder()?;
     std::fs::metadata(&arguments.file)
         .map_err(|error| format!("{}: {error}", arguments.file.display()))?;
-    let file = arguments
-        .file
-        .to_str()
-        .ok_or("the file's name is not text")?;
+    let files = copies(&arguments.file, data.path(), arguments.repeat.max(1))?;
     let folder = data
         .path()
         .to_str()
@@ -44,17 +56,22 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     note("starting orders");
     let system = Child::start(&orders, &["all", "--data", folder], 1)?;
     let (cpu_before, started) = (cpu(system.id())?, Instant::now());
-    let (memory, (complete, printed)) = sampled(system.id(), || {
-        output(&orders, &["import", file, "--json", "--data", folder])
+    let (memory, imports) = sampled(system.id(), || {
+        let import = |file: &PathBuf| import(&orders, file, folder);
+        files.iter().map(import).collect::<Outcome<Vec<_>>>()
     })?;
     let (took, used) = (started.elapsed(), cpu(system.id())? - cpu_before);
     let (clean, audit) = output(&orders, &["audit", "--json", "--data", folder])?;
 
     let mut report = Report::new(
         "import",
-        format!("orders import {file}; orders all in one process, SQLite, embedded broker"),
+        format!(
+            "orders import {}, {} times; orders all in one process, SQLite, embedded broker",
+            arguments.file.display(),
+            files.len()
+        ),
     );
-    tell_import(&mut report, &printed)?;
+    tell_imports(&mut report, &imports)?;
     tell_memory(&mut report, &memory, arguments.samples);
     report.figure("orders' CPU time", used.as_secs_f64(), "s", None);
     report.figure("import's wall time", took.as_secs_f64(), "s", None);
@@ -65,11 +82,34 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         Some(crate::report::Goal::AtLeast(1.0)),
     );
     system.stop()?;
-    match (complete, clean) {
-        (true, true) => Ok(report),
-        (false, _) => Err(format!("orders import failed\n{report}\n{printed}").into()),
-        (true, false) => Err(format!("the audit found differences\n{report}\n{audit}").into()),
+    if clean {
+        Ok(report)
+    } else {
+        Err(format!("the audit found differences\n{report}\n{audit}").into())
     }
+}
+
+/// The file under as many names: an order's idempotency key is made of its file's name and line.
+fn copies(file: &Path, folder: &Path, count: usize) -> Outcome<Vec<PathBuf>> {
+    let stem = file.file_stem().ok_or("the file has no name")?;
+    let stem = stem.to_str().ok_or("the file's name is not text")?;
+    let copy = |number: usize| {
+        let copy = folder.join(format!("{stem}-{number}.csv"));
+        std::fs::copy(file, &copy)?;
+        Ok(copy)
+    };
+    (1..=count).map(copy).collect()
+}
+
+/// Imports one file; answers what was printed.
+fn import(orders: &Path, file: &Path, data: &str) -> Outcome<Value> {
+    let name = file.to_str().ok_or("the file's name is not text")?;
+    let (complete, printed) = output(orders, &["import", name, "--json", "--data", data])?;
+    if !complete {
+        return Err(format!("orders import failed\n{printed}").into());
+    }
+    serde_json::from_str(&printed)
+        .map_err(|error| format!("orders import printed no JSON ({error}): {printed}").into())
 }
 
 /// Does `work` while looking at a process's memory every so often.
@@ -90,27 +130,23 @@ fn sampled<T: Send>(pid: u32, work: impl FnOnce() -> Outcome<T> + Send) -> Outco
     })
 }
 
-fn tell_import(report: &mut Report, printed: &str) -> Outcome<()> {
-    let told: Value = serde_json::from_str(printed)
-        .map_err(|error| format!("orders import printed no JSON ({error}): {printed}"))?;
-    let fields = [
-        ("rows", ""),
-        ("accepted", ""),
-        ("repeated", ""),
-        ("confirmed", ""),
-        ("cancelled", ""),
-        ("manual_review", ""),
-        ("failed", ""),
-        ("seconds", "s"),
-        ("orders_per_second", ""),
-        ("p50_ms", "ms"),
-        ("p99_ms", "ms"),
-    ];
-    for (field, unit) in fields {
-        let value = told[field]
-            .as_f64()
-            .ok_or_else(|| format!("orders import did not print {field}: {printed}"))?;
-        report.figure(field, value, unit, None);
+/// Counts are of all imports together, times of the slowest.
+fn tell_imports(report: &mut Report, imports: &[Value]) -> Outcome<()> {
+    let values = |field: &str| -> Outcome<Vec<f64>> {
+        let value = |told: &Value| told[field].as_f64();
+        let found: Option<_> = imports.iter().map(value).collect();
+        found.ok_or_else(|| format!("orders import did not print {field}").into())
+    };
+    for field in COUNTS {
+        report.figure(field, values(field)?.iter().sum(), "", None);
+    }
+    let seconds = values("seconds")?.iter().sum::<f64>();
+    let rows = values("rows")?.iter().sum::<f64>();
+    report.figure("seconds", seconds, "s", None);
+    report.figure("orders_per_second", rows / seconds, "", None);
+    for field in ["p50_ms", "p99_ms"] {
+        let slowest = values(field)?.into_iter().fold(0.0, f64::max);
+        report.figure(field, slowest, "ms", None);
     }
     Ok(())
 }

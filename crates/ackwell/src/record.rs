@@ -1,25 +1,87 @@
 //! A record as polled.
 //!
-//! The bytes of all records of a poll lie in one shared buffer, so that a record costs no
-//! allocation of its own and can be cloned, sent to another thread and kept for a retry.
+//! Records that were polled together share one batch, bytes and all: a record is a reference to
+//! it and its place in it, so it costs no allocation of its own, moves as two words, and can be
+//! cloned, sent to another thread and kept for a retry.
 
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 /// One Kafka record. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Record {
-    topic: Arc<str>,
-    partition: i32,
-    offset: i64,
-    timestamp: i64,
-    key_len: Option<u32>,
-    has_value: bool,
-    undecodable: bool,
-    /// The key, directly followed by the value.
-    data: Bytes,
-    headers: Headers,
+    batch: Arc<Batch>,
+    index: usize,
+}
+
+/// Records of one partition that were polled together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    /// The bytes of all of them.
+    pub(crate) data: Bytes,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// What is one record's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) offset: i64,
+    /// Milliseconds since the Unix epoch; -1 is none.
+    pub(crate) timestamp: i64,
+    /// Where its key begins, directly followed by its value.
+    pub(crate) start: usize,
+    pub(crate) key_len: Option<u32>,
+    pub(crate) value_len: Option<u32>,
+    /// Whether the client library could read its headers.
+    pub(crate) readable: bool,
+    pub(crate) headers: Headers,
+}
+
+impl Batch {
+    /// Its records, in order.
+    pub(crate) fn into_records(self) -> Vec<Record> {
+        let count = self.entries.len();
+        let shared = std::iter::repeat_n(Arc::new(self), count);
+        let records = shared.zip(0..count);
+        records
+            .map(|(batch, index)| Record { batch, index })
+            .collect()
+    }
+}
+
+impl Entry {
+    /// An entry whose key and value begin at `start`.
+    pub(crate) fn new(offset: i64, start: usize, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
+        Entry {
+            offset,
+            timestamp: -1,
+            start,
+            key_len: key.map(len),
+            value_len: value.map(len),
+            readable: true,
+            headers: Headers::new(),
+        }
+    }
+
+    fn key(&self) -> Option<Range<usize>> {
+        let len = self.key_len?;
+        Some(self.start..self.start + len as usize)
+    }
+
+    fn value(&self) -> Option<Range<usize>> {
+        let start = self.start + self.key_len.unwrap_or(0) as usize;
+        Some(start..start + self.value_len? as usize)
+    }
+}
+
+/// Kafka gives lengths as 32 bits; more does not fit into a request.
+fn len(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Record {
@@ -31,136 +93,133 @@ impl Record {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
     ) -> Self {
-        let mut data = Vec::new();
-        data.extend_from_slice(key.unwrap_or_default());
-        data.extend_from_slice(value.unwrap_or_default());
-        Record::from_slice(
-            Place {
-                topic: topic.into(),
-                partition,
-                offset,
-                timestamp: -1,
-            },
-            key.map(|key| u32::try_from(key.len()).unwrap_or(u32::MAX)),
-            value.is_some(),
-            data.into(),
-        )
-    }
-
-    /// A record whose key (its first `key_len` bytes) and value lie next to each other in `data`.
-    pub(crate) fn from_slice(
-        place: Place,
-        key_len: Option<u32>,
-        has_value: bool,
-        data: Bytes,
-    ) -> Self {
-        let Place {
-            topic,
+        let data = [key.unwrap_or_default(), value.unwrap_or_default()].concat();
+        let batch = Batch {
+            topic: topic.into(),
             partition,
-            offset,
-            timestamp,
-        } = place;
-        let headers = Headers::new();
+            data: data.into(),
+            entries: vec![Entry::new(offset, 0, key, value)],
+        };
         Record {
-            topic,
-            partition,
-            offset,
-            timestamp,
-            key_len,
-            has_value,
-            undecodable: false,
-            data,
-            headers,
+            batch: Arc::new(batch),
+            index: 0,
         }
     }
 
     /// The same record with these headers.
     #[must_use]
-    pub fn with_headers(mut self, headers: Headers) -> Self {
-        self.headers = headers;
-        self
+    pub fn with_headers(self, headers: Headers) -> Self {
+        self.changed(|entry| entry.headers = headers)
     }
 
     /// The same record with this timestamp, in milliseconds since the Unix epoch.
     #[must_use]
-    pub fn with_timestamp(mut self, millis: i64) -> Self {
-        self.timestamp = millis;
-        self
+    pub fn with_timestamp(self, millis: i64) -> Self {
+        self.changed(|entry| entry.timestamp = millis)
     }
 
-    pub(crate) fn with_unreadable_headers(mut self) -> Self {
-        self.undecodable = true;
-        self
+    fn changed(self, change: impl FnOnce(&mut Entry)) -> Self {
+        let mut entry = self.entry().clone();
+        change(&mut entry);
+        let batch = Batch {
+            topic: self.shared_topic(),
+            partition: self.partition(),
+            data: self.batch.data.clone(),
+            entries: vec![entry],
+        };
+        Record {
+            batch: Arc::new(batch),
+            index: 0,
+        }
+    }
+
+    fn entry(&self) -> &Entry {
+        // A record is made for each entry of its batch, and batches don't change.
+        &self.batch.entries[self.index]
     }
 
     /// Whether the client library could not read the record's headers.
     pub(crate) fn has_unreadable_headers(&self) -> bool {
-        self.undecodable
+        !self.entry().readable
     }
 
     /// The topic it was read from.
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.batch.topic
     }
 
     /// The topic's name, shared by all of its records.
     pub fn shared_topic(&self) -> Arc<str> {
-        Arc::clone(&self.topic)
+        Arc::clone(&self.batch.topic)
     }
 
     /// The partition it was read from.
     pub fn partition(&self) -> i32 {
-        self.partition
+        self.batch.partition
     }
 
     /// Its offset within the partition.
     pub fn offset(&self) -> i64 {
-        self.offset
+        self.entry().offset
     }
 
     /// Milliseconds since the Unix epoch: when it was created or appended, as the topic's
     /// `message.timestamp.type` says. `None` if the producer gave none.
     pub fn timestamp(&self) -> Option<i64> {
-        (self.timestamp >= 0).then_some(self.timestamp)
+        let timestamp = self.entry().timestamp;
+        (timestamp >= 0).then_some(timestamp)
     }
 
     /// The key; `None` is no key, which differs from an empty one.
     pub fn key(&self) -> Option<&[u8]> {
-        self.key_len
-            .map(|len| self.data.get(..len as usize).unwrap_or_default())
+        let key = self.entry().key()?;
+        Some(self.batch.data.get(key).unwrap_or_default())
     }
 
     /// The value; `None` is a tombstone, which differs from an empty one.
     pub fn value(&self) -> Option<&[u8]> {
-        let start = self.key_len.unwrap_or(0) as usize;
-        self.has_value
-            .then(|| self.data.get(start..).unwrap_or_default())
+        let value = self.entry().value()?;
+        Some(self.batch.data.get(value).unwrap_or_default())
     }
 
     /// The key as a slice of the shared buffer, to keep beyond the record.
     pub fn key_bytes(&self) -> Option<Bytes> {
-        self.key().map(|key| self.data.slice_ref(key))
+        self.key().map(|key| self.batch.data.slice_ref(key))
     }
 
     /// The value as a slice of the shared buffer, to keep beyond the record.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value().map(|value| self.data.slice_ref(value))
+        self.value().map(|value| self.batch.data.slice_ref(value))
     }
 
     /// The headers, in the order in which they were sent.
     pub fn headers(&self) -> &Headers {
-        &self.headers
+        &self.entry().headers
     }
 
     /// Bytes of key, value and headers.
     pub fn size(&self) -> usize {
-        self.data.len() + self.headers.size()
+        let entry = self.entry();
+        let data = entry.key_len.unwrap_or(0) as usize + entry.value_len.unwrap_or(0) as usize;
+        data + entry.headers.size()
+    }
+}
+
+/// Where it stands and how large it is; what it holds may be nobody's business.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("size", &self.size())
+            .finish_non_exhaustive()
     }
 }
 
 impl ackwell_core::engine::Record for Record {
     fn offset(&self) -> i64 {
-        self.offset
+        Record::offset(self)
     }
 
     fn key_hash(&self) -> Option<u64> {
@@ -171,16 +230,6 @@ impl ackwell_core::engine::Record for Record {
     fn size(&self) -> usize {
         Record::size(self)
     }
-}
-
-/// Where and when a record stands.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    /// Milliseconds since the Unix epoch; -1 is none.
-    pub(crate) timestamp: i64,
 }
 
 /// A record's headers in order; a name may occur more than once. Cheap to clone.
@@ -320,6 +369,14 @@ mod tests {
         assert_eq!(record.key(), Some(&b"key"[..]));
         assert_eq!(record.value_bytes().as_deref(), Some(&b"value"[..]));
         assert_eq!(record.size(), 8);
+    }
+
+    #[test]
+    fn a_changed_record_leaves_the_one_it_came_from_as_it_was() {
+        let before = Record::new("t", 0, 1, Some(b"key"), Some(b"value"));
+        let after = before.clone().with_timestamp(7);
+        assert_eq!((before.timestamp(), after.timestamp()), (None, Some(7)));
+        assert_eq!((after.key(), after.value()), (before.key(), before.value()));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
 pub use rehearsal::{Rehearsal, Rehearsed};
-pub use run::Run;
 pub(crate) use run::{Ended, ProgressSink};
+pub use run::{Handling, Run};
 
 use crate::extensions::Extensions;
 

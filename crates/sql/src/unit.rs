@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use ackwell::unit::{Run, UnitOfWork};
+use ackwell::unit::{Handling, Run, UnitOfWork};
 use ackwell::{Class, Classify, Extensions, Failure};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -93,7 +93,7 @@ impl<'a> Lane<'a> {
         &mut self,
         run: &mut Run,
         seat: &Seat,
-        mut handling: BoxFuture<'static, Result<(), Failure>>,
+        mut handling: Handling,
     ) -> Result<Option<Result<(), Failure>>, Failure> {
         let first = poll_fn(|cx| Poll::Ready(handling.poll_unpin(cx))).await;
         if let Poll::Ready(end) = first {

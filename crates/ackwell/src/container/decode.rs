@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 
-use crate::record::{Headers, Place, Record};
+use crate::record::{Batch, Entry, Headers, Record};
 
 /// Records taken from a partition at once, as Kafka's `max.poll.records`.
 pub(super) const BATCH_RECORDS: usize = 500;
@@ -25,18 +25,9 @@ pub(crate) struct Decoder {
     buffer: BytesMut,
     entries: Vec<Entry>,
     headers: Vec<(Arc<str>, Option<Range<usize>>)>,
+    /// Which entries have headers, and how many.
+    with_headers: Vec<(usize, usize)>,
     names: Vec<Arc<str>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    offset: i64,
-    timestamp: i64,
-    data: Range<usize>,
-    key_len: Option<u32>,
-    has_value: bool,
-    headers: usize,
-    readable: bool,
 }
 
 impl Decoder {
@@ -49,22 +40,20 @@ impl Decoder {
         let (key, value) = (message.key(), message.payload());
         self.buffer.extend_from_slice(key.unwrap_or_default());
         self.buffer.extend_from_slice(value.unwrap_or_default());
-        let data = start..self.buffer.len();
+        let mut entry = Entry::new(message.offset(), start, key, value);
+        entry.timestamp = message.timestamp().to_millis().unwrap_or(-1);
         let before = self.headers.len();
         // The client library panics on a header name that is not UTF-8.
         let copied = std::panic::catch_unwind(AssertUnwindSafe(|| self.push_headers(message)));
         if copied.is_err() {
             self.headers.truncate(before);
+            entry.readable = false;
         }
-        self.entries.push(Entry {
-            offset: message.offset(),
-            timestamp: message.timestamp().to_millis().unwrap_or(-1),
-            data,
-            key_len: key.map(|key| u32::try_from(key.len()).unwrap_or(u32::MAX)),
-            has_value: value.is_some(),
-            headers: self.headers.len() - before,
-            readable: copied.is_ok(),
-        });
+        let headers = self.headers.len() - before;
+        if headers > 0 {
+            self.with_headers.push((self.entries.len(), headers));
+        }
+        self.entries.push(entry);
     }
 
     fn push_headers(&mut self, message: &BorrowedMessage<'_>) {
@@ -93,33 +82,27 @@ impl Decoder {
         name
     }
 
-    /// The records gathered, which all share one buffer.
+    /// The records gathered, which all share one batch.
     pub(crate) fn finish(&mut self, topic: &Arc<str>, partition: i32) -> Vec<Record> {
-        let size = self.buffer.len();
-        let shared: Bytes = self.buffer.split().freeze();
+        let (size, count) = (self.buffer.len(), self.entries.len());
+        let data: Bytes = self.buffer.split().freeze();
         // A partition's batches tend to be alike.
         self.buffer.reserve(size);
+        let mut entries = std::mem::replace(&mut self.entries, Vec::with_capacity(count));
         let mut headers = self.headers.drain(..);
-        let mut records = Vec::with_capacity(self.entries.len());
-        for entry in self.entries.drain(..) {
-            let place = Place {
-                topic: Arc::clone(topic),
-                partition,
-                offset: entry.offset,
-                timestamp: entry.timestamp,
-            };
-            let data = shared.slice(entry.data);
-            let mut record = Record::from_slice(place, entry.key_len, entry.has_value, data);
-            if entry.headers > 0 {
-                let list = headers.by_ref().take(entry.headers);
-                let list = list.map(|(name, value)| (name, value.map(|at| shared.slice(at))));
-                record = record.with_headers(Headers::from_shared(list));
+        for (index, count) in self.with_headers.drain(..) {
+            let list = headers.by_ref().take(count);
+            let list = list.map(|(name, value)| (name, value.map(|at| data.slice(at))));
+            if let Some(entry) = entries.get_mut(index) {
+                entry.headers = Headers::from_shared(list);
             }
-            if !entry.readable {
-                record = record.with_unreadable_headers();
-            }
-            records.push(record);
         }
-        records
+        let batch = Batch {
+            topic: Arc::clone(topic),
+            partition,
+            data,
+            entries,
+        };
+        batch.into_records()
     }
 }

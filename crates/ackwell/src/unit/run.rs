@@ -1,13 +1,14 @@
 //! The records that a lane has been given, and how far they have come.
 
 use std::any::Any;
+use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::Control;
@@ -97,22 +98,19 @@ impl Run {
     /// Starts handling the next record; `extensions` are at hand for its extractors. `None` where
     /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
     /// failure of the record.
-    pub fn start(
-        &mut self,
-        extensions: Extensions,
-    ) -> Option<BoxFuture<'static, Result<(), Failure>>> {
+    pub fn start(&mut self, extensions: Extensions) -> Option<Handling> {
         let record = self.peek()?.clone();
         let attempt = self.attempt();
         self.started += 1;
         if record.has_unreadable_headers() {
             let unreadable = Failure::permanent("the record's header names are not UTF-8");
-            return Some(std::future::ready(Err(unreadable)).boxed());
+            return Some(Handling::refused(unreadable));
         }
-        let handler = Arc::clone(&self.handler);
+        let handler = &self.handler;
         let call = AssertUnwindSafe(|| handler.call(record, attempt, extensions));
         Some(match std::panic::catch_unwind(call) {
-            Ok(handling) => Box::pin(catching(handling)),
-            Err(panic) => std::future::ready(Err(panicked(&*panic))).boxed(),
+            Ok(handling) => Handling(handling),
+            Err(panic) => Handling::refused(panicked(&*panic)),
         })
     }
 
@@ -203,10 +201,27 @@ impl Run {
     }
 }
 
-async fn catching(handling: BoxFuture<'static, Result<(), Failure>>) -> Result<(), Failure> {
-    match AssertUnwindSafe(handling).catch_unwind().await {
-        Ok(result) => result,
-        Err(panic) => Err(panicked(&*panic)),
+/// A record being handled. A panic of the handler is its permanent failure.
+pub struct Handling(BoxFuture<'static, Result<(), Failure>>);
+
+impl Handling {
+    fn refused(failure: Failure) -> Self {
+        Handling(Box::pin(std::future::ready(Err(failure))))
+    }
+}
+
+impl Future for Handling {
+    type Output = Result<(), Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let poll = AssertUnwindSafe(|| self.0.as_mut().poll(cx));
+        std::panic::catch_unwind(poll).unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
+    }
+}
+
+impl fmt::Debug for Handling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handling")
     }
 }
 

@@ -7,7 +7,7 @@ use super::Record;
 use super::effect::{Effect, Position};
 use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
-use super::partition::{Mark, Phase};
+use super::partition::{Mark, Partition, Phase};
 use crate::Timestamp;
 use crate::offset::Generation;
 
@@ -103,13 +103,26 @@ impl<R: Record> Engine<R> {
     fn each_mark(
         &mut self,
         marks: Vec<(PartitionId, Generation, Mark)>,
-        act: impl Fn(&mut super::partition::Partition<R>, Mark),
+        act: impl Fn(&mut Partition<R>, Mark),
     ) {
         for (id, generation, mark) in marks {
             let found = self.partitions.get_mut(&id);
             if let Some(partition) = found.filter(|found| found.generation() == generation) {
                 act(partition, mark);
             }
+        }
+    }
+
+    /// Forgets a failed commit when nothing is left to send: its partitions went to others, or
+    /// began anew, so that no later success would take the problem back.
+    pub(super) fn forget_commit_problem(&mut self) {
+        let open = |engine: &Self| {
+            let sending = engine.commits.in_flight.is_some();
+            sending || engine.partitions.values().any(Partition::is_dirty)
+        };
+        if self.commits.problem.is_some() && !open(self) {
+            self.commits.failures = 0;
+            self.commits.problem = None;
         }
     }
 

@@ -110,6 +110,7 @@ impl<R: Record> Engine<R> {
         self.commit_timeout(now);
         self.hand_over(now);
         self.send_commit(now);
+        self.forget_commit_problem();
         self.report_health();
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Member {
     pub runs: BTreeMap<RunId, Run>,
     /// Partitions that the broker has given away without this container knowing.
     pub lost: Vec<u32>,
+    /// What the container says is wrong with it.
+    pub problem: Option<String>,
     /// The tick that is scheduled, to ignore those that are outdated.
     pub tick: u64,
 }
@@ -47,6 +49,7 @@ impl Member {
             owned: BTreeMap::new(),
             runs: BTreeMap::new(),
             lost: Vec::new(),
+            problem: None,
             tick: 0,
         }
     }

@@ -127,8 +127,12 @@ impl World {
             .iter()
             .map(|p| (&p.committed, p.end, p.owner))
             .collect();
+        let living = self.members.iter().filter(|member| member.alive);
+        let problems: Vec<_> = living
+            .filter_map(|member| member.problem.as_ref())
+            .collect();
         format!(
-            "stalled: {} unsettled, {committed:?}",
+            "stalled: {} unsettled, {committed:?}, problems {problems:?}",
             self.checker.unsettled()
         )
     }
@@ -138,7 +142,11 @@ impl World {
             Some((position, _)) => position.0 == p.end,
             None => p.log.is_empty(),
         };
-        self.now > CALM_AT && self.checker.unsettled() == 0 && self.partitions.iter().all(committed)
+        let healthy = |member: &Member| !member.alive || member.problem.is_none();
+        self.now > CALM_AT
+            && self.checker.unsettled() == 0
+            && self.partitions.iter().all(committed)
+            && self.members.iter().all(healthy)
     }
 
     pub(crate) fn calm(&self) -> bool {
@@ -301,7 +309,10 @@ impl World {
                 self.seen.retries += u64::from(retry);
                 Ok(())
             }
-            Effect::Health { .. } => Ok(()),
+            Effect::Health { problem } => {
+                self.members[id].problem = problem;
+                Ok(())
+            }
         }
     }
 

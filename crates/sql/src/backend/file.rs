@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Backend;
@@ -12,11 +13,18 @@ use crate::error::{Error, Kind, Result};
 /// Distinct statements kept prepared on a connection; more are prepared anew each time.
 const STATEMENTS: usize = 256;
 
-/// Settings of every connection. FULL makes a commit durable before it returns; the cache
-/// (16 MiB) holds the inner pages of a large inbox; a lower checkpoint rate than SQLite's
-/// 1,000 pages costs 16 MiB of log and saves fsyncs.
+/// Settings of every connection. FULL makes a commit durable before it returns; a lower
+/// checkpoint rate than SQLite's 1,000 pages costs 16 MiB of log and saves fsyncs.
 const CONNECTION: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-    PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000;";
+    PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;";
+
+/// Pages that the writing connection keeps, in KiB: the inner pages of a large inbox and of
+/// indexes on random ids. What is not among them is read from the system's cache.
+const WRITER_CACHE_KIB: u32 = 4096;
+
+/// Pages that a reading connection keeps, in KiB. Little: with each commit of another
+/// connection SQLite forgets them all.
+const READER_CACHE_KIB: u32 = 1024;
 
 /// Which database a URL means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +83,7 @@ pub(crate) fn open_writer(
         })?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let connection = open(path, flags, wait)?;
+    let connection = open(path, flags, wait, WRITER_CACHE_KIB)?;
     let ready = || -> rusqlite::Result<()> {
         let mode: String =
             connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -98,17 +106,23 @@ pub(crate) fn open_writer(
 /// Opens a connection that can only read, for blocking threads: it waits for locks itself.
 pub(crate) fn open_reader(location: &Location, wait: Duration) -> Result<Box<dyn Backend>> {
     let Location::File(path) = location;
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = open(path, flags, wait, READER_CACHE_KIB)?;
     Ok(Box::new(Sqlite(connection)))
 }
 
-fn open(path: &Path, flags: OpenFlags, wait: Duration) -> Result<Connection> {
+fn open(path: &Path, flags: OpenFlags, wait: Duration, cache_kib: u32) -> Result<Connection> {
     // Each connection is used by one thread at a time, behind a lock of ours.
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.busy_timeout(wait)?;
+        // One plan for a statement, whatever is bound to it. Otherwise SQLite parses and plans
+        // anew, each time, what has a parameter in its LIMIT or in a range.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.execute_batch(CONNECTION)?;
+        // Below zero it counts KiB instead of pages.
+        connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
         Ok(connection)
     });
     connection.map_err(|error| mended(path, explain("opening the database", error)))
