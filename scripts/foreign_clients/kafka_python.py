@@ -6,6 +6,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from .check import CODECS, RECORDS, WAIT_MAX_SECONDS, eventually, fresh, same
 
 WAIT_MAX_MS = WAIT_MAX_SECONDS * 1000
+MEMBER_TRIES = 3
 # It refuses to send a header without a value.
 SENDABLE = [record for record in RECORDS if all(value is not None for _, value in record["headers"])]
 SENDABLE += [{"key": b"headers", "value": b"x", "headers": [("twice", b"1"), ("twice", b"2"), ("empty", b"")]}]
@@ -52,6 +53,25 @@ def read(client, count):
 
     eventually(f"{count} records come", enough)
     return records
+
+
+def read_as_member(broker, group, name, count):
+    """A member of the group, and the next `count` records of the topic.
+
+    kafka-python 3.0.12 can fall silent for good, without a heartbeat, when metadata arrives between its SyncGroup
+    request and the answer: packet captures on a loaded machine show the answer, and nothing after it. A member that
+    is silent has read and committed nothing, so another one tries.
+    """
+    for tries_left in reversed(range(MEMBER_TRIES)):
+        client = consumer(broker, group)
+        client.subscribe([name])
+        try:
+            return client, read(client, count)
+        except AssertionError:
+            client.close()
+            if not tries_left:
+                raise
+            print("      kafka-python fell silent after it had joined; trying again", flush=True)
 
 
 def read_all(broker, name, count):
@@ -111,17 +131,14 @@ def a_commit_is_kept_with_its_metadata_and_resumed_after(broker):
     name, group = topic(broker), fresh("commit")
     part = TopicPartition(name, 0)
     produce(broker, name, numbered(10))
-    client = consumer(broker, group)
-    client.subscribe([name])
-    read(client, 4)
+    client, _ = read_as_member(broker, group, name, 4)
     client.commit({part: OffsetAndMetadata(4, "up to four", -1)})
     client.close()
 
-    client = consumer(broker, group)
+    client, records = read_as_member(broker, group, name, 6)
     kept = client.committed(part, metadata=True)
     same("offset and metadata", (kept.offset, kept.metadata), (4, "up to four"))
-    client.subscribe([name])
-    same("what follows", [int(record.value) for record in read(client, 6)], [4, 5, 6, 7, 8, 9])
+    same("what follows", [int(record.value) for record in records], [4, 5, 6, 7, 8, 9])
     client.close()
 
 
@@ -146,9 +163,8 @@ def two_members_share_and_one_leaves(broker):
 def groups_are_listed_described_and_deleted(broker):
     name, group = topic(broker), fresh("listed")
     produce(broker, name, numbered(2))
-    client, administrator = consumer(broker, group), admin(broker)
-    client.subscribe([name])
-    read(client, 2)
+    administrator = admin(broker)
+    client, _ = read_as_member(broker, group, name, 2)
     client.commit()
     listed = [found for found in administrator.list_groups() if found["group_id"] == group]
     same("listed", [found["protocol_type"] for found in listed], ["consumer"])

@@ -117,6 +117,9 @@ impl<R: BufRead> Rows<R> {
 
     fn parse(&self, line: &Line) -> Result<Row, String> {
         let text = line.text.as_ref().map_err(Clone::clone)?;
+        if text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1 {
+            return Err("a quotation mark is not closed on its line".to_owned());
+        }
         let fields = fields(text);
         if fields.len() != self.width {
             return Err(format!("{} fields instead of {}", fields.len(), self.width));
@@ -190,7 +193,6 @@ impl Row {
     }
 }
 
-/// The fields of a line; a pair of quotation marks around one is taken off.
 /// The fields of one line, quoted or not.
 fn fields(line: &str) -> StringRecord {
     let mut reader = ReaderBuilder::new()
