@@ -24,6 +24,8 @@ mod lane;
 mod machine;
 mod outcome;
 mod partition;
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use effect::{Effect, Position};
