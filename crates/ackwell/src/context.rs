@@ -8,6 +8,8 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::extensions::Extensions;
+use crate::extract::UnknownEvent;
+use crate::failure::{Class, Failure};
 use crate::listener::OnUndecodable;
 use crate::record::Record;
 use crate::unit::UnitOfWork;
@@ -16,6 +18,8 @@ use crate::unit::UnitOfWork;
 #[derive(Debug)]
 pub struct Context {
     record: Record,
+    /// All that the handler is given, if it takes batches.
+    batch: Vec<Record>,
     attempt: u32,
     extensions: Extensions,
     shared: Arc<Shared>,
@@ -27,7 +31,28 @@ pub(crate) struct Shared {
     pub(crate) group: Arc<str>,
     pub(crate) states: States,
     pub(crate) on_undecodable: OnUndecodable,
+    pub(crate) on_unknown_event: OnUndecodable,
     pub(crate) undecodable: Counter,
+}
+
+impl Shared {
+    /// Extractors refuse what can't be decoded as permanent; the listener may see it otherwise.
+    pub(crate) fn refused(&self, failure: Failure) -> Failure {
+        if failure.class() != Class::Permanent {
+            return failure;
+        }
+        self.undecodable.inc();
+        let policy = if failure.is_caused_by::<UnknownEvent>() {
+            self.on_unknown_event
+        } else {
+            self.on_undecodable
+        };
+        match policy {
+            OnUndecodable::DeadLetter => failure,
+            OnUndecodable::Skip => Failure::new(Class::Skip, failure.summary()),
+            OnUndecodable::Stop => Failure::new(Class::Stop, failure.summary()),
+        }
+    }
 }
 
 impl Context {
@@ -39,15 +64,43 @@ impl Context {
     ) -> Self {
         Self {
             record,
+            batch: Vec::new(),
             attempt,
             extensions,
             shared,
         }
     }
 
-    /// The record.
+    /// What extractors beside a batch see: `records` is not empty.
+    pub(crate) fn of_batch(
+        records: Vec<Record>,
+        attempt: u32,
+        extensions: Extensions,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let first = records[0].clone();
+        Self {
+            batch: records,
+            ..Self::new(first, attempt, extensions, shared)
+        }
+    }
+
+    pub(crate) fn move_to(&mut self, record: &Record) {
+        self.record.clone_from(record);
+    }
+
+    /// The record; of a batch, the first.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// The records that the handler is given: one, unless it takes batches.
+    pub fn records(&self) -> &[Record] {
+        if self.batch.is_empty() {
+            std::slice::from_ref(&self.record)
+        } else {
+            &self.batch
+        }
     }
 
     /// The listener's consumer group.
@@ -78,6 +131,19 @@ pub struct Setup<'a> {
     states: &'a States,
     unit: Option<(TypeId, Arc<dyn UnitOfWork>)>,
     problem: Option<SetupError>,
+    /// What the handler at hand has asked for once and may not ask for twice.
+    taken: Vec<TypeId>,
+    /// The events that the handler at hand asks for.
+    events: Vec<KnownEvents>,
+}
+
+/// The event types that an extractor decodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownEvents {
+    /// The event's Rust type.
+    pub(crate) name: &'static str,
+    /// Empty if it does not list them.
+    pub(crate) types: &'static [&'static str],
 }
 
 impl<'a> Setup<'a> {
@@ -88,7 +154,49 @@ impl<'a> Setup<'a> {
             states,
             unit: None,
             problem: None,
+            taken: Vec::new(),
+            events: Vec::new(),
         }
+    }
+
+    /// Lets one handler ask for what it needs.
+    pub(crate) fn handler(
+        &mut self,
+        prepare: impl FnOnce(&mut Self) -> Result<(), SetupError>,
+    ) -> Result<(), SetupError> {
+        self.taken.clear();
+        let others = std::mem::take(&mut self.events);
+        prepare(self)?;
+        agree(&self.events)?;
+        self.events.splice(0..0, others);
+        Ok(())
+    }
+
+    /// Notes that the handler asks for events of these types.
+    pub(crate) fn knows(&mut self, events: KnownEvents) {
+        self.events.push(events);
+    }
+
+    /// The events that its handlers ask for.
+    pub(crate) fn known_events(&self) -> &[KnownEvents] {
+        &self.events
+    }
+
+    /// For an extractor `T` of which a handler can have one only.
+    ///
+    /// # Errors
+    /// When the handler has asked for it before.
+    pub fn once<T: 'static>(&mut self) -> Result<(), SetupError> {
+        let id = TypeId::of::<T>();
+        if self.taken.contains(&id) {
+            let name = short_name::<T>();
+            return Err(
+                SetupError::new(format!("its handler asks for `{name}` twice"))
+                    .mend("ask for it once, and pass `&mut` of it on"),
+            );
+        }
+        self.taken.push(id);
+        Ok(())
     }
 
     /// The listener's name.
@@ -136,6 +244,32 @@ impl fmt::Debug for Setup<'_> {
             .field("group", &self.group)
             .finish_non_exhaustive()
     }
+}
+
+/// A record has one event: a handler that asks for two that have no type in common would fail at
+/// each.
+fn agree(events: &[KnownEvents]) -> Result<(), SetupError> {
+    let mut pairs = events.iter().zip(events.iter().skip(1));
+    let apart = pairs.find(|(one, other)| {
+        let listed = !one.types.is_empty() && !other.types.is_empty();
+        listed && !one.types.iter().any(|known| other.types.contains(known))
+    });
+    match apart {
+        None => Ok(()),
+        Some((one, other)) => Err(SetupError::new(format!(
+            "its handler asks for `Event<{}>` and `Event<{}>`, and no record is both",
+            one.name, other.name
+        ))
+        .mend("write a handler for each, and join them with `.on_event(..)`")),
+    }
+}
+
+/// A type's name without its path.
+pub(crate) fn short_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let end = name.find('<').unwrap_or(name.len());
+    let start = name[..end].rfind("::").map_or(0, |at| at + 2);
+    &name[start..]
 }
 
 /// Something that a listener needs is missing at its start.

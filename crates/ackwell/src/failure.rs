@@ -34,9 +34,31 @@ pub trait Classify: fmt::Display {
     fn class(&self) -> Class {
         Class::Transient
     }
+
+    /// The failure that it stands for: its class and its text. Override it to add the cause.
+    fn into_failure(self) -> Failure
+    where
+        Self: Sized,
+    {
+        Failure::new(self.class(), self.to_string())
+    }
 }
 
-impl Classify for Box<dyn Error + Send + Sync> {}
+/// Transient, unless it is a [`Failure`]: that stays as it is, also on its way through a layer that
+/// boxes errors.
+impl Classify for Box<dyn Error + Send + Sync> {
+    fn class(&self) -> Class {
+        let failure = self.downcast_ref::<Failure>();
+        failure.map_or(Class::Transient, Failure::class)
+    }
+
+    fn into_failure(self) -> Failure {
+        match self.downcast::<Failure>() {
+            Ok(failure) => *failure,
+            Err(error) => Failure::new(Class::Transient, error.to_string()).with_source(error),
+        }
+    }
+}
 
 /// A classified failure of one record: what the container acts on and what a dead letter says.
 #[derive(Debug)]
@@ -78,6 +100,21 @@ impl Failure {
         self.class
     }
 
+    pub(crate) fn is_caused_by<T: Error + 'static>(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.is::<T>())
+    }
+
+    /// Takes the cause out, if it is a `T`.
+    pub(crate) fn take_source<T: Error + 'static>(&mut self) -> Option<Box<T>> {
+        match self.source.take()?.downcast() {
+            Ok(source) => Some(source),
+            Err(other) => {
+                self.source = Some(other);
+                None
+            }
+        }
+    }
+
     /// What went wrong, in a sentence.
     pub fn summary(&self) -> &str {
         &self.summary
@@ -100,7 +137,7 @@ impl Error for Failure {
 
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure::new(error.class(), error.to_string())
+        error.into_failure()
     }
 }
 

@@ -5,12 +5,14 @@
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
 mod control;
+mod portion;
 mod rehearsal;
 mod run;
 
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
+pub use portion::{Judgement, Portion};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub(crate) use run::{Ended, ProgressSink};
 pub use run::{Handling, Run};
@@ -22,6 +24,10 @@ pub trait UnitOfWork: Send + Sync + 'static {
     /// Handles the records of `run` in order and returns when each outcome is durable. Stops at
     /// the first failure, which it reports by [`Run::failed`].
     ///
+    /// The run of a [batch handler](crate::batch) is carried out by
+    /// [portions](Run::next_portion); a unit of work that starts its records one by one gives the
+    /// handler lists of one.
+    ///
     /// # Cancel safety
     ///
     /// The container drops the future when the partition is revoked or the listener stops and
@@ -30,19 +36,36 @@ pub trait UnitOfWork: Send + Sync + 'static {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()>;
 }
 
-/// The default: one record after another, each settled when its handler returns.
+/// The default: one record (or list) after another, each settled when its handler returns.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OneByOne;
 
 impl UnitOfWork for OneByOne {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            while let Some(handling) = run.start(Extensions::new()) {
-                match run.drive(handling).await {
-                    Ok(()) => run.settled(1),
-                    Err(failure) => return run.failed(failure),
-                }
-            }
-        })
+        if run.is_batch() {
+            Box::pin(by_portions(run))
+        } else {
+            Box::pin(one_by_one(run))
+        }
+    }
+}
+
+async fn one_by_one(run: &mut Run) {
+    while let Some(handling) = run.start(Extensions::new()) {
+        match run.drive(handling).await {
+            Ok(()) => run.settled(1),
+            Err(failure) => return run.failed(failure),
+        }
+    }
+}
+
+async fn by_portions(run: &mut Run) {
+    while let Some(mut portion) = run.next_portion() {
+        if portion.has_work() {
+            let handling = run.start_portion(&portion, Extensions::new());
+            // There is nothing to take back: what the handler did, it did.
+            let _ = portion.judge(run.drive(handling).await);
+        }
+        run.close_portion(portion);
     }
 }

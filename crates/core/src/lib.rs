@@ -15,6 +15,7 @@
 //! - [`murmur2`]: Java's partitioner.
 
 pub mod backoff;
+pub mod batch;
 pub mod commit;
 pub mod engine;
 pub mod envelope;

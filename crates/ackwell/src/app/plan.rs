@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::handler::Erased;
+use crate::layer::{ErasedLayer, wrapped};
 use crate::listener::{Listener, Options};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
 use crate::service::Service;
@@ -45,6 +46,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         name,
         states,
         listeners,
+        layers,
         services,
         topics,
         metrics,
@@ -69,7 +71,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     let broker = health.add(Kind::Broker, "kafka");
     let states = States::from_values(states);
     let listeners = (named.into_iter())
-        .map(|named| prepare(named, &config, &states, &metrics, &health))
+        .map(|named| prepare(named, &config, &states, &layers, &metrics, &health))
         .collect::<Result<_, _>>()?;
     let services = (services.into_iter())
         .map(|service| {
@@ -133,6 +135,9 @@ fn merge_declarations<'a>(
         }
         entry.partitions = entry.partitions.or(topic.partitions);
         entry.retention = entry.retention.or(topic.retention);
+        if entry.event_types.is_empty() {
+            entry.event_types = topic.event_types;
+        }
     }
     Ok(merged.into_values().collect())
 }
@@ -141,6 +146,7 @@ fn prepare(
     named: Named,
     config: &Config,
     states: &States,
+    app_layers: &[ErasedLayer],
     metrics: &Metrics,
     health: &Health,
 ) -> Result<PlannedListener, StartError> {
@@ -151,7 +157,9 @@ fn prepare(
         handler,
     } = named;
     let mut setup = Setup::new(&name, &group, states);
-    let unit = handler.prepare(&mut setup).and_then(|()| setup.finish());
+    let prepared = handler.prepare(&mut setup);
+    let prepared = prepared.and_then(|()| check::events(&options, setup.known_events()));
+    let unit = prepared.and_then(|()| setup.finish());
     let unit = unit.map_err(|problem| StartError::Listener {
         listener: name.clone(),
         problem,
@@ -163,10 +171,13 @@ fn prepare(
         group: Arc::from(group.as_str()),
         states: states.clone(),
         on_undecodable: options.on_undecodable,
+        on_unknown_event: options.on_unknown_event.unwrap_or(options.on_undecodable),
         undecodable: observer.undecodable(),
     };
     let mut limits = options.limits;
     limits.stop_drain = config.stop.drain;
+    let layers = options.layers.iter().chain(app_layers);
+    let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
     let spec = Spec {
         listener: name,
         topics: options
@@ -182,7 +193,8 @@ fn prepare(
         commit: options.ack_mode.into(),
         limits,
         unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
-        handler: handler.bind(Arc::new(shared)),
+        handler,
+        filter: options.filter,
         dead_letters: options.dead_letters,
         observer: Arc::new(observer),
     };

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::handle;
 use super::mailbox::Mailbox;
 use super::spec::{Observer, RecordHandler};
+use crate::listener::Filter;
 use crate::record::Record;
 use crate::unit::{Control, Run, UnitOfWork};
 
@@ -17,6 +18,7 @@ use crate::unit::{Control, Run, UnitOfWork};
 pub(super) struct Dispatcher {
     pub(super) group: Arc<str>,
     pub(super) handler: Arc<dyn RecordHandler>,
+    pub(super) filter: Option<Filter>,
     pub(super) unit: Arc<dyn UnitOfWork>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
@@ -43,6 +45,7 @@ impl Dispatcher {
         let group = Arc::clone(&self.group);
         let handler = Arc::clone(&self.handler);
         let run = Run::new(group, handler, sink, control, records, attempt);
+        let run = run.filtered(self.filter.clone());
         self.tasks.spawn_on(work.carry_out(run), &self.runtime);
     }
 

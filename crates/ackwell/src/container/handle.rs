@@ -76,6 +76,7 @@ impl Work {
             partition: first.partition(),
             settled: ended.settled,
             duplicates: ended.duplicates,
+            filtered: ended.filtered,
             elapsed: started.elapsed(),
         });
     }

@@ -10,6 +10,7 @@ use rdkafka::ClientConfig;
 
 use crate::extensions::Extensions;
 use crate::failure::Failure;
+use crate::listener::Filter;
 use crate::record::Record;
 use crate::unit::{OneByOne, UnitOfWork};
 
@@ -22,6 +23,24 @@ pub trait RecordHandler: Send + Sync + 'static {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// Whether it takes lists: then [`call_batch`](RecordHandler::call_batch) is called.
+    fn is_batch(&self) -> bool {
+        false
+    }
+
+    /// Handles `records`, at least one; `attempt` is that of the first. A failure may name some of
+    /// them, see [`BatchError`](crate::BatchError).
+    fn call_batch(
+        &self,
+        records: Vec<Record>,
+        attempt: u32,
+        extensions: Extensions,
+    ) -> BoxFuture<'static, Result<(), Failure>> {
+        drop((records, attempt, extensions));
+        let failure = Failure::new(Class::Stop, "the handler takes no batches");
+        Box::pin(std::future::ready(Err(failure)))
+    }
 }
 
 impl<F, Fut> RecordHandler for F
@@ -67,6 +86,8 @@ pub struct Spec {
     pub unit: Arc<dyn UnitOfWork>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
+    /// Which records are handled; all of them without one.
+    pub filter: Option<Filter>,
     /// Where records go that can't be handled.
     pub dead_letters: DeadLetters,
     /// Who hears of what happens.
@@ -95,6 +116,7 @@ impl Spec {
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             handler,
+            filter: None,
             dead_letters: DeadLetters::default(),
             observer: Arc::new(Silent),
         }
@@ -193,6 +215,8 @@ pub enum Observation<'a> {
         settled: usize,
         /// Records among them that had been settled before.
         duplicates: usize,
+        /// Records among them that the listener's filter passed over.
+        filtered: usize,
         /// Time of the whole run.
         elapsed: Duration,
     },

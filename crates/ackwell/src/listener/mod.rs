@@ -2,15 +2,21 @@
 
 mod builder;
 mod concurrency;
+mod events;
+mod filter;
 
 use std::borrow::Cow;
 use std::fmt;
 
 pub use builder::ListenerBuilder;
+pub use events::EventListener;
+pub use filter::Filter;
+pub(crate) use filter::{Passage, panicked};
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 
 use crate::container::{DeadLetters, Limits};
 use crate::handler::Erased;
+use crate::layer::ErasedLayer;
 use crate::retry::RetryPolicy;
 use crate::topic::TopicDeclaration;
 
@@ -48,6 +54,11 @@ pub(crate) struct Options {
     pub(crate) retry: RetryPolicy,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
+    /// As `on_undecodable`, if it is not set.
+    pub(crate) on_unknown_event: Option<OnUndecodable>,
+    pub(crate) filter: Option<Filter>,
+    /// The innermost first.
+    pub(crate) layers: Vec<ErasedLayer>,
     pub(crate) limits: Limits,
 }
 

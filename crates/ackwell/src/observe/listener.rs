@@ -110,6 +110,7 @@ impl Observer for ListenerObserver {
                 topic,
                 settled,
                 duplicates,
+                filtered,
                 elapsed,
                 ..
             } => {
@@ -120,6 +121,12 @@ impl Observer for ListenerObserver {
                         .duplicates
                         .get_or_create(&by)
                         .inc_by(duplicates as u64);
+                }
+                if filtered > 0 {
+                    families
+                        .filtered
+                        .get_or_create(&by)
+                        .inc_by(filtered as u64);
                 }
                 self.handled.observe_many(elapsed, settled as u64);
             }

@@ -1,6 +1,6 @@
 //! The records that a lane has been given, and how far they have come.
 
-use std::any::Any;
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ackwell_core::batch::Suspects;
 use futures_util::future::BoxFuture;
 
-use super::Control;
+use super::portion::{PortionEnd, concerns_a_record};
+use super::{Control, Portion};
 use crate::container::RecordHandler;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
+use crate::listener::{Filter, Passage, panicked};
 use crate::record::Record;
 
 /// Settled records are reported at least this often while handlers keep the thread busy, so that
@@ -42,6 +45,23 @@ pub struct Run {
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
+    filtering: Option<Filtering>,
+    /// Who may be to blame for the failure of a list.
+    suspects: Suspects,
+    /// Offsets of records behind a failed one that are settled all the same.
+    settled_behind: Vec<i64>,
+}
+
+/// What a filter has made of the records.
+struct Filtering {
+    filter: Filter,
+    /// How many have been looked at.
+    seen: usize,
+    /// Places of those that are passed over, behind unsettled ones.
+    waiting: VecDeque<usize>,
+    passed: usize,
+    /// Why the record to start next can't be told whether it is to be handled.
+    failure: Option<Failure>,
 }
 
 /// How a run ended, for the container.
@@ -49,6 +69,10 @@ pub(crate) struct Ended {
     pub(crate) records: Vec<Record>,
     pub(crate) settled: usize,
     pub(crate) duplicates: usize,
+    /// Among the settled: passed over by the listener's filter.
+    pub(crate) filtered: usize,
+    /// Offsets of records behind the failed one that are settled all the same.
+    pub(crate) settled_behind: Vec<i64>,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -74,7 +98,26 @@ impl Run {
             reported: 0,
             reported_at: Instant::now(),
             failure: None,
+            filtering: None,
+            suspects: if attempt > 1 {
+                Suspects::first()
+            } else {
+                Suspects::none()
+            },
+            settled_behind: Vec::new(),
         }
+    }
+
+    /// Passes over what the listener's filter does not let through.
+    pub(crate) fn filtered(mut self, filter: Option<Filter>) -> Self {
+        self.filtering = filter.map(|filter| Filtering {
+            filter,
+            seen: 0,
+            waiting: VecDeque::new(),
+            passed: 0,
+            failure: None,
+        });
+        self
     }
 
     /// The consumer group.
@@ -82,12 +125,47 @@ impl Run {
         &self.group
     }
 
-    /// The next record to start; `None` at the end, after a failure, or when cancelled.
-    pub fn peek(&self) -> Option<&Record> {
+    /// The next record to start; `None` at the end, after a failure, or when cancelled. What the
+    /// listener's filter does not let through is passed over, and settled with the record before.
+    pub fn peek(&mut self) -> Option<&Record> {
         if self.failure.is_some() || self.control.is_halted() {
             return None;
         }
+        self.pass_over();
         self.records.get(self.started)
+    }
+
+    fn pass_over(&mut self) {
+        let Some(filtering) = &mut self.filtering else {
+            return;
+        };
+        while filtering.seen <= self.started
+            && let Some(record) = self.records.get(self.started)
+        {
+            filtering.seen = self.started + 1;
+            match filtering.filter.passage(record) {
+                Passage::Handled => return,
+                Passage::Failed(failure) => {
+                    filtering.failure = Some(failure);
+                    return;
+                }
+                Passage::PassedOver if self.settled == self.started => {
+                    filtering.passed += 1;
+                    self.settled += 1;
+                }
+                Passage::PassedOver => filtering.waiting.push_back(self.started),
+            }
+            self.started += 1;
+        }
+    }
+
+    /// Why the next record must not reach the handler, if so.
+    fn refusal(&mut self, record: &Record) -> Option<Failure> {
+        if record.has_unreadable_headers() {
+            let unreadable = "the record's header names are not UTF-8";
+            return Some(Failure::permanent(unreadable));
+        }
+        self.filtering.as_mut()?.failure.take()
     }
 
     /// The attempt of the next record, from 1.
@@ -102,16 +180,110 @@ impl Run {
         let record = self.peek()?.clone();
         let attempt = self.attempt();
         self.started += 1;
-        if record.has_unreadable_headers() {
-            let unreadable = Failure::permanent("the record's header names are not UTF-8");
-            return Some(Handling::refused(unreadable));
+        if let Some(refusal) = self.refusal(&record) {
+            return Some(Handling::refused(refusal));
         }
         let handler = &self.handler;
-        let call = AssertUnwindSafe(|| handler.call(record, attempt, extensions));
-        Some(match std::panic::catch_unwind(call) {
-            Ok(handling) => Handling(handling),
-            Err(panic) => Handling::refused(panicked(&*panic)),
-        })
+        Some(Handling::begin(|| {
+            handler.call(record, attempt, extensions)
+        }))
+    }
+
+    /// Whether its handler takes lists: then it is carried out by portions.
+    pub fn is_batch(&self) -> bool {
+        self.handler.is_batch()
+    }
+
+    /// The next records to be handled together; `None` at the end, after a failure, or when
+    /// cancelled. The portion before must have been closed.
+    pub fn next_portion(&mut self) -> Option<Portion> {
+        let attempt = self.attempt();
+        let mut records = Vec::new();
+        while let Some(record) = self.peek().cloned() {
+            if let Some(refusal) = self.refusal(&record) {
+                if !records.is_empty() {
+                    self.look_again();
+                    break;
+                }
+                self.started += 1;
+                return Some(Portion::refused(record, attempt, refusal));
+            }
+            if records.is_empty() {
+                let waiting = self.records.len() - self.started;
+                records.reserve_exact(self.suspects.next(waiting));
+            }
+            records.push(record);
+            self.started += 1;
+            if records.len() == records.capacity() {
+                break;
+            }
+        }
+        (!records.is_empty()).then(|| Portion::new(records, attempt))
+    }
+
+    /// Lets the filter see the next record once more.
+    fn look_again(&mut self) {
+        if let Some(filtering) = &mut self.filtering {
+            filtering.seen = self.started;
+        }
+    }
+
+    /// Has the records of a portion handled that are still to be; `extensions` are at hand for
+    /// extractors.
+    pub fn start_portion(&mut self, portion: &Portion, extensions: Extensions) -> Handling {
+        let records = portion.records().cloned().collect();
+        let handler = &self.handler;
+        Handling::begin(|| handler.call_batch(records, portion.attempt(), extensions))
+    }
+
+    /// Settles what a portion's records have come to; what was done for them is durable. What
+    /// failed without naming a record comes again in smaller portions.
+    pub fn close_portion(&mut self, portion: Portion) {
+        match portion.end {
+            PortionEnd::Handled => self.settle_portion(&portion, portion.len()),
+            PortionEnd::Failed { place, .. } => {
+                self.settle_portion(&portion, place);
+                self.fail_portion(portion);
+            }
+            PortionEnd::Whole { count, failure } => {
+                if !concerns_a_record(&failure) || self.suspects.failed(count) {
+                    return self.failed(failure);
+                }
+                tracing::warn!(
+                    group = &*self.group,
+                    records = count,
+                    class = failure.class().as_str(),
+                    reason = failure.summary(),
+                    "a batch failed and is repeated in parts"
+                );
+                self.started = self.settled;
+                if let Some(filtering) = &mut self.filtering {
+                    filtering.waiting.clear();
+                }
+                self.look_again();
+            }
+        }
+    }
+
+    fn settle_portion(&mut self, portion: &Portion, count: usize) {
+        self.suspects.cleared(count);
+        self.duplicates += portion.duplicates_before(count);
+        self.settled(count);
+    }
+
+    fn fail_portion(&mut self, portion: Portion) {
+        let PortionEnd::Failed {
+            ref handled_behind, ..
+        } = portion.end
+        else {
+            return;
+        };
+        let behind = handled_behind.iter();
+        self.settled_behind
+            .extend(behind.filter_map(|place| portion.offset(*place)));
+        if let PortionEnd::Failed { failure, .. } = portion.end {
+            self.failed(failure);
+        }
     }
 
     /// Awaits `handling`; before it waits, what has settled so far is reported, so that a slow
@@ -141,12 +313,32 @@ impl Run {
 
     /// The earliest `count` started but unsettled records are durable.
     pub fn settled(&mut self, count: usize) {
-        self.settled = self.started.min(self.settled + count);
+        self.settled = self.after(count);
         let waiting = self.settled - self.reported;
         // A clock read at 1, 2, 4, .. records: rare for fast handlers, soon enough for slow ones.
         if waiting.is_power_of_two() && self.reported_at.elapsed() >= PROGRESS_INTERVAL {
             self.report();
         }
+    }
+
+    /// Where the settled end when `count` more are: what the filter passed over comes along.
+    fn after(&mut self, count: usize) -> usize {
+        let Some(filtering) = &mut self.filtering else {
+            return self.started.min(self.settled + count);
+        };
+        let (mut at, mut left) = (self.settled, count);
+        while at < self.started {
+            if filtering.waiting.front() == Some(&at) {
+                filtering.waiting.pop_front();
+                filtering.passed += 1;
+            } else if left > 0 {
+                left -= 1;
+            } else {
+                break;
+            }
+            at += 1;
+        }
+        at
     }
 
     /// As [`settled`](Run::settled), for records that an earlier delivery has settled already.
@@ -190,12 +382,16 @@ impl Run {
             settled,
             duplicates,
             failure,
+            filtering,
+            settled_behind,
             ..
         } = self;
         Ended {
             records,
             settled,
             duplicates,
+            filtered: filtering.map_or(0, |filtering| filtering.passed),
+            settled_behind,
             failure,
         }
     }
@@ -205,6 +401,13 @@ impl Run {
 pub struct Handling(BoxFuture<'static, Result<(), Failure>>);
 
 impl Handling {
+    fn begin(call: impl FnOnce() -> BoxFuture<'static, Result<(), Failure>>) -> Self {
+        match std::panic::catch_unwind(AssertUnwindSafe(call)) {
+            Ok(handling) => Handling(handling),
+            Err(panic) => Handling::refused(panicked("the handler", &*panic)),
+        }
+    }
+
     fn refused(failure: Failure) -> Self {
         Handling(Box::pin(std::future::ready(Err(failure))))
     }
@@ -215,7 +418,9 @@ impl Future for Handling {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let poll = AssertUnwindSafe(|| self.0.as_mut().poll(cx));
-        std::panic::catch_unwind(poll).unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
+        std::panic::catch_unwind(poll).unwrap_or_else(|panic| {
+            Poll::Ready(Err(panicked("the handler", &*panic)))
+        })
     }
 }
 
@@ -223,13 +428,4 @@ impl fmt::Debug for Handling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handling")
     }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Failure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    Failure::permanent(format!("the handler panicked: {text}"))
 }

@@ -4,6 +4,9 @@
 //! argument can be had is checked by the compiler, and what only the running app knows (a
 //! state, a database) when the listener starts, never at the first record.
 
+mod batch;
+mod events;
+
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -16,10 +19,13 @@ use crate::context::{Context, Setup, SetupError, Shared};
 use crate::encode::TRACEPARENT;
 use crate::extensions::Extensions;
 use crate::extract::FromRecord;
-use crate::failure::{Class, Failure};
-use crate::listener::OnUndecodable;
+use crate::failure::Failure;
 use crate::record::Record;
 use crate::trace;
+
+pub(crate) use batch::TypedBatch;
+pub use events::EventArguments;
+pub(crate) use events::Routes;
 
 /// An async function with up to eight extractors that returns nothing, or `Result<(), E>` where
 /// `E` says its class ([`Classify`](crate::Classify)).
@@ -136,7 +142,7 @@ impl<H, A> Typed<H, A> {
 
 impl<H: Handler<A>, A: 'static> Erased for Typed<H, A> {
     fn prepare(&self, setup: &mut Setup<'_>) -> Result<(), SetupError> {
-        H::prepare(setup)
+        setup.handler(H::prepare)
     }
 
     fn bind(&self, shared: Arc<Shared>) -> Arc<dyn RecordHandler> {
@@ -169,22 +175,7 @@ impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
                 Some(traceparent) => Box::pin(trace::within(traceparent, handling)),
                 None => handling,
             },
-            Err(failure) => Box::pin(std::future::ready(Err(self.refused(failure)))),
-        }
-    }
-}
-
-impl<H, A> Bound<H, A> {
-    /// Extractors refuse what can't be decoded as permanent; the listener may see it otherwise.
-    fn refused(&self, failure: Failure) -> Failure {
-        if failure.class() != Class::Permanent {
-            return failure;
-        }
-        self.shared.undecodable.inc();
-        match self.shared.on_undecodable {
-            OnUndecodable::DeadLetter => failure,
-            OnUndecodable::Skip => Failure::new(Class::Skip, failure.summary()),
-            OnUndecodable::Stop => Failure::new(Class::Stop, failure.summary()),
+            Err(failure) => Box::pin(std::future::ready(Err(self.shared.refused(failure)))),
         }
     }
 }
