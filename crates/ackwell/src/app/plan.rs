@@ -196,6 +196,7 @@ fn prepare(
         handler,
         filter: options.filter,
         dead_letters: options.dead_letters,
+        creation: config.topics.clone(),
         observer: Arc::new(observer),
     };
     Ok(PlannedListener {

@@ -8,6 +8,7 @@ use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
+use crate::config::Topics;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::listener::Filter;
@@ -90,6 +91,8 @@ pub struct Spec {
     pub filter: Option<Filter>,
     /// Where records go that can't be handled.
     pub dead_letters: DeadLetters,
+    /// How the topics to which it passes records on are created where they are missing.
+    pub creation: Topics,
     /// Who hears of what happens.
     pub observer: Arc<dyn Observer>,
 }
@@ -118,6 +121,7 @@ impl Spec {
             handler,
             filter: None,
             dead_letters: DeadLetters::default(),
+            creation: Topics::default(),
             observer: Arc::new(Silent),
         }
     }
