@@ -8,6 +8,8 @@ mod control;
 mod portion;
 mod rehearsal;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use futures_util::future::BoxFuture;
 

@@ -82,7 +82,10 @@ pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
         topics.flat_map(|topic| topic.event_types.iter().map(move |sent| (topic, *sent)))
     };
     for events in known {
-        let stray = events.types.iter().find(|known| !sent().any(|(_, sent)| sent == **known));
+        let stray = events
+            .types
+            .iter()
+            .find(|known| !sent().any(|(_, sent)| sent == **known));
         if let Some(stray) = stray {
             let name = events.name;
             return Err(SetupError::new(format!(

@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 pub use error::StartError;
-use tower_layer::Layer;
 pub use running::RunningApp;
+use tower_layer::Layer;
 
 use crate::config::Config;
 use crate::failure::Failure;

@@ -59,11 +59,26 @@ impl Work {
                 "the unit of work left a record unsettled",
             ));
         }
-        let ended = run.finish();
+        let mut ended = run.finish();
         self.observe(&ended, started);
+        self.settle_behind(&mut ended);
         self.mailbox.send(Event::Finished {
             run: self.id,
             end: end(ended),
+        });
+    }
+
+    /// What of a list is settled behind its failed record is not given back.
+    fn settle_behind(&self, ended: &mut Ended) {
+        let offsets = std::mem::take(&mut ended.settled_behind);
+        if offsets.is_empty() || ended.failure.is_none() {
+            return;
+        }
+        let behind = |record: &Record| offsets.binary_search(&record.offset()).is_ok();
+        ended.records.retain(|record| !behind(record));
+        self.mailbox.send(Event::SettledBehind {
+            run: self.id,
+            offsets,
         });
     }
 

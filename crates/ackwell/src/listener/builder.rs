@@ -121,10 +121,7 @@ impl ListenerBuilder {
     ///     .handle(async || {});
     /// # let _ = listener;
     /// ```
-    pub fn filter(
-        mut self,
-        predicate: impl Fn(&Record) -> bool + Send + Sync + 'static,
-    ) -> Self {
+    pub fn filter(mut self, predicate: impl Fn(&Record) -> bool + Send + Sync + 'static) -> Self {
         let filter = Filter::new(predicate);
         self.options.filter = Some(match self.options.filter.take() {
             Some(before) => before.and(filter),

@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use builder::ListenerBuilder;
+pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 pub use events::EventListener;
 pub use filter::Filter;
 pub(crate) use filter::{Passage, panicked};
-pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 
 use crate::container::{DeadLetters, Limits};
 use crate::handler::Erased;

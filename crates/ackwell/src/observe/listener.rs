@@ -123,10 +123,7 @@ impl Observer for ListenerObserver {
                         .inc_by(duplicates as u64);
                 }
                 if filtered > 0 {
-                    families
-                        .filtered
-                        .get_or_create(&by)
-                        .inc_by(filtered as u64);
+                    families.filtered.get_or_create(&by).inc_by(filtered as u64);
                 }
                 self.handled.observe_many(elapsed, settled as u64);
             }

@@ -418,9 +418,8 @@ impl Future for Handling {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let poll = AssertUnwindSafe(|| self.0.as_mut().poll(cx));
-        std::panic::catch_unwind(poll).unwrap_or_else(|panic| {
-            Poll::Ready(Err(panicked("the handler", &*panic)))
-        })
+        std::panic::catch_unwind(poll)
+            .unwrap_or_else(|panic| Poll::Ready(Err(panicked("the handler", &*panic))))
     }
 }
 

@@ -96,6 +96,7 @@ impl<R: Record> Engine<R> {
                 next,
             } => self.polled(now, partition, records, next),
             Event::Progress { run, settled } => self.progress(now, run, settled),
+            Event::SettledBehind { run, offsets } => self.settled_behind(now, run, &offsets),
             Event::Finished { run, end } => self.finished(now, run, end),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),

@@ -258,46 +258,31 @@ fn a_revoked_partition_is_handed_over_after_its_work_and_its_commit() {
         end: End::Complete,
     });
     assert_eq!((committed(&effects), has(&effects, done)), (Some(2), false));
-    let commit = effects.iter().find_map(|effect| match effect {
-        Effect::Commit { commit, .. } => Some(*commit),
-        _ => None,
-    });
-    let answered = container.on(Event::CommitDone {
-        commit: commit.expect("a commit"),
-        result: Ok(()),
-    });
-    assert!(has(&answered, done));
-}
-
-#[test]
-fn work_that_outlasts_the_drain_is_cancelled_and_stays_uncommitted() {
-    let mut container = Container::new(Config::default());
-    let (id, _, records) = run(&container.polls(0..2)).expect("a run");
-    container.on(Event::Revoke(vec![P]));
-    let effects = container.passes(Config::default().revoke_drain);
-    assert!(has(
-        &effects,
-        |effect| matches!(effect, Effect::Cancel { run } if *run == id)
-    ));
-    let effects = container.on(Event::Finished {
+    container.on(Event::Finished {
         run: id,
-        end: End::Cancelled { rest: records },
+        end: End::Complete,
     });
-    assert_eq!(committed(&effects), None);
-    assert!(has(&effects, |effect| matches!(
-        effect,
-        Effect::RevokeDone(_)
-    )));
+    assert_eq!(container.engine.position(P), Some(CommitOffset(6)));
+    assert_eq!(container.engine.queued_records(), 0);
 }
 
 #[test]
-fn a_failure_of_class_stop_ends_the_container_with_its_reason() {
+fn a_list_that_outlives_its_partition_settles_nothing() {
     let mut container = Container::new(Config::default());
-    let (id, _, records) = run(&container.polls(0..1)).expect("a run");
-    let effects = container.fails(id, Class::Stop, records);
-    assert_eq!(committed(&effects), None);
-    assert!(has(&effects, |effect| matches!(
-        effect,
-        Effect::Stopped { problem: Some(_) }
-    )));
+    let (id, ..) = run(&container.polls(0..3)).expect("a run");
+    container.on(Event::Lost(vec![P]));
+    let assigned = Assigned {
+        partition: P,
+        position: Some(CommitOffset(0)),
+        metadata: String::new(),
+    };
+    container.on(Event::Assigned(vec![assigned]));
+    container.polls(0..3);
+    container.on(Event::SettledBehind {
+        run: id,
+        offsets: vec![1, 2],
+    });
+    container.fails(id, Class::Transient, vec![Offset(0)]);
+    assert_eq!(container.engine.position(P), Some(CommitOffset(0)));
+    assert_eq!(container.engine.queued_records(), 3);
 }
