@@ -122,6 +122,8 @@ fn problem_with(named: &Named) -> Option<SetupError> {
         topics,
         concurrency,
         limits,
+        ack_mode,
+        strict_commits,
         ..
     } = &named.options;
     if named.group.is_empty() {
@@ -135,6 +137,9 @@ fn problem_with(named: &Named) -> Option<SetupError> {
             SetupError::new("`by_key(0)` leaves no lane to work in")
                 .mend("write a positive number, or `by_partition()`"),
         );
+    }
+    if let Err(found) = ack_mode.check(*strict_commits) {
+        return Some(SetupError::new(found.what).mend(found.mend));
     }
     let zero = [
         ("queued_records", limits.queued_records),
@@ -255,7 +260,8 @@ fn prepare(
         group,
         concurrency: options.concurrency,
         retry: options.retry,
-        commit: options.ack_mode.into(),
+        commit: options.ack_mode,
+        strict_commits: options.strict_commits,
         limits,
         unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
         handler: handler.bind(Arc::new(shared)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Policy;
-use crate::commit::Schedule;
+use crate::commit::AckMode;
 use crate::lane::Concurrency;
 
 /// How a container works. The defaults are those of a listener without settings.
@@ -14,7 +14,10 @@ pub struct Config {
     /// When a transient failure is repeated.
     pub retry: Policy,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether dispatch waits for the broker's answer to the commit of what was handled before: in
+    /// record mode the lane's next record, in batch mode the partition's next poll. Default no.
+    pub strict_commits: bool,
     /// Whether records that can't be handled are recovered (dead-lettered); if not, the first
     /// one stops the container.
     pub recover: bool,
@@ -53,7 +56,8 @@ impl Default for Config {
         Config {
             concurrency: Concurrency::default(),
             retry: Policy::default(),
-            commit: Schedule::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             recover: true,
             queued_records: 5_000,
             queued_bytes: 16 << 20,

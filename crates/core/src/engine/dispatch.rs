@@ -3,10 +3,11 @@
 use super::Record;
 use super::effect::Effect;
 use super::event::{PartitionId, RunId};
-use super::lane::{Chunk, State};
+use super::lane::{Chunk, Lane, State};
 use super::machine::{Engine, Flight, Life};
 use super::partition::Phase;
 use crate::Timestamp;
+use crate::commit::AckMode;
 use crate::lane::LaneId;
 use crate::offset::{CommitOffset, Span};
 
@@ -72,15 +73,30 @@ impl<R: Record> Engine<R> {
         if self.paused || self.outage.is_some() || !self.is_dispatchable(id, lane) {
             return;
         }
-        let found = self.lane_mut(id, lane).and_then(|lane| lane.take_chunk());
+        let one = self.awaits_commits();
+        let take = |lane: &mut Lane<R>| {
+            if one {
+                lane.take_first()
+            } else {
+                lane.take_chunk()
+            }
+        };
+        let found = self.lane_mut(id, lane).and_then(take);
         if let Some(chunk) = found {
             self.start_run(id, lane, chunk);
         }
     }
 
+    /// Whether each record waits for the commit of the one before it.
+    pub(super) fn awaits_commits(&self) -> bool {
+        self.config.strict_commits && self.config.commit == AckMode::Record
+    }
+
     fn is_dispatchable(&self, id: PartitionId, LaneId(lane): LaneId) -> bool {
         let ready = self.partitions.get(&id).is_some_and(|partition| {
             let lane = partition.lanes.get(usize::from(lane));
+            let confirmed = partition.confirmed();
+            let lane = lane.filter(|lane| !self.awaits_commits() || lane.settled_at <= confirmed);
             partition.phase == Phase::Active && lane.is_some_and(|lane| lane.is_ready())
         });
         ready && self.life == Life::Running && !self.zombies.contains_key(&id)
@@ -95,12 +111,14 @@ impl<R: Record> Engine<R> {
         partition.in_work += 1;
         let Chunk { records, bytes } = chunk;
         let attempt = lane.attempt;
+        let spans = Span::of(records.iter().map(Record::offset)).into();
+        partition.dispatched(self.now, &spans);
         let flight = Flight {
             partition: id,
             generation,
             lane: lane_id,
             attempt,
-            spans: Span::of(records.iter().map(Record::offset)).into(),
+            spans,
             settled: 0,
             total: records.len(),
             bytes,

@@ -22,13 +22,12 @@ impl<R: Record> Engine<R> {
         if self.life != Life::Running {
             return;
         }
-        let lanes = self.config.concurrency.lanes();
         for assigned in assigned {
             let id = assigned.partition;
             self.forget(id);
             let generation = Generation(self.next_id());
             self.partitions
-                .insert(id, Partition::new(generation, &assigned, lanes));
+                .insert(id, Partition::new(generation, &assigned, &self.config));
         }
         self.update_pauses(None);
     }
@@ -150,6 +149,7 @@ impl<R: Record> Engine<R> {
             }
             Phase::Cancelling(_) | Phase::Committing(_) | Phase::Done => return,
         };
+        partition.drop_held();
         for lane in &mut partition.lanes {
             // A record that is being recovered stays until its recovery is answered.
             let keep = usize::from(matches!(lane.state, State::Recovering(..)));

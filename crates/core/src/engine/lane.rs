@@ -53,6 +53,9 @@ pub(super) struct Lane<R> {
     pub(super) attempt: u32,
     /// When the first record failed first.
     pub(super) failing_since: Option<Timestamp>,
+    /// With strict commits: how many records of the partition had settled when this lane's last
+    /// one had; it goes on when a position is committed that knows of it.
+    pub(super) settled_at: u64,
 }
 
 impl<R: Record> Lane<R> {
@@ -62,6 +65,7 @@ impl<R: Record> Lane<R> {
             state: State::Idle,
             attempt: 1,
             failing_since: None,
+            settled_at: 0,
         }
     }
 

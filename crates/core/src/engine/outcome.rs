@@ -77,10 +77,12 @@ impl<R: Record> Engine<R> {
         };
         partition.in_work -= 1;
         partition.queued_bytes = partition.queued_bytes.saturating_sub(flight.bytes);
+        let settled = partition.settled();
         if let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) {
             lane.state = State::Idle;
             if flight.settled > 0 {
                 lane.reset_attempts();
+                lane.settled_at = settled;
             }
         }
         match end {
@@ -205,6 +207,9 @@ impl<R: Record> Engine<R> {
             self.settle_first(now, id, lane_id, offset);
         }
         self.put_back(id, lane_id, unsettled);
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.end_poll();
+        }
         match settlement {
             Settlement::Done => self.dispatch_lane(id, lane_id),
             Settlement::RetryAfter(wait) => {
@@ -353,13 +358,16 @@ impl<R: Record> Engine<R> {
     }
 
     fn settle_first(&mut self, now: Timestamp, id: PartitionId, lane_id: LaneId, offset: i64) {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        for span in Span::of(std::iter::once(offset)) {
+            partition.settle(now, span);
+        }
+        let settled = partition.settled();
         if let Some(lane) = self.lane_mut(id, lane_id) {
             lane.reset_attempts();
-        }
-        if let Some(partition) = self.partitions.get_mut(&id) {
-            for span in Span::of(std::iter::once(offset)) {
-                partition.settle(now, span);
-            }
+            lane.settled_at = settled;
         }
     }
 

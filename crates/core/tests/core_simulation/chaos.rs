@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::engine::{Assigned, Config, PartitionId};
 use ackwell_core::offset::CommitOffset;
 use ackwell_core::{Concurrency, RetryPolicy};
@@ -28,13 +28,15 @@ pub(crate) fn config(dice: &mut Dice) -> Config {
             .max_attempts(dice.in_range(1, 4) as u32)
             .jitter(0.2),
         commit: dice.pick(&[
-            Schedule::Batch,
-            Schedule::Batch,
-            Schedule::Record,
-            Schedule::Record,
-            Schedule::Time(ms(50)),
-            Schedule::CountOrTime(7, ms(80)),
+            AckMode::Batch,
+            AckMode::Batch,
+            AckMode::Record,
+            AckMode::Record,
+            AckMode::Time(ms(50)),
+            AckMode::Count(20),
+            AckMode::CountOrTime(7, ms(80)),
         ]),
+        strict_commits: dice.percent(20),
         recover: true,
         queued_records: dice.in_range(5, 100) as usize,
         queued_bytes: dice.in_range(50, 2_000) as usize,
