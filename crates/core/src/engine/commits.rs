@@ -94,6 +94,7 @@ impl<R: Record> Engine<R> {
                 if self.config.strict_commits {
                     self.confirmed();
                 }
+                self.answer_waiters();
             }
             Err(error) => {
                 let random = self.random();

@@ -40,6 +40,9 @@ pub struct Config {
     /// The least time between two commits, so that record mode does not cost a request a record:
     /// what settles in between rides on the next. Default 5 ms.
     pub commit_gap: Duration,
+    /// How long a handled record may wait for its acknowledgement before the container says that
+    /// something is wrong. Default 60 s.
+    pub unacknowledged_limit: Duration,
     /// Bytes of metadata beside a committed position. Default 3,072.
     pub metadata_bytes: usize,
     /// Between probes of something unavailable. Never given up. Default 250 ms doubling to 5 s.
@@ -67,6 +70,7 @@ impl Default for Config {
             cancel_wait: Duration::from_secs(5),
             commit_wait: Duration::from_secs(10),
             commit_gap: Duration::from_millis(5),
+            unacknowledged_limit: Duration::from_secs(60),
             metadata_bytes: 3_072,
             probe: Policy::exponential(Duration::from_millis(250), 2.0)
                 .max(Duration::from_secs(5))

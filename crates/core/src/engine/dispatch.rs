@@ -70,6 +70,9 @@ impl<R: Record> Engine<R> {
 
     /// Dispatches the lane's next chunk, if nothing forbids it.
     pub(super) fn dispatch_lane(&mut self, id: PartitionId, lane: LaneId) {
+        if self.config.commit.is_manual() {
+            self.take_returned(id, lane);
+        }
         if self.paused || self.outage.is_some() || !self.is_dispatchable(id, lane) {
             return;
         }
@@ -124,6 +127,7 @@ impl<R: Record> Engine<R> {
             bytes,
         };
         self.flights.insert(run, flight);
+        self.open_run(run, id, lane_id);
         self.effects.push_back(Effect::Dispatch {
             run,
             partition: id,

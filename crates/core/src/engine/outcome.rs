@@ -47,7 +47,7 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
-        if partition.generation() != generation {
+        if partition.generation() != generation || self.config.commit.is_manual() {
             return;
         }
         for span in spans {
@@ -57,6 +57,7 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
+        let end = self.end_of_manual(run, end);
         let unhandled = match &end {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
@@ -70,6 +71,7 @@ impl<R: Record> Engine<R> {
         let Some(flight) = self.flights.remove(&run) else {
             return;
         };
+        self.forget_closed(run);
         let was_probe = self.end_probe(run);
         let (id, lane_id) = (flight.partition, flight.lane);
         let Some(partition) = self.current(&flight) else {
@@ -177,28 +179,13 @@ impl<R: Record> Engine<R> {
         rest: Vec<R>,
         was_probe: bool,
     ) {
-        let random = self.random();
         let since = self
             .lane_mut(id, lane_id)
             .and_then(|lane| lane.failing_since)
             .unwrap_or(now);
-        let settlement = settle(
-            failure.class,
-            attempt,
-            now.since(since),
-            &self.config.retry,
-            random,
-        );
+        let settlement = self.judge(now, &failure, attempt, since);
         let offset = record.offset();
-        let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
-        let told = Effect::Failed {
-            partition: id,
-            offset,
-            failure: failure.clone(),
-            attempt,
-            retry,
-        };
-        self.effects.push_back(told);
+        self.tell_failed(id, offset, failure.clone(), attempt, settlement);
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
         unsettled.extend(rest);
@@ -238,6 +225,38 @@ impl<R: Record> Engine<R> {
         if was_probe && settlement != Settlement::Probe {
             self.outage_over();
         }
+    }
+
+    /// What a failure leads to.
+    pub(super) fn judge(
+        &mut self,
+        now: Timestamp,
+        failure: &Failure,
+        attempt: u32,
+        since: Timestamp,
+    ) -> Settlement {
+        let random = self.random();
+        let elapsed = now.since(since);
+        settle(failure.class, attempt, elapsed, &self.config.retry, random)
+    }
+
+    /// Tells of a failed attempt.
+    pub(super) fn tell_failed(
+        &mut self,
+        partition: PartitionId,
+        offset: i64,
+        failure: Failure,
+        attempt: u32,
+        settlement: Settlement,
+    ) {
+        let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
+        self.effects.push_back(Effect::Failed {
+            partition,
+            offset,
+            failure,
+            attempt,
+            retry,
+        });
     }
 
     /// Puts records back at the front of their lane, unless their partition is on its way out.
@@ -382,7 +401,7 @@ impl<R: Record> Engine<R> {
             .get_mut(usize::from(lane))
     }
 
-    fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
+    pub(super) fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
         let active = self
             .partitions
             .get(&id)

@@ -6,6 +6,7 @@ use super::Record;
 use super::config::Config;
 use super::event::Assigned;
 use super::lane::Lane;
+use super::manual::Waiter;
 use crate::Timestamp;
 use crate::commit::{AckMode, Pending};
 use crate::lane::LaneId;
@@ -41,6 +42,10 @@ pub(super) struct Partition<R> {
     pub(super) full: bool,
     pub(super) queued_records: usize,
     pub(super) queued_bytes: usize,
+    /// Records of runs that have ended that wait for their acknowledgement.
+    pub(super) unacknowledged: usize,
+    /// Who waits until the broker knows that a record is settled.
+    pub(super) waiters: Vec<Waiter>,
     polls: VecDeque<Poll>,
     /// Polls that wait until those before them are settled and committed.
     held: VecDeque<Vec<R>>,
@@ -48,9 +53,13 @@ pub(super) struct Partition<R> {
     undispatched: Option<OffsetTracker>,
     sent: Mark,
     acked: Mark,
+    /// Whether what was sent last, and what was acknowledged last, tells of every settled record.
+    sent_whole: bool,
+    acked_whole: bool,
     settled: u64,
     poll_settled: bool,
-    settled_since: Timestamp,
+    /// When the first record settled that was not sent since.
+    settled_since: Option<Timestamp>,
     settled_last: Timestamp,
     /// Metadata that is not ours and is carried on.
     foreign: Option<String>,
@@ -99,13 +108,17 @@ impl<R: Record> Partition<R> {
             full: false,
             queued_records: 0,
             queued_bytes: 0,
+            unacknowledged: 0,
+            waiters: Vec::new(),
             polls: VecDeque::new(),
             held: VecDeque::new(),
             sent: mark,
             acked: mark,
+            sent_whole: true,
+            acked_whole: true,
             settled: 0,
             poll_settled: false,
-            settled_since: Timestamp::EPOCH,
+            settled_since: None,
             settled_last: Timestamp::EPOCH,
             foreign,
             assigned_at: assigned.position,
@@ -282,9 +295,7 @@ impl<R: Record> Partition<R> {
     }
 
     fn note_settled(&mut self, now: Timestamp, settled: u64, poll_settled: bool) {
-        if !self.is_dirty() {
-            self.settled_since = now;
-        }
+        self.settled_since.get_or_insert(now);
         self.settled_last = now;
         self.settled += settled;
         self.poll_settled |= poll_settled;
@@ -319,7 +330,7 @@ impl<R: Record> Partition<R> {
         self.is_dirty().then_some(Pending {
             settled: self.settled - self.sent.settled,
             poll_settled: self.poll_settled,
-            since: self.settled_since,
+            since: self.settled_since.unwrap_or(self.settled_last),
             last: self.settled_last,
         })
     }
@@ -332,22 +343,41 @@ impl<R: Record> Partition<R> {
             settled: self.settled,
         };
         self.poll_settled = false;
-        let metadata = self.foreign.clone().unwrap_or_else(|| {
-            let beyond = self.tracker.settled_beyond();
-            let beyond = beyond.filter(|_| self.undispatched.is_none());
-            metadata::encode(position, beyond, metadata_max)
-        });
+        self.settled_since = None;
+        let beyond = self.tracker.settled_beyond();
+        let mut beyond = beyond.filter(|_| self.undispatched.is_none()).peekable();
+        let metadata = if let Some(foreign) = &self.foreign {
+            self.sent_whole = beyond.peek().is_none();
+            foreign.clone()
+        } else {
+            let (text, whole) = metadata::encode_up_to(position, beyond, metadata_max);
+            self.sent_whole = whole;
+            text
+        };
         Some((self.sent, position, metadata))
     }
 
     /// The broker has stored `mark`.
     pub(super) fn acknowledge(&mut self, mark: Mark) {
         self.acked = mark;
+        self.acked_whole = self.sent_whole;
+    }
+
+    /// Who waited for what the broker knows now.
+    pub(super) fn take_answered(&mut self) -> Vec<Waiter> {
+        let Mark { position, settled } = self.acked;
+        let whole = self.acked_whole;
+        let answered = |waiter: &mut Waiter| {
+            let passed = position.is_some_and(|position| waiter.offset < position.0);
+            waiter.settled <= settled && (whole || passed)
+        };
+        self.waiters.extract_if(.., answered).collect()
     }
 
     /// The broker has not stored what was sent last: it is sent again.
     pub(super) fn send_again(&mut self) {
         self.sent = self.acked;
         self.poll_settled = true;
+        self.settled_since = Some(Timestamp::EPOCH);
     }
 }
