@@ -41,3 +41,48 @@ pub mod dead_letter {
     /// How many attempts were made.
     pub const FAILURE_ATTEMPTS: &str = "failure.attempts";
 }
+
+/// What a record on a retry topic adds to the headers of its origin, behind them and in this
+/// order. `original.*` and `failure.*` are those of a dead letter.
+pub mod retry {
+    use super::dead_letter;
+
+    /// Between the name of the origin and the number of a retry topic: `order-events.retry.1`.
+    pub const TOPIC_INFIX: &str = ".retry.";
+
+    /// When the record failed first: RFC 3339, UTC.
+    pub const FIRST_TIMESTAMP: &str = "failure.first.timestamp";
+    /// The class of that failure.
+    pub const FIRST_CLASS: &str = "failure.first.class";
+    /// The number of the retry topic, from 1.
+    pub const NUMBER: &str = "retry.number";
+    /// When the record may be handled again, in milliseconds since the Unix epoch, by the clock
+    /// of who wrote it.
+    pub const DUE: &str = "retry.due";
+    /// How long before that it was written, in milliseconds.
+    pub const DELAY: &str = "retry.delay";
+
+    /// All of them. A record carries either the whole list or none of it, so that headers of the
+    /// same name that a user has sent are told apart.
+    pub const HEADERS: [&str; 14] = [
+        dead_letter::ORIGINAL_TOPIC,
+        dead_letter::ORIGINAL_PARTITION,
+        dead_letter::ORIGINAL_OFFSET,
+        dead_letter::ORIGINAL_TIMESTAMP,
+        dead_letter::ORIGINAL_GROUP,
+        dead_letter::FAILURE_REASON,
+        dead_letter::FAILURE_CLASS,
+        dead_letter::FAILURE_TIMESTAMP,
+        dead_letter::FAILURE_ATTEMPTS,
+        FIRST_TIMESTAMP,
+        FIRST_CLASS,
+        NUMBER,
+        DUE,
+        DELAY,
+    ];
+
+    /// The name of the `number`th retry topic of `origin`.
+    pub fn topic(origin: &str, number: u32) -> String {
+        format!("{origin}{TOPIC_INFIX}{number}")
+    }
+}
