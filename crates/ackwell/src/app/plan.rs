@@ -185,6 +185,7 @@ fn prepare(
         unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
         handler: handler.bind(Arc::new(shared)),
         dead_letters: options.dead_letters,
+        creation: config.topics.clone(),
         observer: Arc::new(observer),
     };
     Ok(PlannedListener {
