@@ -63,13 +63,10 @@ pub mod replay {
     pub const HOPS: &str = "replay.hops";
 }
 
-/// What a record on a retry topic adds to the headers of its origin, behind them and in this
-/// order. `original.*` and `failure.*` are those of a dead letter.
+/// What a record on a retry topic adds to the headers of its origin, behind them and in the order
+/// of [`HEADERS`](retry::HEADERS).
 pub mod retry {
-    use super::dead_letter;
-
-    /// Between the name of the origin and the number of a retry topic: `order-events.retry.1`.
-    pub const TOPIC_INFIX: &str = ".retry.";
+    use super::{failure, original};
 
     /// When the record failed first: RFC 3339, UTC.
     pub const FIRST_TIMESTAMP: &str = "failure.first.timestamp";
@@ -83,18 +80,18 @@ pub mod retry {
     /// How long before that it was written, in milliseconds.
     pub const DELAY: &str = "retry.delay";
 
-    /// All of them. A record carries either the whole list or none of it, so that headers of the
-    /// same name that a user has sent are told apart.
+    /// All of them. A record carries the whole list or none of it, so that headers of the same
+    /// name that a user has sent are told apart.
     pub const HEADERS: [&str; 14] = [
-        dead_letter::ORIGINAL_TOPIC,
-        dead_letter::ORIGINAL_PARTITION,
-        dead_letter::ORIGINAL_OFFSET,
-        dead_letter::ORIGINAL_TIMESTAMP,
-        dead_letter::ORIGINAL_GROUP,
-        dead_letter::FAILURE_REASON,
-        dead_letter::FAILURE_CLASS,
-        dead_letter::FAILURE_TIMESTAMP,
-        dead_letter::FAILURE_ATTEMPTS,
+        original::TOPIC,
+        original::PARTITION,
+        original::OFFSET,
+        original::TIMESTAMP,
+        original::GROUP,
+        failure::REASON,
+        failure::CLASS,
+        failure::TIMESTAMP,
+        failure::ATTEMPTS,
         FIRST_TIMESTAMP,
         FIRST_CLASS,
         NUMBER,
@@ -104,6 +101,6 @@ pub mod retry {
 
     /// The name of the `number`th retry topic of `origin`.
     pub fn topic(origin: &str, number: u32) -> String {
-        format!("{origin}{TOPIC_INFIX}{number}")
+        format!("{origin}{}{number}", super::RETRY_INFIX)
     }
 }
