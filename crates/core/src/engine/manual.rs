@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
 
 use super::Record;
 use super::effect::Effect;
@@ -189,7 +188,7 @@ impl<R: Record> Engine<R> {
                 rest,
             } if self.manual.is_closed(run, place) => {
                 let attempt = open.attempt(place);
-                self.tell_failed(id, record.offset(), failure, attempt, Settlement::Done);
+                self.tell_failed(id, &record, failure, attempt, Settlement::Done);
                 End::Cancelled { rest }
             }
             End::Cancelled { mut rest } if self.manual.is_closed(run, place) => {
@@ -298,7 +297,7 @@ impl<R: Record> Engine<R> {
                 failing_since,
                 next: Next::Handle(now + wait),
             }),
-            Nack::Dropped => self.dropped(now, (id, record.offset()), attempt, failing_since),
+            Nack::Dropped => self.dropped(now, id, &record, attempt, failing_since),
         };
         if let (Some(tries), Some(lane)) = (tries, self.lane_mut(id, lane)) {
             lane.returned.push(Return { record, tries });
@@ -310,25 +309,25 @@ impl<R: Record> Engine<R> {
     fn dropped(
         &mut self,
         now: Timestamp,
-        (id, offset): (PartitionId, i64),
+        id: PartitionId,
+        record: &R,
         attempt: u32,
         failing_since: Option<Timestamp>,
     ) -> Option<Tries> {
-        let failure = Failure {
-            class: Class::Transient,
-            summary: "its acknowledgement was dropped without being given".to_owned(),
-        };
+        let what = "its acknowledgement was dropped without being given";
+        let failure = Failure::new(Class::Transient, what);
         let since = failing_since.unwrap_or(now);
-        let settlement = self.judge(now, &failure, attempt, since);
-        self.tell_failed(id, offset, failure.clone(), attempt, settlement);
+        let settlement = self.judge(now, record, &failure, attempt, since);
+        let attempts = self.tell_failed(id, record, failure.clone(), attempt, settlement);
         let next = match settlement {
             Settlement::RetryAfter(wait) => Next::Handle(now + wait),
-            Settlement::Recover if self.config.recover => Next::Recover(Recovery {
+            Settlement::Recover(destination) => Next::Recover(Recovery {
+                destination,
                 failure,
-                attempts: attempt,
+                attempts,
                 tries: 0,
             }),
-            Settlement::Recover | Settlement::Done | Settlement::Probe | Settlement::Stop => {
+            Settlement::Done | Settlement::Probe | Settlement::Stop => {
                 self.stop(now, Some(failure.to_string()));
                 return None;
             }

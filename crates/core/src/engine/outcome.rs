@@ -9,7 +9,7 @@ use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::Span;
-use crate::settle::{Settlement, settle};
+use crate::settle::{Destination, Failed, Settlement};
 
 impl Flight {
     /// The spans of the next `count` records.
@@ -183,9 +183,9 @@ impl<R: Record> Engine<R> {
             .lane_mut(id, lane_id)
             .and_then(|lane| lane.failing_since)
             .unwrap_or(now);
-        let settlement = self.judge(now, &failure, attempt, since);
+        let settlement = self.judge(now, &record, &failure, attempt, since);
+        let attempts = self.tell_failed(id, &record, failure.clone(), attempt, settlement);
         let offset = record.offset();
-        self.tell_failed(id, offset, failure.clone(), attempt, settlement);
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
         unsettled.extend(rest);
@@ -202,13 +202,14 @@ impl<R: Record> Engine<R> {
             Settlement::RetryAfter(wait) => {
                 self.retry((id, lane_id), attempt.saturating_add(1), since, now + wait);
             }
-            Settlement::Recover if self.config.recover => {
+            Settlement::Recover(destination) => {
                 self.recover(
                     id,
                     lane_id,
                     Recovery {
+                        destination,
                         failure,
-                        attempts: attempt,
+                        attempts,
                         tries: 0,
                     },
                 );
@@ -219,7 +220,7 @@ impl<R: Record> Engine<R> {
                 }
                 self.outage(now, (id, lane_id), failure.summary, was_probe);
             }
-            Settlement::Stop | Settlement::Recover => self.stop(now, Some(failure.to_string())),
+            Settlement::Stop => self.stop(now, Some(failure.to_string())),
         }
         // Only now, with the lane in its new state: what is behind the record must not start.
         if was_probe && settlement != Settlement::Probe {
@@ -227,36 +228,55 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    /// What a failure leads to.
+    /// What a failed attempt at `record` leads to.
     pub(super) fn judge(
         &mut self,
         now: Timestamp,
+        record: &R,
         failure: &Failure,
         attempt: u32,
         since: Timestamp,
     ) -> Settlement {
         let random = self.random();
-        let elapsed = now.since(since);
-        settle(failure.class, attempt, elapsed, &self.config.retry, random)
+        let config = &self.config;
+        let by_cause = failure.policy.checked_sub(1);
+        let by_cause = by_cause.and_then(|place| config.retry_for.get(place));
+        let settlement = Failed {
+            class: failure.class,
+            attempt,
+            elapsed: now.since(since),
+            retries: record.retries(),
+            retry_after: failure.retry_after,
+        }
+        .settle(
+            by_cause.unwrap_or(&config.retry),
+            &config.retry_topics,
+            random,
+        );
+        match settlement {
+            Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
+            decided => decided,
+        }
     }
 
-    /// Tells of a failed attempt.
+    /// Tells of a failed attempt; how many there were, everywhere.
     pub(super) fn tell_failed(
         &mut self,
         partition: PartitionId,
-        offset: i64,
+        record: &R,
         failure: Failure,
         attempt: u32,
         settlement: Settlement,
-    ) {
-        let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
+    ) -> u32 {
+        let attempt = record.earlier_attempts().saturating_add(attempt);
         self.effects.push_back(Effect::Failed {
             partition,
-            offset,
+            offset: record.offset(),
             failure,
             attempt,
-            retry,
+            settlement,
         });
+        attempt
     }
 
     /// Puts records back at the front of their lane, unless their partition is on its way out.
@@ -300,6 +320,7 @@ impl<R: Record> Engine<R> {
             return;
         };
         let (failure, attempts) = (recovery.failure.clone(), recovery.attempts);
+        let destination = recovery.destination;
         lane.state = State::Recovering(recovery);
         self.recoveries.insert(run, (id, lane_id));
         if let Some(partition) = self.partitions.get_mut(&id) {
@@ -309,6 +330,7 @@ impl<R: Record> Engine<R> {
             recovery: run,
             partition: id,
             record,
+            destination,
             failure,
             attempts,
         };

@@ -46,6 +46,8 @@ pub(super) struct Partition<R> {
     pub(super) unacknowledged: usize,
     /// Who waits until the broker knows that a record is settled.
     pub(super) waiters: Vec<Waiter>,
+    /// Whether records of it may have to wait until they are due: it is one of a retry topic.
+    pub(super) delayed: bool,
     polls: VecDeque<Poll>,
     /// Polls that wait until those before them are settled and committed.
     held: VecDeque<Vec<R>>,
@@ -110,6 +112,7 @@ impl<R: Record> Partition<R> {
             queued_bytes: 0,
             unacknowledged: 0,
             waiters: Vec::new(),
+            delayed: false,
             polls: VecDeque::new(),
             held: VecDeque::new(),
             sent: mark,
@@ -189,7 +192,9 @@ impl<R: Record> Partition<R> {
             undispatched.delivered(&spans, next);
         }
         self.queued_records += records.len();
-        self.queued_bytes += records.iter().map(Record::size).sum::<usize>();
+        let bytes = records.iter().map(Record::size).sum();
+        self.queued_bytes += bytes;
+        self.delayed = self.delayed || records.iter().any(|record| record.due().is_some());
         if records.is_empty() {
             self.note_settled(now, 0, true);
         } else {
@@ -201,7 +206,7 @@ impl<R: Record> Partition<R> {
                 self.held.push_back(records);
                 self.release_polls(config);
             } else {
-                self.spread(config, records);
+                self.spread(config, records, bytes);
             }
         }
     }
@@ -218,7 +223,8 @@ impl<R: Record> Partition<R> {
             return;
         }
         if let Some(records) = self.held.pop_front() {
-            self.spread(config, records);
+            let bytes = records.iter().map(Record::size).sum();
+            self.spread(config, records, bytes);
         }
     }
 
@@ -250,10 +256,10 @@ impl<R: Record> Partition<R> {
         self.undispatched.as_ref().unwrap_or(&self.tracker)
     }
 
-    fn spread(&mut self, config: &Config, records: Vec<R>) {
+    fn spread(&mut self, config: &Config, records: Vec<R>, bytes: usize) {
         let chunk_max = config.run_records.max(1);
         if let [lane] = self.lanes.as_mut_slice() {
-            return lane.push_all(records, chunk_max);
+            return lane.push_all(records, bytes, chunk_max);
         }
         for record in records {
             let LaneId(lane) = config.concurrency.lane(record.key_hash());
