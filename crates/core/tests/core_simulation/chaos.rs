@@ -47,6 +47,7 @@ pub(crate) fn config(dice: &mut Dice) -> Config {
         stop_drain: ms(dice.in_range(0, 500)),
         cancel_wait: ms(100),
         commit_wait: ms(200),
+        unacknowledged_limit: ms(1_000),
         commit_gap: ms(dice.in_range(0, 5)),
         metadata_bytes: dice.in_range(0, 200) as usize,
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
