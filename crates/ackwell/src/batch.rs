@@ -56,6 +56,7 @@
 //! [`OnUndecodable`](crate::OnUndecodable) decides about it alone, and the next list begins behind.
 
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -246,22 +247,19 @@ impl fmt::Display for BatchError {
     }
 }
 
+impl std::error::Error for BatchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.failure)
+    }
+}
+
 impl Classify for BatchError {
     fn class(&self) -> Class {
         self.failure.class()
     }
 
-    fn into_failure(self) -> Failure {
-        let end = self.index.saturating_add(1);
-        let failed = vec![(self.index, self.failure)];
-        let whole = None;
-        Outcomes {
-            failed,
-            whole,
-            end,
-            by_handler: true,
-        }
-        .into()
+    fn retry_after(&self) -> Option<Duration> {
+        self.failure.wait()
     }
 }
 
@@ -291,14 +289,23 @@ impl Outcomes {
 
     /// The same for any failure of a list of `records`.
     pub(crate) fn from_failure(mut failure: Failure, records: usize) -> Self {
-        match failure.take_source::<Self>() {
-            Some(outcomes) => *outcomes,
-            None => Self {
-                failed: Vec::new(),
-                whole: Some(failure),
-                end: records,
+        if let Some(outcomes) = failure.take_cause() {
+            return outcomes;
+        }
+        if let Some(error) = failure.take_cause::<BatchError>() {
+            let end = error.index.saturating_add(1);
+            return Self {
+                failed: vec![(error.index, error.failure)],
+                whole: None,
+                end,
                 by_handler: true,
-            },
+            };
+        }
+        Self {
+            failed: Vec::new(),
+            whole: Some(failure),
+            end: records,
+            by_handler: true,
         }
     }
 }

@@ -42,15 +42,15 @@ impl Shared {
             return failure;
         }
         self.undecodable.inc();
-        let policy = if failure.is_caused_by::<UnknownEvent>() {
+        let policy = if failure.find::<UnknownEvent>().is_some() {
             self.on_unknown_event
         } else {
             self.on_undecodable
         };
         match policy {
             OnUndecodable::DeadLetter => failure,
-            OnUndecodable::Skip => Failure::new(Class::Skip, failure.summary()),
-            OnUndecodable::Stop => Failure::new(Class::Stop, failure.summary()),
+            OnUndecodable::Skip => failure.reclassified(Class::Skip),
+            OnUndecodable::Stop => failure.reclassified(Class::Stop),
         }
     }
 }
@@ -85,8 +85,11 @@ impl Context {
         }
     }
 
-    pub(crate) fn move_to(&mut self, record: &Record) {
-        self.record.clone_from(record);
+    /// The same for another record of the run.
+    pub(crate) fn turn_to(&mut self, record: Record, attempt: u32) {
+        self.record = record;
+        self.attempt = attempt;
+        self.extensions.clear();
     }
 
     /// The record; of a batch, the first.

@@ -5,6 +5,7 @@
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
 mod control;
+mod handling;
 mod portion;
 mod rehearsal;
 mod run;
@@ -14,10 +15,12 @@ mod tests;
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
+pub use handling::Handling;
+pub(crate) use handling::panicked;
 pub use portion::{Judgement, Portion};
 pub use rehearsal::{Rehearsal, Rehearsed};
+pub use run::Run;
 pub(crate) use run::{Ended, ProgressSink};
-pub use run::{Handling, Run};
 
 use crate::extensions::Extensions;
 
@@ -45,19 +48,12 @@ pub struct OneByOne;
 impl UnitOfWork for OneByOne {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
         if run.is_batch() {
-            Box::pin(by_portions(run))
-        } else {
-            Box::pin(one_by_one(run))
+            return Box::pin(by_portions(run));
         }
-    }
-}
-
-async fn one_by_one(run: &mut Run) {
-    while let Some(handling) = run.start(Extensions::new()) {
-        match run.drive(handling).await {
-            Ok(()) => run.settled(1),
-            Err(failure) => return run.failed(failure),
-        }
+        Box::pin(async move {
+            let handler = run.handler();
+            handler.handle_run(run).await;
+        })
     }
 }
 

@@ -63,7 +63,7 @@ impl Poller {
                 offset,
                 failure,
                 attempt,
-                retry,
+                settlement,
             } => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
                 if let Some((topic, number)) = self.partitions.name(partition) {
@@ -73,8 +73,9 @@ impl Poller {
                         partition,
                         offset,
                         class,
+                        reason: &failure.summary,
                         attempt,
-                        retry,
+                        settlement,
                     };
                     self.dispatcher.observer.observe(&failed);
                 }
@@ -94,6 +95,11 @@ impl Poller {
             Effect::Seek { partition, to } => self.seek(partition, to),
             Effect::RevokeDone(partitions) => self.give_back(&partitions),
             Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
+            Effect::Close { run } => {
+                let now = self.clock.now();
+                self.engine.on_event(now, Event::Closed { run });
+            }
+            Effect::Answer { .. } | Effect::Unacknowledged { .. } => {}
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();

@@ -107,6 +107,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         handler: Arc::clone(&spec.handler),
         filter: spec.filter.clone(),
         unit: Arc::clone(&spec.unit),
+        verdicts: Arc::new(spec.verdicts.clone()),
         observer: Arc::clone(&spec.observer),
         mailbox: mailbox.clone(),
         runtime: Handle::current(),
@@ -160,7 +161,13 @@ fn check(spec: &Spec) -> Result<(), StartError> {
     match spec {
         Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
-        _ => Ok(()),
+        Spec {
+            commit,
+            strict_commits,
+            ..
+        } => commit
+            .check(*strict_commits)
+            .or_else(|found| wrong(found.what)),
     }
 }
 
@@ -184,7 +191,9 @@ fn engine_config(spec: &Spec) -> Config {
     Config {
         concurrency: spec.concurrency,
         retry: spec.retry.clone(),
+        retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
+        strict_commits: spec.strict_commits,
         recover: spec.dead_letters != DeadLetters::Stop,
         queued_records: limits.queued_records,
         queued_bytes: limits.queued_bytes,

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
+use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
 use crate::config::Topics;
 use crate::extensions::Extensions;
-use crate::failure::Failure;
+use crate::failure::{Failure, Verdicts};
 use crate::listener::Filter;
 use crate::record::Record;
-use crate::unit::{OneByOne, UnitOfWork};
+use crate::unit::{OneByOne, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -41,6 +42,20 @@ pub trait RecordHandler: Send + Sync + 'static {
         drop((records, attempt, extensions));
         let failure = Failure::new(Class::Stop, "the handler takes no batches");
         Box::pin(std::future::ready(Err(failure)))
+    }
+
+    /// Handles the records of `run` one after another, each settled when its handler returns,
+    /// and stops at the first failure. One allocation a run; [`call`](RecordHandler::call) makes
+    /// one a record.
+    fn handle_run<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            while let Some(handling) = run.start(Extensions::new()) {
+                match run.drive(handling).await {
+                    Ok(()) => run.settled(1),
+                    Err(failure) => return run.failed(failure),
+                }
+            }
+        })
     }
 }
 
@@ -77,10 +92,15 @@ pub struct Spec {
     pub producer: ClientConfig,
     /// How many records may be handled at the same time.
     pub concurrency: Concurrency,
-    /// When a transient failure is repeated.
+    /// When a transient failure is repeated in place.
     pub retry: RetryPolicy,
+    /// Classes and policies of failures by their causes.
+    pub verdicts: Verdicts,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
+    /// the commit of the one before it.
+    pub strict_commits: bool,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
@@ -115,7 +135,9 @@ impl Spec {
             producer: client,
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
-            commit: Schedule::default(),
+            verdicts: Verdicts::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             handler,
@@ -232,12 +254,14 @@ pub enum Observation<'a> {
         partition: i32,
         /// Its offset.
         offset: i64,
-        /// Why.
+        /// What kind of failure it was.
         class: Class,
-        /// Which attempt it was, from 1.
+        /// What went wrong.
+        reason: &'a str,
+        /// Which attempt it was, from 1, those before a retry topic included.
         attempt: u32,
-        /// Whether another attempt follows.
-        retry: bool,
+        /// What follows.
+        settlement: Settlement,
     },
     /// A dead letter was acknowledged by the broker.
     DeadLettered {

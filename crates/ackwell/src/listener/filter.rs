@@ -1,10 +1,10 @@
-use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use crate::failure::Failure;
 use crate::record::Record;
+use crate::unit::panicked;
 
 /// Which records a listener handles at all.
 #[derive(Clone)]
@@ -39,16 +39,6 @@ impl Filter {
             Err(panic) => Passage::Failed(panicked("the filter", &*panic)),
         }
     }
-}
-
-/// A panic of the user's code as a permanent failure of its record.
-pub(crate) fn panicked(who: &str, panic: &(dyn Any + Send)) -> Failure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    Failure::permanent(format!("{who} panicked: {text}"))
 }
 
 impl fmt::Debug for Filter {

@@ -12,12 +12,13 @@ pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 pub use events::EventListener;
 pub use filter::Filter;
-pub(crate) use filter::{Passage, panicked};
+pub(crate) use filter::Passage;
 
 use crate::container::{DeadLetters, Limits};
+use crate::failure::Verdicts;
 use crate::handler::Erased;
 use crate::layer::ErasedLayer;
-use crate::retry::RetryPolicy;
+use crate::retry::Retry;
 use crate::topic::TopicDeclaration;
 
 /// A handler with its container: made by [`Listener::on`], given to
@@ -51,7 +52,9 @@ pub(crate) struct Options {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) strict_commits: bool,
+    pub(crate) retry: Retry,
+    pub(crate) verdicts: Verdicts,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     /// As `on_undecodable`, if it is not set.

@@ -1,26 +1,28 @@
 //! The records of a run that a batch handler takes at once, and what becomes of them.
 
+use super::{Handling, Run};
 use crate::batch::Outcomes;
+use crate::extensions::Extensions;
 use crate::failure::{Class, Failure};
 use crate::record::Record;
 
 /// A list of a run's records on its way through a batch handler.
 ///
-/// A unit of work takes one from [`Run::next_portion`](super::Run::next_portion), has it handled
-/// as often as [`judge`](Portion::judge) says, and gives it back to
-/// [`Run::close_portion`](super::Run::close_portion) once the work is durable.
+/// A unit of work takes one from [`Run::next_portion`], has it handled as often as
+/// [`judge`](Portion::judge) says, and gives it back to [`Run::close_portion`] once the work is
+/// durable.
 #[derive(Debug)]
 pub struct Portion {
     records: Vec<Record>,
     attempt: u32,
     /// Places of records that were handled before, in order.
     duplicates: Vec<usize>,
-    pub(super) end: PortionEnd,
+    end: PortionEnd,
 }
 
 /// How a list ended.
 #[derive(Debug)]
-pub(super) enum PortionEnd {
+enum PortionEnd {
     /// All are handled.
     Handled,
     /// Those before the place are handled; it failed; those behind come again, except for these.
@@ -44,7 +46,7 @@ pub enum Judgement {
 }
 
 impl Portion {
-    pub(super) fn new(records: Vec<Record>, attempt: u32) -> Self {
+    fn new(records: Vec<Record>, attempt: u32) -> Self {
         let (duplicates, end) = (Vec::new(), PortionEnd::Handled);
         Self {
             records,
@@ -55,7 +57,7 @@ impl Portion {
     }
 
     /// A record that must not reach the handler.
-    pub(super) fn refused(record: Record, attempt: u32, failure: Failure) -> Self {
+    fn refused(record: Record, attempt: u32, failure: Failure) -> Self {
         let mut portion = Self::new(vec![record], attempt);
         portion.fail(0, failure, Vec::new());
         portion
@@ -72,7 +74,7 @@ impl Portion {
     }
 
     /// Attempt of the first one.
-    pub(super) fn attempt(&self) -> u32 {
+    fn attempt(&self) -> u32 {
         self.attempt
     }
 
@@ -127,15 +129,15 @@ impl Portion {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.records.len()
     }
 
-    pub(super) fn duplicates_before(&self, place: usize) -> usize {
+    fn duplicates_before(&self, place: usize) -> usize {
         self.duplicates.iter().filter(|at| **at < place).count()
     }
 
-    pub(super) fn offset(&self, place: usize) -> Option<i64> {
+    fn offset(&self, place: usize) -> Option<i64> {
         self.records.get(place).map(Record::offset)
     }
 
@@ -159,9 +161,108 @@ impl Portion {
 }
 
 /// Whether a failure is about records at all, and not about what they all need.
-pub(super) fn concerns_a_record(failure: &Failure) -> bool {
+fn concerns_a_record(failure: &Failure) -> bool {
     match failure.class() {
         Class::Transient | Class::Permanent | Class::Skip => true,
         Class::Unavailable | Class::Stop => false,
+    }
+}
+
+impl Run {
+    /// Whether its handler takes lists: then it is carried out by portions.
+    pub fn is_batch(&self) -> bool {
+        self.handler.is_batch()
+    }
+
+    /// The next records to be handled together; `None` at the end, after a failure, or when
+    /// cancelled. The portion before must have been closed.
+    pub fn next_portion(&mut self) -> Option<Portion> {
+        let attempt = self.attempt();
+        let mut records = Vec::new();
+        while let Some(record) = self.peek().cloned() {
+            if let Some(refusal) = self.refusal(&record) {
+                if !records.is_empty() {
+                    self.look_again();
+                    break;
+                }
+                self.started += 1;
+                return Some(Portion::refused(record, attempt, refusal));
+            }
+            if records.is_empty() {
+                let waiting = self.records.len() - self.started;
+                records.reserve_exact(self.suspects.next(waiting));
+            }
+            records.push(record);
+            self.started += 1;
+            if records.len() == records.capacity() {
+                break;
+            }
+        }
+        (!records.is_empty()).then(|| Portion::new(records, attempt))
+    }
+
+    /// Lets the filter see the next record once more.
+    fn look_again(&mut self) {
+        if let Some(filtering) = &mut self.filtering {
+            filtering.seen = self.started;
+        }
+    }
+
+    /// Has the records of a portion handled that are still to be; `extensions` are at hand for
+    /// extractors.
+    pub fn start_portion(&mut self, portion: &Portion, extensions: Extensions) -> Handling {
+        let records = portion.records().cloned().collect();
+        let handler = &self.handler;
+        Handling::begin(|| handler.call_batch(records, portion.attempt(), extensions))
+    }
+
+    /// Settles what a portion's records have come to; what was done for them is durable. What
+    /// failed without naming a record comes again in smaller portions.
+    pub fn close_portion(&mut self, portion: Portion) {
+        match portion.end {
+            PortionEnd::Handled => self.settle_portion(&portion, portion.len()),
+            PortionEnd::Failed { place, .. } => {
+                self.settle_portion(&portion, place);
+                self.fail_portion(portion);
+            }
+            PortionEnd::Whole { count, failure } => {
+                if !concerns_a_record(&failure) || self.suspects.failed(count) {
+                    return self.failed(failure);
+                }
+                tracing::warn!(
+                    group = &*self.group,
+                    records = count,
+                    class = failure.class().as_str(),
+                    reason = failure.summary(),
+                    "a batch failed and is repeated in parts"
+                );
+                self.started = self.settled;
+                if let Some(filtering) = &mut self.filtering {
+                    filtering.waiting.clear();
+                }
+                self.look_again();
+            }
+        }
+    }
+
+    fn settle_portion(&mut self, portion: &Portion, count: usize) {
+        self.suspects.cleared(count);
+        self.duplicates += portion.duplicates_before(count);
+        self.settled(count);
+    }
+
+    fn fail_portion(&mut self, portion: Portion) {
+        let PortionEnd::Failed {
+            ref handled_behind, ..
+        } = portion.end
+        else {
+            return;
+        };
+        let behind = handled_behind.iter();
+        self.settled_behind
+            .extend(behind.filter_map(|place| portion.offset(*place)));
+        if let PortionEnd::Failed { failure, .. } = portion.end {
+            self.failed(failure);
+        }
     }
 }

@@ -1,23 +1,18 @@
 //! The records that a lane has been given, and how far they have come.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ackwell_core::batch::Suspects;
-use futures_util::future::BoxFuture;
 
-use super::portion::{PortionEnd, concerns_a_record};
-use super::{Control, Portion};
+use super::{Control, Handling};
 use crate::container::RecordHandler;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
-use crate::listener::{Filter, Passage, panicked};
+use crate::listener::{Filter, Passage};
 use crate::record::Record;
 
 /// Settled records are reported at least this often while handlers keep the thread busy, so that
@@ -32,33 +27,33 @@ pub(crate) trait ProgressSink: Send + Sync {
 
 /// Records of one lane, to be handled in order.
 pub struct Run {
-    group: Arc<str>,
-    handler: Arc<dyn RecordHandler>,
+    pub(super) group: Arc<str>,
+    pub(super) handler: Arc<dyn RecordHandler>,
     sink: Box<dyn ProgressSink>,
     control: Arc<Control>,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     /// Attempt of the first record; the others have not been tried yet.
     attempt: u32,
-    started: usize,
-    settled: usize,
-    duplicates: usize,
+    pub(super) started: usize,
+    pub(super) settled: usize,
+    pub(super) duplicates: usize,
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
-    filtering: Option<Filtering>,
+    pub(super) filtering: Option<Filtering>,
     /// Who may be to blame for the failure of a list.
-    suspects: Suspects,
+    pub(super) suspects: Suspects,
     /// Offsets of records behind a failed one that are settled all the same.
-    settled_behind: Vec<i64>,
+    pub(super) settled_behind: Vec<i64>,
 }
 
 /// What a filter has made of the records.
-struct Filtering {
+pub(super) struct Filtering {
     filter: Filter,
     /// How many have been looked at.
-    seen: usize,
+    pub(super) seen: usize,
     /// Places of those that are passed over, behind unsettled ones.
-    waiting: VecDeque<usize>,
+    pub(super) waiting: VecDeque<usize>,
     passed: usize,
     /// Why the record to start next can't be told whether it is to be handled.
     failure: Option<Failure>,
@@ -160,7 +155,7 @@ impl Run {
     }
 
     /// Why the next record must not reach the handler, if so.
-    fn refusal(&mut self, record: &Record) -> Option<Failure> {
+    pub(crate) fn refusal(&mut self, record: &Record) -> Option<Failure> {
         if record.has_unreadable_headers() {
             let unreadable = "the record's header names are not UTF-8";
             return Some(Failure::permanent(unreadable));
@@ -177,9 +172,7 @@ impl Run {
     /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
     /// failure of the record.
     pub fn start(&mut self, extensions: Extensions) -> Option<Handling> {
-        let record = self.peek()?.clone();
-        let attempt = self.attempt();
-        self.started += 1;
+        let (record, attempt) = self.take()?;
         if let Some(refusal) = self.refusal(&record) {
             return Some(Handling::refused(refusal));
         }
@@ -189,117 +182,26 @@ impl Run {
         }))
     }
 
-    /// Whether its handler takes lists: then it is carried out by portions.
-    pub fn is_batch(&self) -> bool {
-        self.handler.is_batch()
-    }
-
-    /// The next records to be handled together; `None` at the end, after a failure, or when
-    /// cancelled. The portion before must have been closed.
-    pub fn next_portion(&mut self) -> Option<Portion> {
+    /// Takes the next record and its attempt, to be handled by the caller; `None` where
+    /// [`peek`](Run::peek) is `None`.
+    pub(crate) fn take(&mut self) -> Option<(Record, u32)> {
+        let record = self.peek()?.clone();
         let attempt = self.attempt();
-        let mut records = Vec::new();
-        while let Some(record) = self.peek().cloned() {
-            if let Some(refusal) = self.refusal(&record) {
-                if !records.is_empty() {
-                    self.look_again();
-                    break;
-                }
-                self.started += 1;
-                return Some(Portion::refused(record, attempt, refusal));
-            }
-            if records.is_empty() {
-                let waiting = self.records.len() - self.started;
-                records.reserve_exact(self.suspects.next(waiting));
-            }
-            records.push(record);
-            self.started += 1;
-            if records.len() == records.capacity() {
-                break;
-            }
-        }
-        (!records.is_empty()).then(|| Portion::new(records, attempt))
+        self.started += 1;
+        Some((record, attempt))
     }
 
-    /// Lets the filter see the next record once more.
-    fn look_again(&mut self) {
-        if let Some(filtering) = &mut self.filtering {
-            filtering.seen = self.started;
-        }
-    }
-
-    /// Has the records of a portion handled that are still to be; `extensions` are at hand for
-    /// extractors.
-    pub fn start_portion(&mut self, portion: &Portion, extensions: Extensions) -> Handling {
-        let records = portion.records().cloned().collect();
-        let handler = &self.handler;
-        Handling::begin(|| handler.call_batch(records, portion.attempt(), extensions))
-    }
-
-    /// Settles what a portion's records have come to; what was done for them is durable. What
-    /// failed without naming a record comes again in smaller portions.
-    pub fn close_portion(&mut self, portion: Portion) {
-        match portion.end {
-            PortionEnd::Handled => self.settle_portion(&portion, portion.len()),
-            PortionEnd::Failed { place, .. } => {
-                self.settle_portion(&portion, place);
-                self.fail_portion(portion);
-            }
-            PortionEnd::Whole { count, failure } => {
-                if !concerns_a_record(&failure) || self.suspects.failed(count) {
-                    return self.failed(failure);
-                }
-                tracing::warn!(
-                    group = &*self.group,
-                    records = count,
-                    class = failure.class().as_str(),
-                    reason = failure.summary(),
-                    "a batch failed and is repeated in parts"
-                );
-                self.started = self.settled;
-                if let Some(filtering) = &mut self.filtering {
-                    filtering.waiting.clear();
-                }
-                self.look_again();
-            }
-        }
-    }
-
-    fn settle_portion(&mut self, portion: &Portion, count: usize) {
-        self.suspects.cleared(count);
-        self.duplicates += portion.duplicates_before(count);
-        self.settled(count);
-    }
-
-    fn fail_portion(&mut self, portion: Portion) {
-        let PortionEnd::Failed {
-            ref handled_behind, ..
-        } = portion.end
-        else {
-            return;
-        };
-        let behind = handled_behind.iter();
-        self.settled_behind
-            .extend(behind.filter_map(|place| portion.offset(*place)));
-        if let PortionEnd::Failed { failure, .. } = portion.end {
-            self.failed(failure);
-        }
+    pub(crate) fn handler(&self) -> Arc<dyn RecordHandler> {
+        Arc::clone(&self.handler)
     }
 
     /// Awaits `handling`; before it waits, what has settled so far is reported, so that a slow
     /// handler does not hold back the commits of the records before it.
     ///
-    /// # Errors
-    ///
-    /// The handler's failure.
-    ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the handler where it waits.
-    pub async fn drive(
-        &mut self,
-        handling: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<(), Failure> {
+    pub async fn drive<T>(&mut self, handling: impl Future<Output = T>) -> T {
         let mut handling = pin!(handling);
         std::future::poll_fn(|cx| {
             let poll = handling.as_mut().poll(cx);
@@ -394,37 +296,5 @@ impl Run {
             settled_behind,
             failure,
         }
-    }
-}
-
-/// A record being handled. A panic of the handler is its permanent failure.
-pub struct Handling(BoxFuture<'static, Result<(), Failure>>);
-
-impl Handling {
-    fn begin(call: impl FnOnce() -> BoxFuture<'static, Result<(), Failure>>) -> Self {
-        match std::panic::catch_unwind(AssertUnwindSafe(call)) {
-            Ok(handling) => Handling(handling),
-            Err(panic) => Handling::refused(panicked("the handler", &*panic)),
-        }
-    }
-
-    fn refused(failure: Failure) -> Self {
-        Handling(Box::pin(std::future::ready(Err(failure))))
-    }
-}
-
-impl Future for Handling {
-    type Output = Result<(), Failure>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let poll = AssertUnwindSafe(|| self.0.as_mut().poll(cx));
-        std::panic::catch_unwind(poll)
-            .unwrap_or_else(|panic| Poll::Ready(Err(panicked("the handler", &*panic))))
-    }
-}
-
-impl fmt::Debug for Handling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handling")
     }
 }

@@ -7,6 +7,7 @@ use super::lane::{Chunk, State};
 use super::machine::{Engine, Flight, Life};
 use super::partition::Phase;
 use crate::Timestamp;
+use crate::commit::AckMode;
 use crate::lane::LaneId;
 use crate::offset::{CommitOffset, Span};
 
@@ -14,6 +15,7 @@ use crate::offset::{CommitOffset, Span};
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) reason: String,
+    pub(super) began: Timestamp,
     pub(super) probes: u32,
     pub(super) next_probe: Timestamp,
     pub(super) probe: Option<RunId>,
@@ -69,18 +71,57 @@ impl<R: Record> Engine<R> {
 
     /// Dispatches the lane's next chunk, if nothing forbids it.
     pub(super) fn dispatch_lane(&mut self, id: PartitionId, lane: LaneId) {
+        if self.config.commit.is_manual() {
+            self.take_returned(id, lane);
+        }
+        self.await_due(id, lane);
         if self.paused || self.outage.is_some() || !self.is_dispatchable(id, lane) {
             return;
         }
-        let found = self.lane_mut(id, lane).and_then(|lane| lane.take_chunk());
+        let (now, delayed, one) = (self.now, self.is_delayed(id), self.awaits_commits());
+        let found = self.lane_mut(id, lane).and_then(|lane| {
+            if one {
+                lane.take_first()
+            } else if delayed {
+                lane.take_due(now)
+            } else {
+                lane.take_chunk()
+            }
+        });
         if let Some(chunk) = found {
             self.start_run(id, lane, chunk);
         }
     }
 
+    /// Whether each record waits for the commit of the one before it.
+    pub(super) fn awaits_commits(&self) -> bool {
+        self.config.strict_commits && self.config.commit == AckMode::Record
+    }
+
+    /// Has the lane wait if its first record is not due yet.
+    fn await_due(&mut self, id: PartitionId, lane_id: LaneId) {
+        if !self.is_delayed(id) {
+            return;
+        }
+        let now = self.now;
+        let Some(lane) = self.active_lane(id, lane_id).filter(|lane| lane.is_ready()) else {
+            return;
+        };
+        if let Some(at) = lane.due_after(now) {
+            lane.state = State::Waiting(at);
+            self.timers.insert((at, id, lane_id));
+        }
+    }
+
+    fn is_delayed(&self, id: PartitionId) -> bool {
+        self.partitions.get(&id).is_some_and(|found| found.delayed)
+    }
+
     fn is_dispatchable(&self, id: PartitionId, LaneId(lane): LaneId) -> bool {
         let ready = self.partitions.get(&id).is_some_and(|partition| {
             let lane = partition.lanes.get(usize::from(lane));
+            let confirmed = partition.confirmed();
+            let lane = lane.filter(|lane| !self.awaits_commits() || lane.settled_at <= confirmed);
             partition.phase == Phase::Active && lane.is_some_and(|lane| lane.is_ready())
         });
         ready && self.life == Life::Running && !self.zombies.contains_key(&id)
@@ -95,17 +136,20 @@ impl<R: Record> Engine<R> {
         partition.in_work += 1;
         let Chunk { records, bytes } = chunk;
         let attempt = lane.attempt;
+        let spans = Span::of(records.iter().map(Record::offset)).into();
+        partition.dispatched(self.now, &spans);
         let flight = Flight {
             partition: id,
             generation,
             lane: lane_id,
             attempt,
-            spans: Span::of(records.iter().map(Record::offset)).into(),
+            spans,
             settled: 0,
             total: records.len(),
             bytes,
         };
         self.flights.insert(run, flight);
+        self.open_run(run, id, lane_id);
         self.effects.push_back(Effect::Dispatch {
             run,
             partition: id,
@@ -156,6 +200,7 @@ impl<R: Record> Engine<R> {
                 let next_probe = next_probe(1);
                 self.outage = Some(Outage {
                     reason,
+                    began: now,
                     probes: 1,
                     next_probe,
                     probe: None,
@@ -201,9 +246,23 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn outage_over(&mut self) {
-        self.outage = None;
+        if let Some(outage) = self.outage.take() {
+            self.forgive(outage.began);
+        }
         self.update_pauses(None);
         self.dispatch_all();
+    }
+
+    /// An outage uses up no attempt, and none of the time within which a record is retried.
+    fn forgive(&mut self, began: Timestamp) {
+        let now = self.now;
+        let lanes = self
+            .partitions
+            .values_mut()
+            .flat_map(|partition| &mut partition.lanes);
+        for since in lanes.filter_map(|lane| lane.failing_since.as_mut()) {
+            *since += now.since(began.max(*since));
+        }
     }
 
     pub(super) fn probe_deadline(&self) -> Option<Timestamp> {

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::dispatch::Outage;
 use super::effect::Effect;
 use super::event::{Event, PartitionId, RunId};
+use super::manual::Manual;
 use super::partition::Partition;
 use crate::Timestamp;
 use crate::lane::LaneId;
@@ -26,12 +27,15 @@ pub struct Engine<R> {
     pub(super) timers: BTreeSet<(Timestamp, PartitionId, LaneId)>,
     pub(super) effects: VecDeque<Effect<R>>,
     pub(super) commits: Commits,
+    pub(super) manual: Manual<R>,
     pub(super) revoking: Vec<PartitionId>,
     pub(super) life: Life,
     pub(super) paused: bool,
     pub(super) outage: Option<Outage>,
     pub(super) recovery_problem: Option<String>,
     pub(super) failing_recoveries: usize,
+    /// When the event came that is being taken in.
+    pub(super) now: Timestamp,
     problem: Option<String>,
     last_id: u64,
     random: u64,
@@ -71,12 +75,14 @@ impl<R: Record> Engine<R> {
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             commits: Commits::default(),
+            manual: Manual::default(),
             revoking: Vec::new(),
             life: Life::Running,
             paused: false,
             outage: None,
             recovery_problem: None,
             failing_recoveries: 0,
+            now: Timestamp::EPOCH,
             problem: None,
             last_id: 0,
             random,
@@ -86,6 +92,7 @@ impl<R: Record> Engine<R> {
     /// Takes in what has happened at `now`; what follows is asked for by
     /// [`poll_effect`](Engine::poll_effect).
     pub fn on_event(&mut self, now: Timestamp, event: Event<R>) {
+        self.now = now;
         match event {
             Event::Assigned(partitions) => self.assign(partitions),
             Event::Revoke(partitions) => self.revoke(now, partitions),
@@ -98,6 +105,14 @@ impl<R: Record> Engine<R> {
             Event::Progress { run, settled } => self.progress(now, run, settled),
             Event::SettledBehind { run, offsets } => self.settled_behind(now, run, &offsets),
             Event::Finished { run, end } => self.finished(now, run, end),
+            Event::Handled { run, records } => self.handled(now, run, records),
+            Event::Acknowledged {
+                run,
+                places,
+                waiters,
+            } => self.acknowledged(now, run, places, waiters),
+            Event::Nacked { run, place, nack } => self.nacked(now, run, place, nack),
+            Event::Closed { run } => self.closed(run),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(partition, to),
@@ -112,6 +127,7 @@ impl<R: Record> Engine<R> {
         self.hand_over(now);
         self.send_commit(now);
         self.forget_commit_problem();
+        self.look_for_unacknowledged(now);
         self.report_health();
     }
 
@@ -128,6 +144,7 @@ impl<R: Record> Engine<R> {
             self.probe_deadline(),
             self.commit_deadline(),
             self.handover_deadline(),
+            self.manual.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -139,6 +156,14 @@ impl<R: Record> Engine<R> {
         self.partitions
             .values()
             .map(|partition| partition.queued_records)
+            .sum()
+    }
+
+    /// Records that were handled and wait for their acknowledgement.
+    pub fn unacknowledged(&self) -> usize {
+        self.partitions
+            .values()
+            .map(|partition| partition.unacknowledged)
             .sum()
     }
 
@@ -173,6 +198,7 @@ impl<R: Record> Engine<R> {
                 .recovery_problem
                 .as_ref()
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
+                .or(self.manual.problem())
                 .or(self.commits.problem()),
         };
         if self.problem.as_ref() != problem {

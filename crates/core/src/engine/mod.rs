@@ -11,6 +11,7 @@
 //! | `partition.rs`, `lane.rs` | what waits, what is in work, what is settled |
 //! | `dispatch.rs` | what may be handled now, what is paused |
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
+//! | `manual.rs` | which handled records wait for an acknowledgement, and what a refusal leads to |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |
 //! | `handover.rs` | assign, revoke, lose, rewind, stop |
 
@@ -22,6 +23,7 @@ mod event;
 mod handover;
 mod lane;
 mod machine;
+mod manual;
 mod outcome;
 mod partition;
 #[cfg(test)]
@@ -29,8 +31,10 @@ mod tests;
 
 pub use config::Config;
 pub use effect::{Effect, Position};
-pub use event::{Assigned, CommitId, End, Event, Failure, PartitionId, RunId};
+pub use event::{Assigned, CommitId, End, Event, Failure, Nack, PartitionId, RunId};
 pub use machine::Engine;
+
+use crate::Timestamp;
 
 /// What the engine must know of a record. A clone must be cheap: one is made when a record is
 /// recovered.
@@ -41,4 +45,16 @@ pub trait Record: Clone {
     fn key_hash(&self) -> Option<u64>;
     /// Its bytes, for the queue's limit.
     fn size(&self) -> usize;
+    /// When it may be handled, if it has to wait: it came by a retry topic.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+    /// How many retry topics it has passed, the one that it was read from included.
+    fn retries(&self) -> u32 {
+        0
+    }
+    /// How often it was tried before it was written to the topic that it was read from.
+    fn earlier_attempts(&self) -> u32 {
+        0
+    }
 }

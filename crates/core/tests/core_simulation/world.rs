@@ -305,10 +305,12 @@ impl World {
                 self.seen.stops += 1;
                 self.gone(id)
             }
-            Effect::Failed { retry, .. } => {
-                self.seen.retries += u64::from(retry);
+            Effect::Failed { settlement, .. } => {
+                self.seen.retries += u64::from(settlement.is_retry());
                 Ok(())
             }
+            Effect::Close { run } => self.tell(id, Event::Closed { run }),
+            Effect::Answer { .. } | Effect::Unacknowledged { .. } => Ok(()),
             Effect::Health { problem } => {
                 self.members[id].problem = problem;
                 Ok(())
@@ -424,10 +426,7 @@ impl World {
                 let Some(run) = self.members[id].runs.remove(&run_id) else {
                     return Ok(());
                 };
-                let failure = Failure {
-                    class,
-                    summary: "by plan".into(),
-                };
+                let failure = Failure::new(class, "by plan");
                 let end = End::Failed {
                     failure,
                     record,
