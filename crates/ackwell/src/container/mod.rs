@@ -187,7 +187,7 @@ fn engine_config(spec: &Spec) -> Config {
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
         recover: spec.dead_letters != DeadLetters::Stop,
-        queued_records: limits.queued_records,
+        queued_records: limits.queued_records(spec.concurrency),
         queued_bytes: limits.queued_bytes,
         run_records: limits.run_records,
         revoke_drain: limits.revoke_drain,

@@ -133,9 +133,9 @@ impl ListenerBuilder {
     }
 
     /// How many of a partition's records may wait or be in work before its fetching is paused;
-    /// default 5,000.
+    /// default 5,000, or 50 a lane if that is more.
     pub fn queued_records(mut self, records: usize) -> Self {
-        self.options.limits.queued_records = records;
+        self.options.limits.queued_records = Some(records);
         self
     }
 
