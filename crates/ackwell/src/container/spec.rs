@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
@@ -78,7 +78,10 @@ pub struct Spec {
     /// Classes and policies of failures by their causes.
     pub verdicts: Verdicts,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
+    /// the commit of the one before it.
+    pub strict_commits: bool,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
@@ -112,7 +115,8 @@ impl Spec {
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
             verdicts: Verdicts::default(),
-            commit: Schedule::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             handler,
