@@ -15,7 +15,7 @@ use crate::listener::{config, runtime, until_done};
 use crate::memory::{self, sampled};
 use crate::meter::Meter;
 use crate::process::work_folder;
-use crate::report::{Report, Run};
+use crate::report::{Goal, Report, Run};
 use crate::target::{Broker, Target};
 use crate::{Outcome, client, note};
 
@@ -46,25 +46,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         report.side("listener", vec![run]);
         return Ok(report);
     }
-    let topic = client::fresh("bench-backlog");
-    client::create_topic(&broker, &topic, arguments.partitions)?;
-    note("filling the topic");
-    client::send(&broker, &topic, arguments.records, client::plain_record)?;
-
-    note("starting the listener");
-    let child = Command::new(std::env::current_exe()?)
-        .args(["--json", "backlog", "--listen", &topic])
-        .args(["--bootstrap-servers", broker.address()])
-        .args(["--records", &arguments.records.to_string()])
-        .args(["--still", &arguments.still.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let (memory, output) = sampled(child.id(), || Ok(child.wait_with_output()?))?;
-    if !output.status.success() {
-        return Err("the listener failed".into());
-    }
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let method = format!(
         "{} records of {} bytes, {} partitions, {}; handlers stand still for {} s, then do nothing",
         arguments.records,
@@ -74,10 +55,42 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         arguments.still
     );
     let mut report = Report::new("backlog", method);
+    let (small, _) = worked_off(&broker, arguments.records / 10, arguments)?;
+    let (memory, told) = worked_off(&broker, arguments.records, arguments)?;
     let rate = told["sides"][0]["records_per_second"]["median"].as_f64();
     report.figure("worked off at", rate.unwrap_or(f64::NAN), "records/s", None);
     memory::tell(&mut report, &memory);
+    let most = |memory: &[f64]| memory.iter().copied().fold(0.0, f64::max);
+    let (tenth, whole) = (most(&small), most(&memory));
+    report.figure("at most with a tenth of the records", tenth, "MiB", None);
+    report.figure("all / a tenth", whole / tenth, "", Some(Goal::AtMost(1.1)));
     Ok(report)
+}
+
+/// A listener in a process of its own works a backlog off: its memory, and what it told.
+fn worked_off(
+    broker: &Broker,
+    records: u64,
+    arguments: &Arguments,
+) -> Outcome<(Vec<f64>, serde_json::Value)> {
+    let topic = client::fresh("bench-backlog");
+    client::create_topic(broker, &topic, arguments.partitions)?;
+    note(&format!("filling the topic with {records} records"));
+    client::send(broker, &topic, records, client::plain_record)?;
+    note("starting the listener");
+    let child = Command::new(std::env::current_exe()?)
+        .args(["--json", "backlog", "--listen", &topic])
+        .args(["--bootstrap-servers", broker.address()])
+        .args(["--records", &records.to_string()])
+        .args(["--still", &arguments.still.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let (memory, output) = sampled(child.id(), || Ok(child.wait_with_output()?))?;
+    if !output.status.success() {
+        return Err("the listener failed".into());
+    }
+    Ok((memory, serde_json::from_slice(&output.stdout)?))
 }
 
 fn listen(broker: &Broker, topic: &str, arguments: &Arguments) -> Outcome<Run> {
