@@ -8,10 +8,12 @@ use super::{App, StartError, check};
 use crate::config::Config;
 use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
+use crate::failure::Notifier;
 use crate::handler::Erased;
 use crate::layer::{ErasedLayer, wrapped};
 use crate::listener::{Listener, Options};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
+use crate::retry::Later;
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
 use crate::unit::OneByOne;
@@ -25,10 +27,13 @@ pub(super) struct Plan {
     pub(super) broker: Reporter,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    /// Those of the app; listeners have their own.
+    pub(super) notifiers: Vec<Notifier>,
 }
 
 pub(super) struct PlannedListener {
     pub(super) spec: Spec,
+    pub(super) notifiers: Vec<Notifier>,
     pub(super) health: Reporter,
 }
 
@@ -49,6 +54,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         layers,
         services,
         topics,
+        hooks,
         metrics,
     } = app;
     config.kafka.check()?;
@@ -67,12 +73,23 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     check::names(names.chain(services.iter().map(|service| service.name())))?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
 
+    check::hooks(&hooks).map_err(|problem| StartError::App { problem })?;
+    let notifiers: Vec<_> = hooks.into_iter().map(Notifier::of).collect();
+
     let health = Health::default();
     let broker = health.add(Kind::Broker, "kafka");
     let states = States::from_values(states);
+    let common = Common {
+        config: &config,
+        states: &states,
+        layers: &layers,
+        metrics: &metrics,
+        health: &health,
+        notifiers: &notifiers,
+    };
     let listeners = (named.into_iter())
-        .map(|named| prepare(named, &config, &states, &layers, &metrics, &health))
-        .collect::<Result<_, _>>()?;
+        .map(|named| prepare(named, &common))
+        .collect::<Result<Vec<_>, _>>()?;
     let services = (services.into_iter())
         .map(|service| {
             let reporter = health.add(Kind::Service, service.name());
@@ -87,6 +104,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         broker,
         health,
         metrics,
+        notifiers,
     })
 }
 
@@ -142,21 +160,25 @@ fn merge_declarations<'a>(
     Ok(merged.into_values().collect())
 }
 
-fn prepare(
-    named: Named,
-    config: &Config,
-    states: &States,
-    app_layers: &[ErasedLayer],
-    metrics: &Metrics,
-    health: &Health,
-) -> Result<PlannedListener, StartError> {
+/// What the listeners of an app share.
+struct Common<'a> {
+    config: &'a Config,
+    states: &'a States,
+    layers: &'a [ErasedLayer],
+    metrics: &'a Metrics,
+    health: &'a Health,
+    notifiers: &'a [Notifier],
+}
+
+fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartError> {
     let Named {
         name,
         group,
         options,
         handler,
     } = named;
-    let mut setup = Setup::new(&name, &group, states);
+    let config = common.config;
+    let mut setup = Setup::new(&name, &group, common.states);
     let prepared = handler.prepare(&mut setup);
     let prepared = prepared.and_then(|()| check::events(&options, setup.known_events()));
     let unit = prepared.and_then(|()| setup.finish());
@@ -165,18 +187,20 @@ fn prepare(
         problem,
     })?;
 
-    let reporter = health.add(Kind::Listener, name.as_str());
-    let observer = ListenerObserver::new(&name, metrics, reporter.clone());
+    let reporter = common.health.add(Kind::Listener, name.as_str());
+    let notifiers: Vec<_> = options.hooks.into_iter().map(Notifier::of).collect();
+    let told = common.notifiers.iter().chain(&notifiers).cloned().collect();
+    let observer = ListenerObserver::new(&name, common.metrics, reporter.clone(), told);
     let shared = Shared {
         group: Arc::from(group.as_str()),
-        states: states.clone(),
+        states: common.states.clone(),
         on_undecodable: options.on_undecodable,
         on_unknown_event: options.on_unknown_event.unwrap_or(options.on_undecodable),
         undecodable: observer.undecodable(),
     };
     let mut limits = options.limits;
     limits.stop_drain = config.stop.drain;
-    let layers = options.layers.iter().chain(app_layers);
+    let layers = options.layers.iter().chain(common.layers);
     let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
     let spec = Spec {
         listener: name,
@@ -190,6 +214,10 @@ fn prepare(
         group,
         concurrency: options.concurrency,
         retry: options.retry.in_place,
+        retry_topics: match options.retry.later {
+            Later::Never => Vec::new(),
+            Later::Topics(delays) => delays,
+        },
         verdicts: options.verdicts,
         commit: options.ack_mode,
         strict_commits: options.strict_commits,
@@ -203,6 +231,7 @@ fn prepare(
     };
     Ok(PlannedListener {
         spec,
+        notifiers,
         health: reporter,
     })
 }

@@ -74,7 +74,9 @@ impl<H: BatchHandler<A>, A: 'static> Bound<H, A> {
             records: records.len(),
         };
         for (index, record) in records.iter().enumerate() {
-            cx.turn_to(record.clone(), if index == 0 { attempt } else { 1 });
+            if index > 0 {
+                cx.turn_to(record.clone(), record.earlier_attempts().saturating_add(1));
+            }
             match H::Item::from_record(&mut cx) {
                 Ok(item) => {
                     decoded.items.push(item);

@@ -15,7 +15,7 @@ pub use filter::Filter;
 pub(crate) use filter::Passage;
 
 use crate::container::{DeadLetters, Limits};
-use crate::failure::Verdicts;
+use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
 use crate::layer::ErasedLayer;
 use crate::retry::Retry;
@@ -55,6 +55,7 @@ pub(crate) struct Options {
     pub(crate) strict_commits: bool,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
+    pub(crate) hooks: Vec<Hook>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     /// As `on_undecodable`, if it is not set.

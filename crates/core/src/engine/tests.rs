@@ -258,6 +258,73 @@ fn a_revoked_partition_is_handed_over_after_its_work_and_its_commit() {
         end: End::Complete,
     });
     assert_eq!((committed(&effects), has(&effects, done)), (Some(2), false));
+    let commit = effects.iter().find_map(|effect| match effect {
+        Effect::Commit { commit, .. } => Some(*commit),
+        _ => None,
+    });
+    let answered = container.on(Event::CommitDone {
+        commit: commit.expect("a commit"),
+        result: Ok(()),
+    });
+    assert!(has(&answered, done));
+}
+
+#[test]
+fn work_that_outlasts_the_drain_is_cancelled_and_stays_uncommitted() {
+    let mut container = Container::new(Config::default());
+    let (id, _, records) = run(&container.polls(0..2)).expect("a run");
+    container.on(Event::Revoke(vec![P]));
+    let effects = container.passes(Config::default().revoke_drain);
+    assert!(has(
+        &effects,
+        |effect| matches!(effect, Effect::Cancel { run } if *run == id)
+    ));
+    let effects = container.on(Event::Finished {
+        run: id,
+        end: End::Cancelled { rest: records },
+    });
+    assert_eq!(committed(&effects), None);
+    assert!(has(&effects, |effect| matches!(
+        effect,
+        Effect::RevokeDone(_)
+    )));
+}
+
+#[test]
+fn a_failure_of_class_stop_ends_the_container_with_its_reason() {
+    let mut container = Container::new(Config::default());
+    let (id, _, records) = run(&container.polls(0..1)).expect("a run");
+    let effects = container.fails(id, Class::Stop, records);
+    assert_eq!(committed(&effects), None);
+    assert!(has(&effects, |effect| matches!(
+        effect,
+        Effect::Stopped { problem: Some(_) }
+    )));
+}
+
+#[test]
+fn records_of_a_list_behind_a_failed_one_are_settled_and_never_come_again() {
+    let mut container = Container::new(Config::default());
+    let (id, ..) = run(&container.polls(0..6)).expect("a run");
+    container.on(Event::Progress {
+        run: id,
+        settled: 1,
+    });
+    // Of a list of six, the second and the fifth failed.
+    container.on(Event::SettledBehind {
+        run: id,
+        offsets: vec![2, 3, 5],
+    });
+    let effects = container.fails(id, Class::Permanent, vec![Offset(1), Offset(4)]);
+    let position = container.engine.position(P);
+    assert_eq!(position, Some(CommitOffset(1)), "the failed one holds it");
+    let (recovery, _) = recovery(&effects).expect("the second is recovered");
+    let effects = container.on(Event::Recovered {
+        recovery,
+        result: Ok(()),
+    });
+    let (id, attempt, records) = run(&effects).expect("the fifth comes again");
+    assert_eq!((attempt, records), (1, vec![Offset(4)]));
     container.on(Event::Finished {
         run: id,
         end: End::Complete,
