@@ -42,10 +42,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub use crate::dead_letters::DeadLetters;
 pub(crate) use decode::Decoder;
-pub use spec::{
-    DeadLetters, Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError,
-};
+pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
 use self::commit::{Committer, Listeners};
@@ -93,9 +92,9 @@ pub enum End {
 pub async fn start(spec: Spec) -> Result<Container, StartError> {
     check(&spec)?;
     let dead_letters = match &spec.dead_letters {
-        DeadLetters::Suffix(suffix) => {
+        DeadLetters::To(target) => {
             let writer = Writer::new(&spec)?;
-            Some(DeadLetterWriter::open(&spec, suffix, writer).await?)
+            Some(DeadLetterWriter::open(&spec, target, writer).await?)
         }
         DeadLetters::Stop => None,
     };
