@@ -352,6 +352,11 @@ impl Headers {
             .and_then(|value| std::str::from_utf8(value).ok())
     }
 
+    /// Whether there is one of this name, its value null or not.
+    pub fn contains(&self, name: &str) -> bool {
+        self.iter().any(|header| header.name() == name)
+    }
+
     /// All headers in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Header> {
         self.list

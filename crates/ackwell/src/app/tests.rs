@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use super::plan::plan;
 use super::*;
 use crate::container::{DeadLetters, Spec};
+use crate::dead_letters::suffix;
 use crate::extract::State;
 use crate::listener::{AckMode, by_key};
 use crate::retry;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_core::commit::Schedule;
+use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
@@ -11,9 +12,9 @@ use rdkafka::ClientConfig;
 use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
-use crate::failure::Failure;
+use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
-use crate::unit::{OneByOne, UnitOfWork};
+use crate::unit::{OneByOne, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -24,6 +25,20 @@ pub trait RecordHandler: Send + Sync + 'static {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// Handles the records of `run` one after another, each settled when its handler returns,
+    /// and stops at the first failure. One allocation a run; [`call`](RecordHandler::call) makes
+    /// one a record.
+    fn handle_run<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            while let Some(handling) = run.start(Extensions::new()) {
+                match run.drive(handling).await {
+                    Ok(()) => run.settled(1),
+                    Err(failure) => return run.failed(failure),
+                }
+            }
+        })
+    }
 }
 
 impl<F, Fut> RecordHandler for F
@@ -59,8 +74,10 @@ pub struct Spec {
     pub producer: ClientConfig,
     /// How many records may be handled at the same time.
     pub concurrency: Concurrency,
-    /// When a transient failure is repeated.
+    /// When a transient failure is repeated in place.
     pub retry: RetryPolicy,
+    /// Classes and policies of failures by their causes.
+    pub verdicts: Verdicts,
     /// When positions are committed.
     pub commit: Schedule,
     /// Bounds on queues and waits.
@@ -95,6 +112,7 @@ impl Spec {
             producer: client,
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
+            verdicts: Verdicts::default(),
             commit: Schedule::default(),
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
@@ -193,12 +211,14 @@ pub enum Observation<'a> {
         partition: i32,
         /// Its offset.
         offset: i64,
-        /// Why.
+        /// What kind of failure it was.
         class: Class,
-        /// Which attempt it was, from 1.
+        /// What went wrong.
+        reason: &'a str,
+        /// Which attempt it was, from 1, those before a retry topic included.
         attempt: u32,
-        /// Whether another attempt follows.
-        retry: bool,
+        /// What follows.
+        settlement: Settlement,
     },
     /// A dead letter was acknowledged by the broker.
     DeadLettered {

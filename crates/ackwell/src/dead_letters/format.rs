@@ -5,7 +5,7 @@
 //! `DeadLetterPublishingRecoverer` and `KafkaHeaders`.
 
 use ackwell_core::Class;
-use ackwell_core::envelope::{failure, original};
+use ackwell_core::envelope::{failure, original, retry};
 use jiff::Timestamp;
 
 use super::policy::Format;
@@ -62,8 +62,14 @@ pub(crate) fn write_origin(headers: &mut Headers, origin: &Origin<'_>, group: &s
 
 /// Takes off what was added to a record's own headers.
 pub(crate) fn take_off(headers: &mut Headers) {
-    let ours = original::ALL.iter().chain(&failure::ALL);
-    ours.for_each(|name| headers.remove_last(name));
+    let retried = retry::HEADERS.iter().all(|name| headers.contains(name));
+    if retried {
+        let names = retry::HEADERS.iter();
+        names.for_each(|name| headers.remove_last(name));
+    } else {
+        let ours = original::ALL.iter().chain(&failure::ALL);
+        ours.for_each(|name| headers.remove_last(name));
+    }
     headers.retain(|header| !header.name().starts_with(SPRING_PREFIX));
 }
 

@@ -11,8 +11,9 @@ pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition}
 
 use crate::container::Limits;
 use crate::dead_letters::{self, DeadLetters};
+use crate::failure::Verdicts;
 use crate::handler::Erased;
-use crate::retry::RetryPolicy;
+use crate::retry::Retry;
 use crate::topic::{DEAD_LETTER_SUFFIX, TopicDeclaration};
 
 /// A handler with its container: made by [`Listener::on`], given to
@@ -46,7 +47,8 @@ pub(crate) struct Options {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) retry: Retry,
+    pub(crate) verdicts: Verdicts,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) limits: Limits,
