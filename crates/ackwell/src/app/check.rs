@@ -26,6 +26,7 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     dead_letters,
     lanes,
     limits,
+    commits,
     policies,
     retry_topics,
     verdicts,
@@ -97,7 +98,10 @@ fn lanes(named: &Named) -> Checked {
 fn limits(named: &Named) -> Checked {
     let limits = &named.options.limits;
     let sizes = [
-        ("queued_records", limits.queued_records),
+        (
+            "queued_records",
+            limits.queued_records.unwrap_or(usize::MAX),
+        ),
         ("queued_bytes", limits.queued_bytes),
         ("run_limit", limits.run_records),
     ];
@@ -107,6 +111,12 @@ fn limits(named: &Named) -> Checked {
                 .mend("write a positive number")
         })
     })
+}
+
+fn commits(named: &Named) -> Checked {
+    let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
+    let checked = mode.check(strict);
+    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))
 }
 
 fn policies(named: &Named) -> Checked {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
@@ -79,7 +79,10 @@ pub struct Spec {
     /// Classes and policies of failures by their causes.
     pub verdicts: Verdicts,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
+    /// the commit of the one before it.
+    pub strict_commits: bool,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
@@ -113,7 +116,8 @@ impl Spec {
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
             verdicts: Verdicts::default(),
-            commit: Schedule::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             handler,
@@ -127,9 +131,10 @@ impl Spec {
 /// Bounds on queues and waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Records of a partition that may wait or be in work before it is paused. Default 5,000:
-    /// ten polls, enough to bridge a commit of the unit of work.
-    pub queued_records: usize,
+    /// Records of a partition that may wait or be in work before it is paused; it is resumed at
+    /// half. By default 5,000, which is ten polls and bridges a commit of the unit of work, or
+    /// 50 a lane if that is more: with fewer, lanes run empty while others have work.
+    pub queued_records: Option<usize>,
     /// Their bytes. Default 16 MiB.
     pub queued_bytes: usize,
     /// Records handed to a lane at once. Default 500, as Kafka's `max.poll.records`.
@@ -150,10 +155,23 @@ pub struct Limits {
     pub recovery: RetryPolicy,
 }
 
+/// Records of a partition that may wait by default.
+const QUEUED_RECORDS: usize = 5_000;
+/// The same for each lane, where that is more.
+const QUEUED_RECORDS_A_LANE: usize = 50;
+
+impl Limits {
+    /// How many records of a partition may wait or be in work.
+    pub(super) fn queued_records(&self, concurrency: Concurrency) -> usize {
+        let a_lane = usize::from(concurrency.lanes()) * QUEUED_RECORDS_A_LANE;
+        self.queued_records.unwrap_or(QUEUED_RECORDS.max(a_lane))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            queued_records: 5_000,
+            queued_records: None,
             queued_bytes: 16 << 20,
             run_records: 500,
             revoke_drain: Duration::from_secs(10),
