@@ -13,6 +13,7 @@ use super::StartError;
 use super::plan::Named;
 use crate::context::SetupError;
 use crate::dead_letters::DeadLetters;
+use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
 use crate::retry::{Later, RetryPolicy};
 
@@ -30,6 +31,7 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     policies,
     retry_topics,
     verdicts,
+    alerts,
 ];
 
 /// Looks at a listener's settings one by one.
@@ -193,6 +195,18 @@ fn retry_topics(named: &Named) -> Checked {
                 .mend("shorten the topic's name; a name has up to 249 characters")
         })
     })
+}
+
+/// What is wrong with alerts.
+pub(super) fn hooks(hooks: &[Hook]) -> Checked {
+    let problem = hooks.iter().find_map(|hook| hook.problem.clone());
+    problem.map_or(Ok(()), |problem| {
+        Err(SetupError::new(problem).mend("correct the alert"))
+    })
+}
+
+fn alerts(named: &Named) -> Checked {
+    hooks(&named.options.hooks)
 }
 
 fn verdicts(named: &Named) -> Checked {

@@ -130,6 +130,8 @@ impl DeadLetterWriter {
                 tracing::warn!(topic, partition, offset, %class, "a record was dead-lettered");
                 self.observer.observe(&Observation::DeadLettered {
                     topic,
+                    partition,
+                    offset,
                     class,
                     bytes,
                 });
@@ -142,8 +144,12 @@ impl DeadLetterWriter {
                     error,
                     "a dead letter could not be written"
                 );
-                self.observer
-                    .observe(&Observation::RecoveryFailed { topic, error });
+                self.observer.observe(&Observation::RecoveryFailed {
+                    topic,
+                    partition,
+                    offset,
+                    error,
+                });
             }
         }
     }

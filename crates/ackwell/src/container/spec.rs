@@ -76,6 +76,9 @@ pub struct Spec {
     pub concurrency: Concurrency,
     /// When a transient failure is repeated in place.
     pub retry: RetryPolicy,
+    /// The delays of the retry topics, on which a record is tried again when its attempts in
+    /// place are used up; none by default.
+    pub retry_topics: Vec<Duration>,
     /// Classes and policies of failures by their causes.
     pub verdicts: Verdicts,
     /// When positions are committed.
@@ -115,6 +118,7 @@ impl Spec {
             producer: client,
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
+            retry_topics: Vec::new(),
             verdicts: Verdicts::default(),
             commit: AckMode::default(),
             strict_commits: false,
@@ -242,15 +246,36 @@ pub enum Observation<'a> {
     DeadLettered {
         /// Origin of the record.
         topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
         /// Why.
         class: Class,
         /// Bytes of its key, value and headers.
         bytes: usize,
     },
-    /// A dead letter could not be written; the record is kept and recovery is repeated.
+    /// A record was written to a retry topic, which the broker has acknowledged.
+    Postponed {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+        /// The retry topic's number, from 1.
+        number: u32,
+        /// How long it waits there at least.
+        delay: Duration,
+    },
+    /// A dead letter or a retry could not be written; the record is kept and that is repeated.
     RecoveryFailed {
         /// Origin of the record.
         topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
         /// What went wrong.
         error: &'a str,
     },
@@ -314,6 +339,16 @@ pub enum StartError {
         /// The listener's name.
         listener: String,
         /// The dead-letter topic.
+        topic: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A retry topic is missing and could not be made, or has fewer partitions than its origin.
+    #[error("starting listener {listener}: preparing retry topic {topic}: {reason}")]
+    RetryTopic {
+        /// The listener's name.
+        listener: String,
+        /// The retry topic.
         topic: String,
         /// What went wrong.
         reason: String,

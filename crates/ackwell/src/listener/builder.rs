@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{AckMode, Concurrency, Listener, OnUndecodable, Options};
 use crate::container::Limits;
 use crate::dead_letters::{self, DeadLetters};
-use crate::failure::{Class, Verdicts};
+use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
 use crate::handler::{Handler, Typed};
 use crate::retry::{Retry, RetryPolicy};
 use crate::topic::TopicDeclaration;
@@ -27,6 +27,7 @@ impl ListenerBuilder {
             strict_commits: false,
             retry: Retry::default(),
             verdicts: Verdicts::default(),
+            hooks: Vec::new(),
             dead_letters: DeadLetters::default(),
             on_undecodable: OnUndecodable::default(),
             limits: Limits::default(),
@@ -116,6 +117,29 @@ impl ListenerBuilder {
     /// failures have different causes.
     pub fn retry_for<E: Error + 'static>(mut self, policy: RetryPolicy) -> Self {
         self.options.verdicts.retry_for::<E>(policy);
+        self
+    }
+
+    /// Who hears of failed attempts and of what becomes of their records; may be called more than
+    /// once. For all listeners of an app, see [`App::on_failure`](crate::App::on_failure).
+    pub fn on_failure(mut self, listener: impl FailureListener) -> Self {
+        self.options.hooks.push(Hook::new(listener));
+        self
+    }
+
+    /// Calls when failures become too many.
+    ///
+    /// ```
+    /// # use ackwell::{Listener, failure::Alert};
+    /// # async fn charge() {}
+    /// # fn page(_: &str) {}
+    /// Listener::on("order-events")
+    ///     .group("payment")
+    ///     .alert(Alert::dead_letters(5), |raised| page(&raised.topic))
+    ///     .handle(charge);
+    /// ```
+    pub fn alert(mut self, alert: Alert, call: impl Fn(&Raised) + Send + Sync + 'static) -> Self {
+        self.options.hooks.push(Hook::alert(alert, call));
         self
     }
 

@@ -11,7 +11,7 @@ pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition}
 
 use crate::container::Limits;
 use crate::dead_letters::{self, DeadLetters};
-use crate::failure::Verdicts;
+use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
 use crate::retry::Retry;
 use crate::topic::{DEAD_LETTER_SUFFIX, TopicDeclaration};
@@ -50,6 +50,7 @@ pub(crate) struct Options {
     pub(crate) strict_commits: bool,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
+    pub(crate) hooks: Vec<Hook>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) limits: Limits,
