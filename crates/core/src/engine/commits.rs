@@ -9,6 +9,7 @@ use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
 use super::partition::{Mark, Partition, Phase};
 use crate::Timestamp;
+use crate::mutation::{self, Fault};
 use crate::offset::Generation;
 
 /// Commits under way.
@@ -78,10 +79,12 @@ impl<R: Record> Engine<R> {
         commit: CommitId,
         result: Result<(), String>,
     ) {
-        let Some(in_flight) = self.commits.in_flight.take_if(|found| found.id == commit) else {
+        let answered =
+            |found: &mut InFlight| found.id == commit || mutation::is(Fault::AnswerOfAnotherCommit);
+        let Some(in_flight) = self.commits.in_flight.take_if(answered) else {
             return;
         };
-        match result {
+        match result.or_else(mutation::taken_as_done(Fault::FailedCommitTakenAsDone)) {
             Ok(()) => {
                 self.commits.failures = 0;
                 self.commits.problem = None;

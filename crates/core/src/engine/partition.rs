@@ -10,6 +10,7 @@ use crate::Timestamp;
 use crate::commit::Pending;
 use crate::lane::LaneId;
 use crate::metadata::{self, Metadata};
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Generation, Offset, Span};
 use crate::tracker::OffsetTracker;
 
@@ -50,6 +51,8 @@ pub(super) struct Partition<R> {
     /// Metadata that is not ours and is carried on.
     foreign: Option<String>,
     assigned_at: Option<CommitOffset>,
+    /// How far it was read since the assignment, in whichever generation.
+    reached: Option<CommitOffset>,
 }
 
 /// The unsettled part of one poll.
@@ -97,6 +100,7 @@ impl<R: Record> Partition<R> {
             settled_since: Timestamp::EPOCH,
             foreign,
             assigned_at: assigned.position,
+            reached: None,
         }
     }
 
@@ -106,6 +110,7 @@ impl<R: Record> Partition<R> {
 
     /// Begins anew at `position`: what waits is dropped, what is in work no longer counts.
     pub(super) fn restart(&mut self, generation: Generation, position: CommitOffset) {
+        self.reached = self.reached.max(self.tracker.next());
         self.tracker = OffsetTracker::new(generation, Some(position), &[]);
         self.drop_waiting();
         self.polls.clear();
@@ -134,8 +139,12 @@ impl<R: Record> Partition<R> {
     /// Where to read on so that `wanted` comes and nothing unsettled is passed over. Only a seek
     /// beyond everything delivered passes unsettled records over: it was asked for.
     pub(super) fn safe_start(&self, wanted: CommitOffset) -> CommitOffset {
-        match (self.tracker.position(), self.tracker.next()) {
-            (Some(position), Some(next)) if wanted <= next => wanted.min(position),
+        match (
+            self.tracker.position(),
+            self.reached.max(self.tracker.next()),
+        ) {
+            _ if mutation::is(Fault::SeekForgetsUnsettled) => wanted,
+            (Some(position), Some(reached)) if wanted <= reached => wanted.min(position),
             _ => wanted,
         }
     }
@@ -148,7 +157,7 @@ impl<R: Record> Partition<R> {
         mut records: Vec<R>,
         next: CommitOffset,
     ) {
-        if self.tracker.knows_any() {
+        if self.tracker.knows_any() && !mutation::is(Fault::KnownHandledAgain) {
             records.retain(|record| !self.tracker.knows(Offset(record.offset())));
         }
         if let (None, Some(first)) = (self.sent.position, records.first()) {
@@ -255,6 +264,9 @@ impl<R: Record> Partition<R> {
             settled: self.settled,
         };
         self.poll_settled = false;
+        if mutation::is(Fault::CommitOneTooFar) {
+            return Some((self.sent, CommitOffset(position.0 + 1), String::new()));
+        }
         let metadata = self.foreign.clone().unwrap_or_else(|| {
             metadata::encode(position, self.tracker.settled_beyond(), metadata_max)
         });
