@@ -7,7 +7,7 @@ use super::Record;
 use super::effect::{Effect, Position};
 use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
-use super::partition::{Mark, Partition, Phase};
+use super::partition::{Mark, Partition};
 use crate::Timestamp;
 use crate::mutation::{self, Fault};
 use crate::offset::Generation;
@@ -47,8 +47,8 @@ impl<R: Record> Engine<R> {
             let Some(pending) = partition.pending() else {
                 continue;
             };
-            let leaving = partition.phase != Phase::Active;
-            if !leaving && !self.config.commit.due(&pending, now) {
+            let at_once = partition.commits_at_once();
+            if !at_once && !self.config.commit.due(&pending, now) {
                 continue;
             }
             let generation = partition.generation();
@@ -147,8 +147,8 @@ impl<R: Record> Engine<R> {
         }
         let due = self.partitions.values().filter_map(|partition| {
             let pending = partition.pending()?;
-            let leaving = partition.phase != Phase::Active;
-            if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {
+            let at_once = partition.commits_at_once();
+            if at_once || self.config.commit.due(&pending, Timestamp::EPOCH) {
                 return Some(Timestamp::EPOCH);
             }
             self.config.commit.deadline(&pending)

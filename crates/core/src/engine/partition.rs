@@ -42,6 +42,8 @@ pub(super) struct Partition<R> {
     pub(super) full: bool,
     pub(super) queued_records: usize,
     pub(super) queued_bytes: usize,
+    /// Whether records of it may have to wait until they are due: it is one of a retry topic.
+    pub(super) delayed: bool,
     polls: VecDeque<Poll>,
     sent: Mark,
     acked: Mark,
@@ -51,6 +53,8 @@ pub(super) struct Partition<R> {
     /// Metadata that is not ours and is carried on.
     foreign: Option<String>,
     assigned_at: Option<CommitOffset>,
+    /// It reads from elsewhere since the last commit was sent: that is worth one of its own.
+    moved: bool,
     /// How far it was read since the assignment, in whichever generation.
     reached: Option<CommitOffset>,
 }
@@ -92,6 +96,7 @@ impl<R: Record> Partition<R> {
             full: false,
             queued_records: 0,
             queued_bytes: 0,
+            delayed: false,
             polls: VecDeque::new(),
             sent: mark,
             acked: mark,
@@ -100,6 +105,7 @@ impl<R: Record> Partition<R> {
             settled_since: Timestamp::EPOCH,
             foreign,
             assigned_at: assigned.position,
+            moved: false,
             reached: None,
         }
     }
@@ -110,6 +116,7 @@ impl<R: Record> Partition<R> {
 
     /// Begins anew at `position`: what waits is dropped, what is in work no longer counts.
     pub(super) fn restart(&mut self, generation: Generation, position: CommitOffset) {
+        self.moved = true;
         self.reached = self.reached.max(self.tracker.next());
         self.tracker = OffsetTracker::new(generation, Some(position), &[]);
         self.drop_waiting();
@@ -167,6 +174,7 @@ impl<R: Record> Partition<R> {
             .delivered(&Span::of(records.iter().map(Record::offset)), next);
         self.queued_records += records.len();
         self.queued_bytes += records.iter().map(Record::size).sum::<usize>();
+        self.delayed = self.delayed || records.iter().any(|record| record.due().is_some());
         if records.is_empty() {
             self.note_settled(now, 0, true);
         } else {
@@ -247,6 +255,12 @@ impl<R: Record> Partition<R> {
             || (self.acked.position.is_none() && self.settled == 0)
     }
 
+    /// Whether a commit does not wait for its schedule: the partition goes away, or a seek has
+    /// moved its position, which must outlive a restart even if no record follows.
+    pub(super) fn commits_at_once(&self) -> bool {
+        self.phase != Phase::Active || self.moved
+    }
+
     /// What the commit schedule decides on; `None` if there is nothing to commit.
     pub(super) fn pending(&self) -> Option<Pending> {
         self.is_dirty().then_some(Pending {
@@ -264,6 +278,7 @@ impl<R: Record> Partition<R> {
             settled: self.settled,
         };
         self.poll_settled = false;
+        self.moved = false;
         if mutation::is(Fault::CommitOneTooFar) {
             return Some((self.sent, CommitOffset(position.0 + 1), String::new()));
         }

@@ -13,6 +13,8 @@ pub(crate) struct Partition {
     pub end: i64,
     pub committed: Option<(CommitOffset, String)>,
     pub owner: Option<MemberId>,
+    /// Which assignment the owner has it by: commits of an earlier one are fenced.
+    pub assignment: u64,
     /// A handover under way: who shall own it next.
     pub next_owner: Option<MemberId>,
 }

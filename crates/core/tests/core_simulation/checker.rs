@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ackwell_core::engine::{PartitionId, Position};
 use ackwell_core::metadata::{Metadata, decode};
-use ackwell_core::offset::CommitOffset;
 
 use crate::member::Record;
 
@@ -146,13 +146,8 @@ impl Checker {
     }
 
     /// The broker has stored a commit.
-    pub(crate) fn committed(
-        &mut self,
-        p: u32,
-        end: i64,
-        position: CommitOffset,
-        metadata: &str,
-    ) -> Checked {
+    pub(crate) fn committed(&mut self, stored: &Position, end: i64) -> Checked {
+        let (PartitionId(p), position) = (stored.partition, stored.offset);
         let unsettled = &self.log(p).unsettled;
         if let Some(offset) = unsettled.first().filter(|offset| **offset < position.0) {
             return Err(format!(
@@ -164,8 +159,8 @@ impl Checker {
                 "the position {position} passes the end {end} of {p}"
             ));
         }
-        let Metadata::Settled(spans) = decode(position, metadata) else {
-            return Err(format!("metadata {metadata:?}"));
+        let Metadata::Settled(spans) = decode(position, &stored.metadata) else {
+            return Err(format!("metadata that is none: {stored:?}"));
         };
         let in_span = |span: &ackwell_core::offset::Span| {
             let claimed = unsettled.range(span.first.0..span.end());

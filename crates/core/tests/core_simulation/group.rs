@@ -124,8 +124,11 @@ impl World {
         let known = told
             .as_ref()
             .map_or(BTreeSet::new(), |(at, text)| claimed(at.0, text));
+        let number = self.next_number();
+        self.partitions[id as usize].assignment = number;
         let tenure = Tenure {
-            number: self.next_number(),
+            number,
+            assignment: number,
             position,
             next: told.as_ref().map(|(at, _)| at.0),
             reported: known.clone(),

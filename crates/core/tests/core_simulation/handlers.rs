@@ -166,10 +166,7 @@ impl World {
         let Some(mut run) = self.members[id].runs.remove(&run_id) else {
             return Ok(());
         };
-        let failure = Failure {
-            class,
-            summary: "by plan".into(),
-        };
+        let failure = Failure::new(class, "by plan");
         let rest = std::mem::take(&mut run.records).into();
         let end = End::Failed {
             failure,
@@ -199,10 +196,9 @@ impl World {
         } else {
             self.seen.dead_letters += 1;
             self.checker.settle(place.0, &record);
-            let now = self.now;
             let current = self.members[id].current(place.0, place.1);
             // A drain that has reached its limit no longer waits for recoveries.
-            let awaited = |tenure: &&mut Tenure| tenure.drain.is_none_or(|d| now < d.cancel_from);
+            let awaited = |tenure: &&mut Tenure| tenure.drain.is_none_or(|d| !d.cancelled);
             if let Some(tenure) = current.filter(awaited) {
                 tenure.report([offset]);
             }

@@ -35,6 +35,7 @@ pub(crate) struct Try {
 /// An outage as its container must see it.
 #[derive(Debug)]
 pub(crate) struct Away {
+    began: u64,
     probe: Option<RunId>,
     probes: u32,
     not_before: u64,
@@ -108,6 +109,7 @@ impl World {
             Some(_) => {}
             away => {
                 *away = Some(Away {
+                    began: now,
                     probe: None,
                     probes: 1,
                     not_before: now + millis(probe.wait(1, 0.0)),
@@ -118,12 +120,23 @@ impl World {
 
     /// A run has ended. If it was the probe, an `answer` other than unavailable ends the outage.
     pub(crate) fn note_end(&mut self, id: MemberId, run: RunId, answer: bool) {
-        let away = &mut self.members[id].away;
-        if let Some(found) = away.as_mut().filter(|away| away.probe == Some(run)) {
-            (found.probe, found.not_before) = (None, 0);
-            if answer {
-                *away = None;
-            }
+        let (now, member) = (self.now, &mut self.members[id]);
+        let Some(away) = member.away.as_mut().filter(|away| away.probe == Some(run)) else {
+            return;
+        };
+        (away.probe, away.not_before) = (None, 0);
+        if !answer {
+            return;
+        }
+        let began = away.began;
+        member.away = None;
+        // The outage is not part of the time within which a record is retried.
+        let tries = member
+            .owned
+            .values_mut()
+            .flat_map(|tenure| tenure.tries.values_mut());
+        for found in tries {
+            found.since += now - began.max(found.since);
         }
     }
 
@@ -268,6 +281,7 @@ impl World {
                 let drain = tenure.drain.get_or_insert(Drain {
                     since: now,
                     cancel_from: until,
+                    cancelled: false,
                 });
                 drain.cancel_from = drain.cancel_from.min(until);
             }
@@ -347,8 +361,11 @@ impl World {
 
     /// After everything that an engine is told.
     pub(crate) fn check_state(&mut self, id: MemberId) -> Checked {
-        let config = &self.weather.config;
+        let (now, config) = (self.now, &self.weather.config);
         let member = &mut self.members[id];
+        for drain in member.owned.values_mut().filter_map(|t| t.drain.as_mut()) {
+            drain.cancelled |= drain.cancel_from <= now;
+        }
         let queued = member.engine.queued_records();
         if queued == 0 && member.runs.is_empty() {
             member.away = None;

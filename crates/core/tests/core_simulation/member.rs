@@ -88,6 +88,8 @@ impl Member {
 #[derive(Debug, Default)]
 pub(crate) struct Tenure {
     pub number: u64,
+    /// Which assignment it belongs to.
+    pub assignment: u64,
     /// Where the next poll reads.
     pub position: i64,
     /// The offset behind everything that the engine was told of since it began to read.
@@ -111,6 +113,8 @@ pub(crate) struct Tenure {
 pub(crate) struct Drain {
     pub since: u64,
     pub cancel_from: u64,
+    /// The engine was told something since.
+    pub cancelled: bool,
 }
 
 impl Tenure {

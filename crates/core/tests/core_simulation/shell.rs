@@ -85,8 +85,8 @@ impl World {
                 self.seen.stops_by_failure += u64::from(problem.is_some());
                 self.gone(id)
             }
-            Effect::Failed { retry, .. } => {
-                self.seen.retries += u64::from(retry);
+            Effect::Failed { settlement, .. } => {
+                self.seen.retries += u64::from(settlement.is_retry());
                 Ok(())
             }
             Effect::Health { problem } => {
@@ -158,8 +158,15 @@ impl World {
         for position in &positions {
             self.check_commit(id, position)?;
         }
-        let plain = |p: Position| (p.partition.0, p.offset.0, p.metadata);
-        let positions = positions.into_iter().map(plain).collect();
+        let owned = &self.members[id].owned;
+        let assignment = |p: &Position| owned.get(&p.partition.0).map_or(0, |t| t.assignment);
+        let positions = positions
+            .into_iter()
+            .map(|position| {
+                let assignment = assignment(&position);
+                (position, assignment)
+            })
+            .collect();
         let wait = self.dice.in_range(0, 10);
         self.at(wait, Happening::CommitArrives(id, commit, positions));
         Ok(())
@@ -169,24 +176,24 @@ impl World {
         &mut self,
         id: MemberId,
         commit: CommitId,
-        positions: Vec<(u32, i64, String)>,
+        positions: Vec<(Position, u64)>,
     ) -> Checked {
         let refused = self.strikes(Trouble::CommitRefused, 5);
         // A member that has lost a partition is fenced by its generation.
-        let owner = |p: u32| self.partitions[p as usize].owner;
-        let fenced = positions.iter().any(|(p, ..)| owner(*p) != Some(id));
+        let fenced = positions.iter().any(|(position, assignment)| {
+            let known = &self.partitions[position.partition.0 as usize];
+            known.owner != Some(id) || known.assignment != *assignment
+        });
         self.seen.refused_commits += u64::from(refused);
         self.seen.fenced_commits += u64::from(fenced);
         let fine = !refused && !fenced;
         if fine {
             self.seen.commits += 1;
-            for (partition, position, metadata) in positions {
-                let position = CommitOffset(position);
-                let end = self.partitions[partition as usize].end;
-                self.checker
-                    .committed(partition, end, position, &metadata)?;
-                self.seen.metadata += u64::from(!metadata.is_empty());
-                self.partitions[partition as usize].committed = Some((position, metadata));
+            for (position, _) in positions {
+                let known = &mut self.partitions[position.partition.0 as usize];
+                self.checker.committed(&position, known.end)?;
+                self.seen.metadata += u64::from(!position.metadata.is_empty());
+                known.committed = Some((position.offset, position.metadata));
             }
         }
         if !fine {

@@ -176,6 +176,8 @@ fn config(dice: &mut Dice) -> Config {
         } else {
             retry.within(ms(dice.in_range(0, 300)))
         },
+        retry_for: Vec::new(),
+        retry_topics: Vec::new(),
         commit: dice.pick(&[
             Schedule::Batch,
             Schedule::Batch,

@@ -1,10 +1,10 @@
 //! The schedule: what happens when, to whom.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Debug;
 
-use ackwell_core::engine::{self, CommitId, PartitionId, RunId};
+use ackwell_core::engine::{self, CommitId, PartitionId, Position, RunId};
 use ackwell_core::{Class, Concurrency, Timestamp};
 
 use crate::broker::Partition;
@@ -24,14 +24,14 @@ pub(crate) const POLL_RECORDS: usize = 40;
 /// Ticks in a row that are due at once and change nothing.
 const SPINS: u32 = 5;
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 pub(crate) enum Happening {
     Poll(MemberId),
     Tick(MemberId),
     HandlerEnds(MemberId, RunId),
     Cancelled(MemberId, RunId),
     Recovered(MemberId, RunId, (u32, u64), i64),
-    CommitArrives(MemberId, CommitId, Vec<(u32, i64, String)>),
+    CommitArrives(MemberId, CommitId, Vec<(Position, u64)>),
     CommitAnswered(MemberId, CommitId, bool),
     ToldLost(MemberId, u32),
     SessionEnds(MemberId),
@@ -40,11 +40,38 @@ pub(crate) enum Happening {
     Chaos,
 }
 
+/// What happens at a time; of two at the same time, the one that was scheduled first.
+struct Scheduled {
+    at: u64,
+    sequence: u64,
+    happening: Happening,
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Scheduled {}
+
 pub(crate) struct World {
     pub now: u64,
     pub dice: Dice,
     pub weather: Weather,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
     sequence: u64,
     pub partitions: Vec<Partition>,
     pub members: Vec<Member>,
@@ -112,7 +139,7 @@ impl World {
         self.at(1, Happening::Rebalance);
         self.at(5, Happening::Chaos);
         let end = self.weather.calm_at + END_AFTER;
-        while let Some(Reverse((at, _, happening))) = self.queue.pop() {
+        while let Some(Reverse(Scheduled { at, happening, .. })) = self.queue.pop() {
             self.now = at;
             if at > end || self.is_done() {
                 break;
@@ -179,8 +206,11 @@ impl World {
 
     pub(crate) fn at(&mut self, wait: u64, happening: Happening) {
         self.sequence += 1;
-        self.queue
-            .push(Reverse((self.now + wait, self.sequence, happening)));
+        self.queue.push(Reverse(Scheduled {
+            at: self.now + wait,
+            sequence: self.sequence,
+            happening,
+        }));
     }
 
     fn happen(&mut self, happening: Happening) -> Checked {
