@@ -24,6 +24,7 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     topics,
     lanes,
     limits,
+    commits,
     policies,
     retry_topics,
     verdicts,
@@ -80,6 +81,12 @@ fn limits(named: &Named) -> Checked {
                 .mend("write a positive number")
         })
     })
+}
+
+fn commits(named: &Named) -> Checked {
+    let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
+    let checked = mode.check(strict);
+    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))
 }
 
 fn policies(named: &Named) -> Checked {

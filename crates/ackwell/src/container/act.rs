@@ -95,6 +95,11 @@ impl Poller {
             Effect::Seek { partition, to } => self.seek(partition, to),
             Effect::RevokeDone(partitions) => self.give_back(&partitions),
             Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
+            Effect::Close { run } => {
+                let now = self.clock.now();
+                self.engine.on_event(now, Event::Closed { run });
+            }
+            Effect::Answer { .. } | Effect::Unacknowledged { .. } => {}
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();

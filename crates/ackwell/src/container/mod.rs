@@ -160,7 +160,13 @@ fn check(spec: &Spec) -> Result<(), StartError> {
     match spec {
         Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
-        _ => Ok(()),
+        Spec {
+            commit,
+            strict_commits,
+            ..
+        } => commit
+            .check(*strict_commits)
+            .or_else(|found| wrong(found.what)),
     }
 }
 
@@ -186,6 +192,7 @@ fn engine_config(spec: &Spec) -> Config {
         retry: spec.retry.clone(),
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
+        strict_commits: spec.strict_commits,
         recover: spec.dead_letters != DeadLetters::Stop,
         queued_records: limits.queued_records,
         queued_bytes: limits.queued_bytes,

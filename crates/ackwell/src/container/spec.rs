@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
@@ -13,7 +13,7 @@ use crate::config::Topics;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
-use crate::unit::{OneByOne, UnitOfWork};
+use crate::unit::{OneByOne, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -24,6 +24,20 @@ pub trait RecordHandler: Send + Sync + 'static {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// Handles the records of `run` one after another, each settled when its handler returns,
+    /// and stops at the first failure. One allocation a run; [`call`](RecordHandler::call) makes
+    /// one a record.
+    fn handle_run<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            while let Some(handling) = run.start(Extensions::new()) {
+                match run.drive(handling).await {
+                    Ok(()) => run.settled(1),
+                    Err(failure) => return run.failed(failure),
+                }
+            }
+        })
+    }
 }
 
 impl<F, Fut> RecordHandler for F
@@ -64,7 +78,10 @@ pub struct Spec {
     /// Classes and policies of failures by their causes.
     pub verdicts: Verdicts,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
+    /// the commit of the one before it.
+    pub strict_commits: bool,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
@@ -98,7 +115,8 @@ impl Spec {
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
             verdicts: Verdicts::default(),
-            commit: Schedule::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             handler,

@@ -23,6 +23,7 @@ impl ListenerBuilder {
             name: None,
             concurrency: Concurrency::default(),
             ack_mode: AckMode::default(),
+            strict_commits: false,
             retry: Retry::default(),
             verdicts: Verdicts::default(),
             dead_letters: DeadLetters::default(),
@@ -58,9 +59,21 @@ impl ListenerBuilder {
         self
     }
 
-    /// When settled positions are committed; default [`AckMode::Batch`].
+    /// When settled positions are committed; default [`AckMode::Batch`]. The table at [`AckMode`]
+    /// says for each mode when, and what happens on a failure, a rebalance and a stop.
     pub fn ack_mode(mut self, mode: AckMode) -> Self {
         self.options.ack_mode = mode;
+        self
+    }
+
+    /// Nothing new is handled before the broker has confirmed the commit of what was handled
+    /// before: in [`AckMode::Record`] the next record of a lane, in [`AckMode::Batch`] the next poll
+    /// of a partition. A crash then repeats at most one record a lane, or one poll a partition.
+    ///
+    /// Costs a round trip to the broker for each, during which the lane or partition waits.
+    /// Default: commits are pipelined. Other ack modes refuse it at the start.
+    pub fn strict_commits(mut self) -> Self {
+        self.options.strict_commits = true;
         self
     }
 

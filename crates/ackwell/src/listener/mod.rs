@@ -46,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
+    pub(crate) strict_commits: bool,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
     pub(crate) dead_letters: DeadLetters,

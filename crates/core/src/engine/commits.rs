@@ -9,6 +9,7 @@ use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
 use super::partition::{Mark, Partition};
 use crate::Timestamp;
+use crate::commit::Pending;
 use crate::mutation::{self, Fault};
 use crate::offset::Generation;
 
@@ -41,6 +42,7 @@ impl<R: Record> Engine<R> {
         if waits || self.commits.in_flight.is_some() {
             return;
         }
+        let Some(all) = self.pending() else { return };
         let id = CommitId(self.next_id());
         let (mut positions, mut marks) = (Vec::new(), Vec::new());
         for (partition_id, partition) in &mut self.partitions {
@@ -48,7 +50,7 @@ impl<R: Record> Engine<R> {
                 continue;
             };
             let at_once = partition.commits_at_once();
-            if !at_once && !self.config.commit.due(&pending, now) {
+            if !at_once && !self.config.commit.due(&pending, &all, now) {
                 continue;
             }
             let generation = partition.generation();
@@ -66,7 +68,8 @@ impl<R: Record> Engine<R> {
         }
         let until = now + self.config.commit_wait;
         self.commits.in_flight = Some(InFlight { id, until, marks });
-        self.commits.not_before = Some(now + self.config.commit_gap);
+        let gap = (self.config.commit).gap(self.config.strict_commits, self.config.commit_gap);
+        self.commits.not_before = Some(now + gap);
         self.effects.push_back(Effect::Commit {
             commit: id,
             positions,
@@ -91,6 +94,10 @@ impl<R: Record> Engine<R> {
                 self.each_mark(in_flight.marks, |partition, mark| {
                     partition.acknowledge(mark)
                 });
+                if self.config.strict_commits {
+                    self.confirmed();
+                }
+                self.answer_waiters();
             }
             Err(error) => {
                 let random = self.random();
@@ -101,6 +108,20 @@ impl<R: Record> Engine<R> {
                 self.each_mark(in_flight.marks, |partition, _| partition.send_again());
             }
         }
+    }
+
+    /// What waited for the answer to a commit goes on.
+    fn confirmed(&mut self) {
+        for partition in self.partitions.values_mut() {
+            partition.release_polls(&self.config);
+        }
+        self.dispatch_all();
+    }
+
+    /// What is pending in all partitions together.
+    fn pending(&self) -> Option<Pending> {
+        let pending = self.partitions.values().filter_map(Partition::pending);
+        pending.reduce(Pending::and)
     }
 
     fn each_mark(
@@ -145,13 +166,15 @@ impl<R: Record> Engine<R> {
         if let Some(in_flight) = &self.commits.in_flight {
             return Some(in_flight.until);
         }
+        let all = self.pending()?;
         let due = self.partitions.values().filter_map(|partition| {
             let pending = partition.pending()?;
             let at_once = partition.commits_at_once();
-            if at_once || self.config.commit.due(&pending, Timestamp::EPOCH) {
-                return Some(Timestamp::EPOCH);
-            }
-            self.config.commit.deadline(&pending)
+            Some(if at_once {
+                Timestamp::EPOCH
+            } else {
+                self.config.commit.deadline(&pending, &all)
+            })
         });
         due.min().map(|at| {
             self.commits

@@ -23,13 +23,12 @@ impl<R: Record> Engine<R> {
         if self.life != Life::Running {
             return;
         }
-        let lanes = self.config.concurrency.lanes();
         for assigned in assigned {
             let id = assigned.partition;
             self.forget(id);
             let generation = Generation(self.next_id());
             self.partitions
-                .insert(id, Partition::new(generation, &assigned, lanes));
+                .insert(id, Partition::new(generation, &assigned, &self.config));
         }
         if mutation::is(Fault::PauseLostOverRebalance) {
             return;
@@ -108,6 +107,7 @@ impl<R: Record> Engine<R> {
             *self.zombies.entry(id).or_default() += runs.len();
         }
         self.disown_recoveries(id);
+        self.disown_acknowledgements(id);
         self.timers.retain(|(_, timer, _)| *timer != id);
     }
 
@@ -154,15 +154,10 @@ impl<R: Record> Engine<R> {
             }
             Phase::Cancelling(_) | Phase::Committing(_) | Phase::Done => return,
         };
+        partition.drop_held();
         for lane in &mut partition.lanes {
             // A record that is being recovered stays until its recovery is answered.
-            let keep = usize::from(matches!(lane.state, State::Recovering(..)));
-            if let Some(first) = lane.take_first() {
-                lane.chunks.clear();
-                if keep == 1 {
-                    lane.chunks.push_front(first);
-                }
-            }
+            lane.clear();
             if matches!(lane.state, State::Waiting(_)) {
                 lane.state = State::Idle;
             }
@@ -214,7 +209,9 @@ impl<R: Record> Engine<R> {
             return false;
         };
         // A run that a seek or rewind has disowned is at work on this partition all the same.
-        let idle = (partition.in_work == 0 && !self.zombies.contains_key(&id))
+        let idle = partition.in_work == 0
+            && partition.unacknowledged == 0
+            && !self.zombies.contains_key(&id)
             || mutation::is(Fault::DrainDoesNotWait);
         let committing = Phase::Committing(now + self.config.commit_wait);
         let at_once = mutation::is(Fault::DrainCancelsAtOnce);
@@ -229,6 +226,7 @@ impl<R: Record> Engine<R> {
                 for run in self.runs_of(id, generation) {
                     self.effects.push_back(Effect::Cancel { run });
                 }
+                self.close_acknowledgements(id);
                 return true;
             }
             Phase::Cancelling(until) if until <= now => committing,

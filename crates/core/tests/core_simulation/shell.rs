@@ -93,6 +93,7 @@ impl World {
                 self.members[id].problem = problem;
                 Ok(())
             }
+            Effect::Close { .. } | Effect::Answer { .. } | Effect::Unacknowledged { .. } => Ok(()),
         }
     }
 

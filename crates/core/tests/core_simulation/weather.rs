@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::engine::Config;
 use ackwell_core::{Concurrency, RetryPolicy};
 
@@ -179,13 +179,15 @@ fn config(dice: &mut Dice) -> Config {
         retry_for: Vec::new(),
         retry_topics: Vec::new(),
         commit: dice.pick(&[
-            Schedule::Batch,
-            Schedule::Batch,
-            Schedule::Record,
-            Schedule::Record,
-            Schedule::Time(ms(50)),
-            Schedule::CountOrTime(7, ms(80)),
+            AckMode::Batch,
+            AckMode::Batch,
+            AckMode::Record,
+            AckMode::Record,
+            AckMode::Time(ms(50)),
+            AckMode::CountOrTime(7, ms(80)),
         ]),
+        strict_commits: false,
+        unacknowledged_limit: ms(60_000),
         recover: true,
         queued_records: dice.in_range(5, 100) as usize,
         queued_bytes: dice.in_range(50, 2_000) as usize,
