@@ -12,6 +12,7 @@ use ackwell_core::envelope;
 use super::StartError;
 use super::plan::Named;
 use crate::context::SetupError;
+use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
 use crate::retry::{Later, RetryPolicy};
 
@@ -28,6 +29,7 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     policies,
     retry_topics,
     verdicts,
+    alerts,
 ];
 
 /// Looks at a listener's settings one by one.
@@ -71,7 +73,10 @@ fn lanes(named: &Named) -> Checked {
 fn limits(named: &Named) -> Checked {
     let limits = &named.options.limits;
     let sizes = [
-        ("queued_records", limits.queued_records),
+        (
+            "queued_records",
+            limits.queued_records.unwrap_or(usize::MAX),
+        ),
         ("queued_bytes", limits.queued_bytes),
         ("run_limit", limits.run_records),
     ];
@@ -163,6 +168,18 @@ fn retry_topics(named: &Named) -> Checked {
                 .mend("shorten the topic's name; a name has up to 249 characters")
         })
     })
+}
+
+/// What is wrong with alerts.
+pub(super) fn hooks(hooks: &[Hook]) -> Checked {
+    let problem = hooks.iter().find_map(|hook| hook.problem.clone());
+    problem.map_or(Ok(()), |problem| {
+        Err(SetupError::new(problem).mend("correct the alert"))
+    })
+}
+
+fn alerts(named: &Named) -> Checked {
+    hooks(&named.options.hooks)
 }
 
 fn verdicts(named: &Named) -> Checked {

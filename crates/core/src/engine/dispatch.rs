@@ -250,16 +250,19 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn outage_over(&mut self) {
-        if let Some(outage) = self.outage.take() {
-            self.forgive(outage.began);
-        }
+        self.forgive_outage();
+        self.outage = None;
         self.update_pauses(None);
         self.dispatch_all();
     }
 
     /// An outage uses up no attempt, and none of the time within which a record is retried.
-    fn forgive(&mut self, began: Timestamp) {
+    pub(super) fn forgive_outage(&mut self) {
         let now = self.now;
+        let Some(outage) = &mut self.outage else {
+            return;
+        };
+        let began = std::mem::replace(&mut outage.began, now);
         let lanes = self
             .partitions
             .values_mut()

@@ -1,5 +1,8 @@
 //! What the end of a run leads to.
 
+#[cfg(test)]
+mod tests;
+
 use super::Record;
 use super::effect::Effect;
 use super::event::{End, Failure, PartitionId, RunId};
@@ -10,7 +13,7 @@ use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::mutation::{self, Fault};
 use crate::offset::Span;
-use crate::settle::{Destination, Failed, Settlement};
+use crate::settle::{Class, Destination, Failed, Settlement};
 
 impl Flight {
     /// The spans of the next `count` records.
@@ -188,6 +191,9 @@ impl<R: Record> Engine<R> {
         rest: Vec<R>,
         was_probe: bool,
     ) {
+        if was_probe && failure.class != Class::Unavailable {
+            self.forgive_outage();
+        }
         let since = self
             .lane_mut(id, lane_id)
             .and_then(|lane| lane.failing_since)
