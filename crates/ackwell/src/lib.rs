@@ -74,6 +74,7 @@
 //! | stand around handlers: measure, trace, limit | [`layer`](mod@layer) |
 //! | decide what happens on failure | [`retry`], [`Class`], [`Listener`] |
 //! | choose group, concurrency, acknowledgement, limits | [`listener`] |
+//! | read, search and replay what could not be handled | [`dead_letters`] |
 //! | send | [`producer`], [`EncodedEvent`] |
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
@@ -93,6 +94,7 @@ pub mod codec;
 pub mod config;
 pub mod container;
 mod context;
+pub mod dead_letters;
 mod encode;
 pub mod extensions;
 pub mod extract;

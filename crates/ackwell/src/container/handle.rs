@@ -90,7 +90,7 @@ impl Work {
         self.observer.observe(&Observation::Handled {
             topic: first.topic(),
             partition: first.partition(),
-            settled: ended.settled,
+            settled: ended.settled + ended.settled_behind.len(),
             duplicates: ended.duplicates,
             filtered: ended.filtered,
             elapsed: started.elapsed(),

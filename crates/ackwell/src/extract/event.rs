@@ -64,7 +64,7 @@ impl<E: topic::Event> FromValue for Event<E> {}
 
 /// The cause of a failure: nobody here knows the record's event type.
 #[derive(Debug, thiserror::Error)]
-#[error("no handler knows the event type")]
+#[error("unknown event type")]
 pub(crate) struct UnknownEvent;
 
 pub(crate) fn unknown_event(event_type: &str) -> Failure {

@@ -4,6 +4,7 @@ mod builder;
 mod concurrency;
 mod events;
 mod filter;
+mod handling;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,12 +15,13 @@ pub use events::EventListener;
 pub use filter::Filter;
 pub(crate) use filter::Passage;
 
-use crate::container::{DeadLetters, Limits};
+use crate::container::Limits;
+use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
 use crate::layer::ErasedLayer;
 use crate::retry::Retry;
-use crate::topic::TopicDeclaration;
+use crate::topic::{DEAD_LETTER_SUFFIX, TopicDeclaration};
 
 /// A handler with its container: made by [`Listener::on`], given to
 /// [`App::listener`](crate::App::listener).
@@ -71,6 +73,20 @@ impl Listener {
     #[must_use = "a listener needs `.handle(f)`"]
     pub fn on(topic: impl Into<TopicDeclaration>) -> ListenerBuilder {
         ListenerBuilder::new(topic.into())
+    }
+
+    /// Starts declaring a listener on the dead letters of a topic, `<topic>.DLQ`: for alerts and
+    /// tickets. Its handler asks for a [`DeadLetter`](dead_letters::DeadLetter).
+    ///
+    /// What it can't handle itself is written to `<topic>.parked`, on which nothing listens, so a
+    /// failing handler never meets its own dead letters. That it has handled a dead letter does
+    /// not mean that the event in it was: a replay reaches the event's listener all the same, in
+    /// the same group too.
+    #[must_use = "a listener needs `.handle(f)`"]
+    pub fn on_dead_letters(topic: impl Into<TopicDeclaration>) -> ListenerBuilder {
+        let TopicDeclaration { name, .. } = topic.into();
+        let letters = TopicDeclaration::named(format!("{name}{DEAD_LETTER_SUFFIX}"));
+        ListenerBuilder::new(letters).dead_letters(dead_letters::parked())
     }
 }
 
