@@ -9,6 +9,7 @@
 //!   commit, and what a restart is told of it.
 //! - [`lane`]: which records may be handled at the same time.
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
+//! - [`ordered`]: which keys wait for a failed record, and when it is tried again.
 //! - [`commit`]: when a position is worth a commit.
 //! - [`engine`]: the container, which puts the above together.
 //! - [`envelope`]: the header names of events and dead letters.
@@ -22,6 +23,7 @@ pub mod lane;
 pub mod metadata;
 pub mod murmur2;
 pub mod offset;
+pub mod ordered;
 pub mod settle;
 pub mod time;
 pub mod tracker;

@@ -13,6 +13,9 @@ pub struct Config {
     pub concurrency: Concurrency,
     /// When a transient failure is repeated.
     pub retry: Policy,
+    /// Whether records whose attempts in place are used up are parked, with those of their key
+    /// behind them; see [`ordered`](crate::ordered).
+    pub ordered: bool,
     /// When positions are committed.
     pub commit: Schedule,
     /// Whether records that can't be handled are recovered (dead-lettered); if not, the first
@@ -44,6 +47,8 @@ pub struct Config {
     /// Between attempts to recover a record, and between failed commits. Never given up.
     /// Default 1 s doubling to 30 s.
     pub recovery: Policy,
+    /// How long a lane rests that can't go on although nothing failed. Default 500 ms.
+    pub hold_wait: Duration,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -53,6 +58,7 @@ impl Default for Config {
         Config {
             concurrency: Concurrency::default(),
             retry: Policy::default(),
+            ordered: false,
             commit: Schedule::default(),
             recover: true,
             queued_records: 5_000,
@@ -70,6 +76,7 @@ impl Default for Config {
             recovery: Policy::exponential(Duration::from_secs(1), 2.0)
                 .max(Duration::from_secs(30))
                 .jitter(0.1),
+            hold_wait: Duration::from_millis(500),
             seed: 0,
         }
     }

@@ -43,6 +43,27 @@ pub enum Effect<R> {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Park this record, its key waiting behind it, and answer by `Recovered`.
+    Park {
+        /// Its number.
+        recovery: RunId,
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// The record.
+        record: R,
+        /// Why it can't be handled now.
+        failure: Failure,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// Try the parked records of this partition that are due; report by `AttemptFailed` and
+    /// `Retried`.
+    Retry {
+        /// Its number.
+        run: RunId,
+        /// Which partition; it has no other retry.
+        partition: PartitionId,
+    },
     /// An attempt has failed: for logs and metrics.
     Failed {
         /// Where the record comes from.

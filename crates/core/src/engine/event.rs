@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::Timestamp;
 use crate::offset::CommitOffset;
 use crate::settle::Class;
 
@@ -76,6 +77,38 @@ pub enum Event<R> {
         /// How.
         end: End<R>,
     },
+    /// An attempt has failed in a run that goes on all the same: the record was parked until
+    /// `retry_at`, or is given up.
+    AttemptFailed {
+        /// Which run or retry.
+        run: RunId,
+        /// The record.
+        offset: i64,
+        /// Why.
+        failure: Failure,
+        /// Which attempt it was, from 1.
+        attempt: u32,
+        /// When it is tried again.
+        retry_at: Option<Timestamp>,
+    },
+    /// A parked record of the partition is due at this time.
+    RetryAt {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// When it is due.
+        at: Timestamp,
+    },
+    /// A [`Retry`](super::Effect::Retry) has ended.
+    Retried {
+        /// Which one.
+        run: RunId,
+        /// When the next parked record is due.
+        next: Option<Timestamp>,
+        /// Why it could not go on: the class is `Unavailable` or `Stop`.
+        failure: Option<Failure>,
+        /// What health says, although it went on.
+        problem: Option<String>,
+    },
     /// A recovery has ended: the record is safe elsewhere, or that failed for this reason.
     Recovered {
         /// Which recovery.
@@ -121,6 +154,14 @@ pub enum End<R> {
         /// Which one.
         record: R,
         /// Those behind it.
+        rest: Vec<R>,
+    },
+    /// The records before `rest` are settled; the others can't be taken on now, although nothing
+    /// failed. They are kept and offered again a little later.
+    Held {
+        /// What health says.
+        reason: String,
+        /// Those that were not handled.
         rest: Vec<R>,
     },
     /// It was halted or cancelled: the records before `rest` are settled.

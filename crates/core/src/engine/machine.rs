@@ -23,6 +23,9 @@ pub struct Engine<R> {
     /// Runs of earlier generations that have not ended: their partition dispatches nothing, so
     /// that no key is handled twice at once.
     pub(super) zombies: BTreeMap<PartitionId, usize>,
+    pub(super) retries: BTreeMap<RunId, (PartitionId, Generation)>,
+    /// What health says of partitions and lanes that can't go on although nothing failed.
+    pub(super) holds: BTreeMap<(PartitionId, Option<LaneId>), String>,
     pub(super) timers: BTreeSet<(Timestamp, PartitionId, LaneId)>,
     pub(super) effects: VecDeque<Effect<R>>,
     pub(super) commits: Commits,
@@ -68,6 +71,8 @@ impl<R: Record> Engine<R> {
             flights: BTreeMap::new(),
             recoveries: BTreeMap::new(),
             zombies: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            holds: BTreeMap::new(),
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             commits: Commits::default(),
@@ -97,6 +102,20 @@ impl<R: Record> Engine<R> {
             } => self.polled(now, partition, records, next),
             Event::Progress { run, settled } => self.progress(now, run, settled),
             Event::Finished { run, end } => self.finished(now, run, end),
+            Event::AttemptFailed {
+                run,
+                offset,
+                failure,
+                attempt,
+                retry_at,
+            } => self.attempt_failed(run, offset, failure, attempt, retry_at),
+            Event::RetryAt { partition, at } => self.retry_at(partition, at),
+            Event::Retried {
+                run,
+                next,
+                failure,
+                problem,
+            } => self.retried(now, run, next, failure, problem),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(partition, to),
@@ -106,6 +125,7 @@ impl<R: Record> Engine<R> {
             Event::Tick => {}
         }
         self.wake_lanes(now);
+        self.start_retries(now);
         self.probe(now);
         self.commit_timeout(now);
         self.hand_over(now);
@@ -124,6 +144,7 @@ impl<R: Record> Engine<R> {
         let lane = self.timers.first().map(|(at, ..)| *at);
         [
             lane,
+            self.retry_deadline(),
             self.probe_deadline(),
             self.commit_deadline(),
             self.handover_deadline(),
@@ -172,6 +193,7 @@ impl<R: Record> Engine<R> {
                 .recovery_problem
                 .as_ref()
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
+                .or(self.holds.values().next())
                 .or(self.commits.problem()),
         };
         if self.problem.as_ref() != problem {

@@ -11,6 +11,7 @@
 //! | `partition.rs`, `lane.rs` | what waits, what is in work, what is settled |
 //! | `dispatch.rs` | what may be handled now, what is paused |
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
+//! | `ordered.rs` | when parked records are tried again, what waits for room |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |
 //! | `handover.rs` | assign, revoke, lose, rewind, stop |
 
@@ -22,6 +23,7 @@ mod event;
 mod handover;
 mod lane;
 mod machine;
+mod ordered;
 mod outcome;
 mod partition;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::Span;
-use crate::settle::{Settlement, settle};
+use crate::settle::{Class, Settlement, settle};
 
 impl Flight {
     /// The spans of the next `count` records.
@@ -60,7 +60,7 @@ impl<R: Record> Engine<R> {
         let unhandled = match &end {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
-            End::Cancelled { rest } => rest.len(),
+            End::Cancelled { rest } | End::Held { rest, .. } => rest.len(),
         };
         let Some(flight) = self.flights.get(&run) else {
             return;
@@ -83,9 +83,19 @@ impl<R: Record> Engine<R> {
                 lane.reset_attempts();
             }
         }
+        if !matches!(end, End::Held { .. }) {
+            self.held_no_longer(id, lane_id);
+        }
         match end {
             End::Complete => self.succeeded(id, lane_id, was_probe),
             End::Cancelled { rest } => self.interrupted(now, id, lane_id, rest, was_probe),
+            End::Held { reason, rest } => {
+                self.put_back(id, lane_id, rest);
+                self.hold(now, id, lane_id, reason);
+                if was_probe {
+                    self.outage_over();
+                }
+            }
             End::Failed {
                 failure,
                 record,
@@ -116,7 +126,7 @@ impl<R: Record> Engine<R> {
         (partition.generation() == flight.generation).then_some(partition)
     }
 
-    fn end_probe(&mut self, run: RunId) -> bool {
+    pub(super) fn end_probe(&mut self, run: RunId) -> bool {
         match &mut self.outage {
             Some(outage) if outage.probe == Some(run) => {
                 outage.probe = None;
@@ -126,7 +136,7 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    fn zombie_ended(&mut self, now: Timestamp, id: PartitionId, was_probe: bool) {
+    pub(super) fn zombie_ended(&mut self, now: Timestamp, id: PartitionId, was_probe: bool) {
         if let Some(count) = self.zombies.get_mut(&id) {
             *count -= 1;
             if *count == 0 {
@@ -281,12 +291,22 @@ impl<R: Record> Engine<R> {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.in_work += 1;
         }
-        let effect = Effect::Recover {
-            recovery: run,
-            partition: id,
-            record,
-            failure,
-            attempts,
+        let effect = if self.config.ordered && failure.class == Class::Transient {
+            Effect::Park {
+                recovery: run,
+                partition: id,
+                record,
+                failure,
+                attempts,
+            }
+        } else {
+            Effect::Recover {
+                recovery: run,
+                partition: id,
+                record,
+                failure,
+                attempts,
+            }
         };
         self.effects.push_back(effect);
     }
@@ -374,7 +394,7 @@ impl<R: Record> Engine<R> {
             .get_mut(usize::from(lane))
     }
 
-    fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
+    pub(super) fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
         let active = self
             .partitions
             .get(&id)

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::Record;
 use super::config::Config;
-use super::event::Assigned;
+use super::event::{Assigned, RunId};
 use super::lane::Lane;
 use crate::Timestamp;
 use crate::commit::Pending;
@@ -41,6 +41,9 @@ pub(super) struct Partition<R> {
     pub(super) full: bool,
     pub(super) queued_records: usize,
     pub(super) queued_bytes: usize,
+    /// When its next parked record is due.
+    pub(super) retry_at: Option<Timestamp>,
+    pub(super) retrying: Option<RunId>,
     polls: VecDeque<Poll>,
     sent: Mark,
     acked: Mark,
@@ -89,6 +92,8 @@ impl<R: Record> Partition<R> {
             full: false,
             queued_records: 0,
             queued_bytes: 0,
+            retry_at: None,
+            retrying: None,
             polls: VecDeque::new(),
             sent: mark,
             acked: mark,
@@ -110,6 +115,7 @@ impl<R: Record> Partition<R> {
         self.drop_waiting();
         self.polls.clear();
         self.in_work = 0;
+        self.retrying = None;
         self.queued_records = 0;
         self.queued_bytes = 0;
         for lane in &mut self.lanes {

@@ -285,6 +285,7 @@ impl World {
                 );
                 Ok(())
             }
+            Effect::Park { .. } | Effect::Retry { .. } => Ok(()),
             Effect::Commit { commit, positions } => {
                 let plain = |p: Position| (p.partition.0, p.offset.0, p.metadata);
                 let positions = positions.into_iter().map(plain).collect();
