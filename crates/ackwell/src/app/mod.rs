@@ -1,6 +1,7 @@
 //! An app: what a service consists of, started, watched and stopped as one.
 
 mod broker;
+mod check;
 mod error;
 mod plan;
 mod running;

@@ -1,15 +1,15 @@
-//! From an app as declared to what will be started: everything that can be wrong is found here,
-//! before anything runs.
+//! From an app as declared to what will be started. What can be wrong with it is found on the
+//! way, before anything runs: by [`check`], and by the handlers' own needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{App, StartError};
+use super::{App, StartError, check};
 use crate::config::Config;
 use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::handler::Erased;
-use crate::listener::{Concurrency, Listener, Options};
+use crate::listener::{Listener, Options};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
@@ -32,10 +32,10 @@ pub(super) struct PlannedListener {
 }
 
 /// A listener with its derived names.
-struct Named {
-    name: String,
-    group: String,
-    options: Options,
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) group: String,
+    pub(super) options: Options,
     handler: Box<dyn Erased>,
 }
 
@@ -60,13 +60,9 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         .into_iter()
         .map(|listener| with_names(listener, name.as_deref()))
         .collect::<Result<_, _>>()?;
-    refuse_clashes(&named)?;
-    refuse_equal_names(
-        named
-            .iter()
-            .map(|n| n.name.clone())
-            .chain(services.iter().map(|s| s.name())),
-    )?;
+    check::clashes(&named)?;
+    let names = named.iter().map(|named| named.name.clone());
+    check::names(names.chain(services.iter().map(|service| service.name())))?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
 
     let health = Health::default();
@@ -108,85 +104,13 @@ fn with_names(listener: Listener, app: Option<&str>) -> Result<Named, StartError
         options,
         handler,
     };
-    match problem_with(&named) {
-        None => Ok(named),
-        Some(problem) => Err(StartError::Listener {
+    match check::listener(&named) {
+        Ok(()) => Ok(named),
+        Err(problem) => Err(StartError::Listener {
             listener: named.name,
             problem,
         }),
     }
-}
-
-fn problem_with(named: &Named) -> Option<SetupError> {
-    let Options {
-        topics,
-        concurrency,
-        limits,
-        ..
-    } = &named.options;
-    if named.group.is_empty() {
-        return Some(
-            SetupError::new("it has no consumer group")
-                .mend("add `.group(..)`, or name the app with `App::named`"),
-        );
-    }
-    if *concurrency == Concurrency::ByKey(0) {
-        return Some(
-            SetupError::new("`by_key(0)` leaves no lane to work in")
-                .mend("write a positive number, or `by_partition()`"),
-        );
-    }
-    let zero = [
-        ("queued_records", limits.queued_records),
-        ("queued_bytes", limits.queued_bytes),
-        ("run_limit", limits.run_records),
-    ];
-    if let Some((limit, _)) = zero.into_iter().find(|(_, value)| *value == 0) {
-        return Some(
-            SetupError::new(format!("`{limit}(0)` leaves no room for a record"))
-                .mend("write a positive number"),
-        );
-    }
-    let illegal = topics.iter().find(|topic| !is_legal(&topic.name));
-    illegal.map(|topic| {
-        SetupError::new(format!("`{}` is not a topic's name", topic.name))
-            .mend("use up to 249 letters, digits, `.`, `_` and `-`")
-    })
-}
-
-/// Kafka's `Topic.validate`.
-fn is_legal(name: &str) -> bool {
-    let fits = (1..=249).contains(&name.len()) && name != "." && name != "..";
-    fits && name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
-fn refuse_clashes(listeners: &[Named]) -> Result<(), StartError> {
-    let mut readers: BTreeMap<(&str, &str), &str> = BTreeMap::new();
-    for listener in listeners {
-        for topic in &listener.options.topics {
-            if let Some(first) = readers.insert((&listener.group, &topic.name), &listener.name) {
-                return Err(StartError::Clash {
-                    first: first.to_owned(),
-                    second: listener.name.clone(),
-                    topic: topic.name.to_string(),
-                    group: listener.group.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn refuse_equal_names(names: impl Iterator<Item = String>) -> Result<(), StartError> {
-    let mut seen = std::collections::BTreeSet::new();
-    for name in names {
-        if !seen.insert(name.clone()) {
-            return Err(StartError::Name { name });
-        }
-    }
-    Ok(())
 }
 
 /// One declaration a topic; those without a number of partitions follow those with one.
@@ -260,6 +184,7 @@ fn prepare(
         unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
         handler: handler.bind(Arc::new(shared)),
         dead_letters: options.dead_letters,
+        creation: config.topics.clone(),
         observer: Arc::new(observer),
     };
     Ok(PlannedListener {

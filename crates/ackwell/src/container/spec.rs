@@ -8,6 +8,7 @@ use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
+use crate::config::Topics;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::record::Record;
@@ -69,6 +70,8 @@ pub struct Spec {
     pub handler: Arc<dyn RecordHandler>,
     /// Where records go that can't be handled.
     pub dead_letters: DeadLetters,
+    /// How the topics to which it passes records on are created where they are missing.
+    pub creation: Topics,
     /// Who hears of what happens.
     pub observer: Arc<dyn Observer>,
 }
@@ -96,6 +99,7 @@ impl Spec {
             unit: Arc::new(OneByOne),
             handler,
             dead_letters: DeadLetters::default(),
+            creation: Topics::default(),
             observer: Arc::new(Silent),
         }
     }
