@@ -29,6 +29,8 @@
 //!     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
 //! }
 //!
+//! impl std::error::Error for MailError {}
+//!
 //! impl Classify for MailError {
 //!     fn class(&self) -> Class {
 //!         match self {

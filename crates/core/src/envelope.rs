@@ -62,3 +62,45 @@ pub mod replay {
     /// How often the record has been replayed.
     pub const HOPS: &str = "replay.hops";
 }
+
+/// What a record on a retry topic adds to the headers of its origin, behind them and in the order
+/// of [`HEADERS`](retry::HEADERS).
+pub mod retry {
+    use super::{failure, original};
+
+    /// When the record failed first: RFC 3339, UTC.
+    pub const FIRST_TIMESTAMP: &str = "failure.first.timestamp";
+    /// The class of that failure.
+    pub const FIRST_CLASS: &str = "failure.first.class";
+    /// The number of the retry topic, from 1.
+    pub const NUMBER: &str = "retry.number";
+    /// When the record may be handled again, in milliseconds since the Unix epoch, by the clock
+    /// of who wrote it.
+    pub const DUE: &str = "retry.due";
+    /// How long before that it was written, in milliseconds.
+    pub const DELAY: &str = "retry.delay";
+
+    /// All of them. A record carries the whole list or none of it, so that headers of the same
+    /// name that a user has sent are told apart.
+    pub const HEADERS: [&str; 14] = [
+        original::TOPIC,
+        original::PARTITION,
+        original::OFFSET,
+        original::TIMESTAMP,
+        original::GROUP,
+        failure::REASON,
+        failure::CLASS,
+        failure::TIMESTAMP,
+        failure::ATTEMPTS,
+        FIRST_TIMESTAMP,
+        FIRST_CLASS,
+        NUMBER,
+        DUE,
+        DELAY,
+    ];
+
+    /// The name of the `number`th retry topic of `origin`.
+    pub fn topic(origin: &str, number: u32) -> String {
+        format!("{origin}{}{number}", super::RETRY_INFIX)
+    }
+}

@@ -106,6 +106,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         group: spec.group.as_str().into(),
         handler: Arc::clone(&spec.handler),
         unit: Arc::clone(&spec.unit),
+        verdicts: Arc::new(spec.verdicts.clone()),
         observer: Arc::clone(&spec.observer),
         mailbox: mailbox.clone(),
         runtime: Handle::current(),
@@ -183,6 +184,7 @@ fn engine_config(spec: &Spec) -> Config {
     Config {
         concurrency: spec.concurrency,
         retry: spec.retry.clone(),
+        retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
         recover: spec.dead_letters != DeadLetters::Stop,
         queued_records: limits.queued_records,

@@ -1,10 +1,11 @@
 //! What the engine is told.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::Timestamp;
 use crate::offset::CommitOffset;
-use crate::settle::Class;
+use crate::settle::{Class, Settlement};
 
 /// A partition of a topic, numbered by the shell. The number stays the same over rebalances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +37,24 @@ pub struct Failure {
     pub class: Class,
     /// What dead letters and health say.
     pub summary: String,
+    /// Which of the container's policies repeats it: 0 is [`Config::retry`](super::Config::retry),
+    /// `n` the `n`th of [`Config::retry_for`](super::Config::retry_for), from 1. Only transient
+    /// failures are repeated by a policy.
+    pub policy: usize,
+    /// The wait that the handler asks for, in place of the policy's.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without further wishes.
+    pub fn new(class: Class, summary: impl Into<String>) -> Self {
+        Failure {
+            class,
+            summary: summary.into(),
+            policy: 0,
+            retry_after: None,
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -77,8 +96,8 @@ pub enum Event<R> {
         /// How.
         end: End<R>,
     },
-    /// An attempt has failed in a run that goes on all the same: the record was parked until
-    /// `retry_at`, or is given up.
+    /// An attempt has failed in a run that goes on all the same: the record was or stays parked,
+    /// or is given up.
     AttemptFailed {
         /// Which run or retry.
         run: RunId,
@@ -88,6 +107,8 @@ pub enum Event<R> {
         failure: Failure,
         /// Which attempt it was, from 1.
         attempt: u32,
+        /// What follows.
+        settlement: Settlement,
         /// When it is tried again.
         retry_at: Option<Timestamp>,
     },

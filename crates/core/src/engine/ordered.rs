@@ -13,7 +13,7 @@ use super::machine::{Engine, Life};
 use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
-use crate::settle::Class;
+use crate::settle::{Class, Settlement};
 
 impl<R: Record> Engine<R> {
     /// A parked record of the partition is due at `at`.
@@ -23,30 +23,36 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    /// An attempt has failed in a run that goes on: the record is parked until `retry_at`, or
-    /// given up.
+    /// A record of the run is parked and due at `at`.
+    pub(super) fn retry_of(&mut self, run: RunId, at: Option<Timestamp>) {
+        if let (Some(id), Some(at)) = (self.partition_of(run), at) {
+            self.retry_at(id, at);
+        }
+    }
+
+    /// An attempt has failed in a run that goes on.
     pub(super) fn attempt_failed(
         &mut self,
         run: RunId,
         offset: i64,
         failure: Failure,
         attempt: u32,
-        retry_at: Option<Timestamp>,
+        settlement: Settlement,
     ) {
-        let polled = self.flights.get(&run).map(|flight| flight.partition);
-        let Some(id) = polled.or(self.retries.get(&run).map(|(id, _)| *id)) else {
-            return;
-        };
-        self.effects.push_back(Effect::Failed {
-            partition: id,
-            offset,
-            failure,
-            attempt,
-            retry: retry_at.is_some(),
-        });
-        if let Some(at) = retry_at {
-            self.retry_at(id, at);
+        if let Some(partition) = self.partition_of(run) {
+            self.effects.push_back(Effect::Failed {
+                partition,
+                offset,
+                failure,
+                attempt,
+                settlement,
+            });
         }
+    }
+
+    fn partition_of(&self, run: RunId) -> Option<PartitionId> {
+        let polled = self.flights.get(&run).map(|flight| flight.partition);
+        polled.or(self.retries.get(&run).map(|(id, _)| *id))
     }
 
     /// Begins the retries that are due.

@@ -41,6 +41,8 @@ pub(super) struct Partition<R> {
     pub(super) full: bool,
     pub(super) queued_records: usize,
     pub(super) queued_bytes: usize,
+    /// Whether records of it may have to wait until they are due: it is one of a retry topic.
+    pub(super) delayed: bool,
     /// When its next parked record is due.
     pub(super) retry_at: Option<Timestamp>,
     pub(super) retrying: Option<RunId>,
@@ -92,6 +94,7 @@ impl<R: Record> Partition<R> {
             full: false,
             queued_records: 0,
             queued_bytes: 0,
+            delayed: false,
             retry_at: None,
             retrying: None,
             polls: VecDeque::new(),
@@ -164,6 +167,7 @@ impl<R: Record> Partition<R> {
             .delivered(&Span::of(records.iter().map(Record::offset)), next);
         self.queued_records += records.len();
         self.queued_bytes += records.iter().map(Record::size).sum::<usize>();
+        self.delayed = self.delayed || records.iter().any(|record| record.due().is_some());
         if records.is_empty() {
             self.note_settled(now, 0, true);
         } else {
