@@ -12,7 +12,7 @@ use super::mailbox::Mailbox;
 use super::spec::{Observer, RecordHandler};
 use crate::failure::Verdicts;
 use crate::record::Record;
-use crate::unit::{Control, Run, UnitOfWork};
+use crate::unit::{Control, Parking, Run, UnitOfWork};
 
 /// Starts, halts and cancels runs.
 pub(super) struct Dispatcher {
@@ -20,6 +20,10 @@ pub(super) struct Dispatcher {
     pub(super) handler: Arc<dyn RecordHandler>,
     pub(super) unit: Arc<dyn UnitOfWork>,
     pub(super) verdicts: Arc<Verdicts>,
+    /// Where records of failing keys wait.
+    pub(super) parking: Option<Arc<dyn Parking>>,
+    /// For each policy in place whether it repeats anything; `None` where nothing is parked.
+    pub(super) policies: Option<Arc<[bool]>>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) runtime: Handle,
@@ -42,6 +46,8 @@ impl Dispatcher {
         let sink = Box::new(handle::Progress {
             run: id,
             mailbox: self.mailbox.clone(),
+            verdicts: Arc::clone(&self.verdicts),
+            policies: self.policies.clone(),
         });
         let group = Arc::clone(&self.group);
         let handler = Arc::clone(&self.handler);

@@ -213,6 +213,7 @@ impl Poller {
         let partitions = named.len();
         match self.partitions.assign(&client, &waker, named) {
             Ok(assigned) => {
+                self.tell_parking(named, true);
                 tracing::info!(
                     group = &*self.dispatcher.group,
                     partitions,
@@ -254,7 +255,7 @@ impl Poller {
 
     fn note(&mut self, event: &Event<Record>) {
         match event {
-            Event::Finished { run, .. } => self.dispatcher.ended(*run),
+            Event::Finished { run, .. } | Event::Retried { run, .. } => self.dispatcher.ended(*run),
             Event::Recovered { result: Ok(()), .. } => {
                 self.counters.dead_letters.fetch_add(1, Ordering::Relaxed);
             }

@@ -1,6 +1,7 @@
 //! What a failed attempt at a parked record leads to, and how much may be parked.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::Timestamp;
 use crate::backoff::Policy;
@@ -110,9 +111,17 @@ pub enum Verdict {
 }
 
 impl Terms {
-    /// Decides about a record that failed at `now`; `attempts` counts this failure. `random` in
-    /// `0.0..1.0` feeds the jitter.
-    pub fn judge(&self, class: Class, attempts: Attempts, now: Timestamp, random: f64) -> Verdict {
+    /// Decides about a record that failed at `now`; `attempts` counts this failure, `asked` is the
+    /// wait that the handler asks for in place of the policy's. `random` in `0.0..1.0` feeds the
+    /// jitter.
+    pub fn judge(
+        &self,
+        class: Class,
+        attempts: Attempts,
+        asked: Option<Duration>,
+        now: Timestamp,
+        random: f64,
+    ) -> Verdict {
         match class {
             Class::Skip => Verdict::Done,
             Class::Permanent => Verdict::GiveUp,
@@ -121,9 +130,11 @@ impl Terms {
             Class::Transient => {
                 let attempt = attempts.all.saturating_sub(attempts.in_place);
                 let elapsed = now.since(attempts.since.unwrap_or(now));
-                match self.retry.next(attempt, elapsed, random) {
-                    Some(wait) => Verdict::Again(now + wait),
-                    None => Verdict::GiveUp,
+                let wait = asked.unwrap_or_else(|| self.retry.wait(attempt, random));
+                if self.retry.allows(attempt, elapsed, wait) {
+                    Verdict::Again(now + wait)
+                } else {
+                    Verdict::GiveUp
                 }
             }
         }

@@ -129,13 +129,13 @@ fn the_failure_with_which_a_record_is_parked_is_the_first_of_its_policy() {
     let terms = terms(Policy::fixed(Duration::from_millis(5)).max_attempts(2));
     let mut attempts = Attempts::in_place(4, at(0));
     assert_eq!(
-        terms.judge(Class::Transient, attempts, at(0), 0.5),
+        terms.judge(Class::Transient, attempts, None, at(0), 0.5),
         Verdict::Again(at(5))
     );
     attempts = attempts.failed(at(5));
     assert_eq!((attempts.all, attempts.since), (5, Some(at(0))));
     assert_eq!(
-        terms.judge(Class::Transient, attempts, at(5), 0.5),
+        terms.judge(Class::Transient, attempts, None, at(5), 0.5),
         Verdict::GiveUp
     );
 }
@@ -148,11 +148,11 @@ fn time_is_counted_from_the_first_failure() {
         .failed(at(105))
         .failed(at(110));
     assert_eq!(
-        terms.judge(Class::Transient, attempts, at(107), 0.5),
+        terms.judge(Class::Transient, attempts, None, at(107), 0.5),
         Verdict::Again(at(112))
     );
     assert_eq!(
-        terms.judge(Class::Transient, attempts, at(108), 0.5),
+        terms.judge(Class::Transient, attempts, None, at(108), 0.5),
         Verdict::GiveUp
     );
 }
@@ -161,10 +161,27 @@ fn time_is_counted_from_the_first_failure() {
 fn other_classes_do_not_look_at_the_attempts() {
     let terms = terms(Policy::fixed(Duration::ZERO).max_attempts(1));
     for attempts in [Attempts::default(), Attempts::in_place(99, at(0))] {
-        let judge = |class| terms.judge(class, attempts, at(0), 0.5);
+        let judge = |class| terms.judge(class, attempts, None, at(0), 0.5);
         assert_eq!(judge(Class::Permanent), Verdict::GiveUp);
         assert_eq!(judge(Class::Skip), Verdict::Done);
         assert_eq!(judge(Class::Unavailable), Verdict::Keep);
         assert_eq!(judge(Class::Stop), Verdict::Stop);
     }
+}
+
+#[test]
+fn a_wait_that_the_handler_asks_for_takes_the_policys_place_within_its_limits() {
+    let terms = terms(Policy::fixed(Duration::from_millis(5)).within(Duration::from_millis(50)));
+    let judge = |millis| {
+        let asked = Some(Duration::from_millis(millis));
+        terms.judge(
+            Class::Transient,
+            Attempts::in_place(1, at(0)),
+            asked,
+            at(0),
+            0.5,
+        )
+    };
+    assert_eq!(judge(40), Verdict::Again(at(40)));
+    assert_eq!(judge(60), Verdict::GiveUp);
 }
