@@ -36,11 +36,12 @@ impl Poller {
         match effect {
             Effect::Dispatch {
                 run,
+                partition,
                 attempt,
                 records,
                 ..
             } => {
-                self.dispatcher.dispatch(run, attempt, records);
+                self.dispatcher.dispatch(run, partition, attempt, records);
             }
             Effect::Halt { run } => self.dispatcher.halt(run),
             Effect::Cancel { run } => self.dispatcher.cancel(run),

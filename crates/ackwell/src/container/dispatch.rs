@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ackwell_core::engine::RunId;
+use ackwell_core::engine::{PartitionId, RunId};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +24,8 @@ pub(super) struct Dispatcher {
     pub(super) parking: Option<Arc<dyn Parking>>,
     /// For each policy in place whether it repeats anything; `None` where nothing is parked.
     pub(super) policies: Option<Arc<[bool]>>,
+    /// Lanes of a partition.
+    pub(super) lanes: usize,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) runtime: Handle,
@@ -32,7 +34,13 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn dispatch(&mut self, id: RunId, attempt: u32, records: Vec<Record>) {
+    pub(super) fn dispatch(
+        &mut self,
+        id: RunId,
+        partition: PartitionId,
+        attempt: u32,
+        records: Vec<Record>,
+    ) {
         let control = Arc::new(Control::default());
         self.runs.insert(id, Arc::clone(&control));
         let work = handle::Work {
@@ -45,6 +53,7 @@ impl Dispatcher {
         };
         let sink = Box::new(handle::Progress {
             run: id,
+            partition,
             mailbox: self.mailbox.clone(),
             verdicts: Arc::clone(&self.verdicts),
             policies: self.policies.clone(),

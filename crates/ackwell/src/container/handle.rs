@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ackwell_core::Timestamp;
-use ackwell_core::engine::{End, Event, Failure as CoreFailure, RunId};
+use ackwell_core::engine::{End, Event, Failure as CoreFailure, PartitionId, RunId};
 use ackwell_core::settle::Settlement;
 use futures_util::FutureExt;
 
@@ -18,6 +18,7 @@ use crate::unit::{Control, Ended, Judged, ProgressSink, Run, UnitOfWork};
 /// Reports a run's progress to the engine.
 pub(super) struct Progress {
     pub(super) run: RunId,
+    pub(super) partition: PartitionId,
     pub(super) mailbox: Mailbox,
     pub(super) verdicts: Arc<Verdicts>,
     /// For each policy in place whether it repeats anything, where that is asked for.
@@ -38,7 +39,6 @@ impl ProgressSink for Progress {
         failure: CoreFailure,
         attempt: u32,
         settlement: Settlement,
-        retry_at: Option<Timestamp>,
     ) {
         log(&failure, Some(record));
         self.mailbox.send(Event::AttemptFailed {
@@ -47,8 +47,12 @@ impl ProgressSink for Progress {
             failure,
             attempt,
             settlement,
-            retry_at,
         });
+    }
+
+    fn retry_at(&self, at: Timestamp) {
+        let partition = self.partition;
+        self.mailbox.send(Event::RetryAt { partition, at });
     }
 
     fn judge(&self, failure: &Failure) -> Judged {

@@ -111,6 +111,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         verdicts: Arc::new(spec.verdicts.clone()),
         parking: spec.parking.clone(),
         policies: spec.parking.as_ref().map(|_| repeating(&spec)),
+        lanes: usize::from(spec.concurrency.lanes()),
         observer: Arc::clone(&spec.observer),
         mailbox: mailbox.clone(),
         runtime: Handle::current(),

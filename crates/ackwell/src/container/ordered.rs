@@ -82,9 +82,11 @@ impl Poller {
         let retries = Retries {
             topic,
             partition: number,
+            lanes: dispatcher.lanes,
             handler: Arc::clone(&dispatcher.handler),
             sink: Box::new(Progress {
                 run,
+                partition,
                 mailbox: self.mailbox.clone(),
                 verdicts: Arc::clone(&dispatcher.verdicts),
                 policies: dispatcher.policies.clone(),

@@ -119,6 +119,7 @@ pub(crate) trait Grave: Send + Sync {
 pub struct Retries {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
+    pub(crate) lanes: usize,
     pub(crate) handler: Arc<dyn RecordHandler>,
     pub(crate) sink: Box<dyn ProgressSink>,
     pub(crate) control: Arc<Control>,
@@ -134,6 +135,11 @@ impl Retries {
     /// The partition.
     pub fn partition(&self) -> i32 {
         self.partition
+    }
+
+    /// How many keys may be in work at a time: as many as the listener has lanes.
+    pub fn lanes(&self) -> usize {
+        self.lanes
     }
 
     /// Whether no further record should be started.
@@ -162,7 +168,7 @@ impl Retries {
     ) {
         let failure = failure.failure.clone();
         self.sink
-            .attempt_failed(record, failure, attempt, settlement, None);
+            .attempt_failed(record, failure, attempt, settlement);
     }
 
     /// Writes a dead letter; returns when it is acknowledged.

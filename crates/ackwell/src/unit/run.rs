@@ -29,16 +29,20 @@ pub(crate) trait ProgressSink: Send + Sync {
     /// The next `count` records of the run are settled.
     fn progress(&self, count: usize);
 
-    /// An attempt has failed and the run goes on; the record is tried again at `retry_at`.
+    /// An attempt has failed and the run goes on.
     fn attempt_failed(
         &self,
         record: &Record,
         failure: CoreFailure,
         attempt: u32,
         settlement: Settlement,
-        retry_at: Option<Timestamp>,
     ) {
-        let _ = (record, failure, attempt, settlement, retry_at);
+        let _ = (record, failure, attempt, settlement);
+    }
+
+    /// A parked record is due at `at`.
+    fn retry_at(&self, at: Timestamp) {
+        let _ = at;
     }
 
     /// The failure as the listener sees it.
@@ -201,13 +205,18 @@ impl Run {
         self.sink.judge(failure)
     }
 
-    /// The record started last has failed and is parked until `retry_at`; it is settled like a
-    /// handled one, when that is durable.
-    pub fn parked(&self, record: &Record, failure: &Judged, attempt: u32, retry_at: Timestamp) {
+    /// The record started last has failed and is parked; it is settled like a handled one, when
+    /// that is durable.
+    pub fn parked(&self, record: &Record, failure: &Judged, attempt: u32) {
         let settlement = Settlement::Recover(Destination::Parked);
         let failure = failure.failure.clone();
         self.sink
-            .attempt_failed(record, failure, attempt, settlement, Some(retry_at));
+            .attempt_failed(record, failure, attempt, settlement);
+    }
+
+    /// A parked record is the first of its key, and due at `at`.
+    pub fn retry_at(&self, at: Timestamp) {
+        self.sink.retry_at(at);
     }
 
     /// Ends the run although nothing failed: its unsettled records can't be taken on now, for

@@ -109,8 +109,6 @@ pub enum Event<R> {
         attempt: u32,
         /// What follows.
         settlement: Settlement,
-        /// When it is tried again.
-        retry_at: Option<Timestamp>,
     },
     /// A parked record of the partition is due at this time.
     RetryAt {

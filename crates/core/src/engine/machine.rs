@@ -112,11 +112,7 @@ impl<R: Record> Engine<R> {
                 failure,
                 attempt,
                 settlement,
-                retry_at,
-            } => {
-                self.attempt_failed(run, offset, failure, attempt, settlement);
-                self.retry_of(run, retry_at);
-            }
+            } => self.attempt_failed(run, offset, failure, attempt, settlement),
             Event::RetryAt { partition, at } => self.retry_at(partition, at),
             Event::Retried {
                 run,

@@ -23,13 +23,6 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    /// A record of the run is parked and due at `at`.
-    pub(super) fn retry_of(&mut self, run: RunId, at: Option<Timestamp>) {
-        if let (Some(id), Some(at)) = (self.partition_of(run), at) {
-            self.retry_at(id, at);
-        }
-    }
-
     /// An attempt has failed in a run that goes on.
     pub(super) fn attempt_failed(
         &mut self,

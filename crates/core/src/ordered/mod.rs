@@ -21,5 +21,5 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use parked::{Due, Parked, Place, Seen, Stored};
+pub use parked::{Due, Parked, Place, Rank, Seen, Stored};
 pub use terms::{Attempts, Limit, Limits, Terms, Verdict};

@@ -56,6 +56,15 @@ pub enum Place {
     Full(Limit),
 }
 
+/// Where a record stands among those of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// It is the one to be retried next.
+    Head,
+    /// It waits behind another one.
+    Behind,
+}
+
 /// A key whose head is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due<K> {
@@ -118,14 +127,16 @@ impl<K: Clone + Eq + Hash + Ord> Parked<K> {
     /// A record is being parked: at the end of its key, or as its head, due at `at`. To be called
     /// before the write can be seen by anybody, and not taken back if it fails: a key that is
     /// parked in vain is found out by [`vanished`](Parked::vanished).
-    pub fn park(&mut self, now: Timestamp, key: K, at: Timestamp) {
+    pub fn park(&mut self, now: Timestamp, key: K, at: Timestamp) -> Rank {
         let known = self.lines.contains_key(&key);
         let line = self.line(key.clone(), at, now);
         line.records += 1;
         self.records += 1;
-        if !known {
-            self.due.insert((at, key));
+        if known {
+            return Rank::Behind;
         }
+        self.due.insert((at, key));
+        Rank::Head
     }
 
     fn line(&mut self, key: K, at: Timestamp, since: Timestamp) -> &mut Line {
@@ -184,13 +195,21 @@ impl<K: Clone + Eq + Hash + Ord> Parked<K> {
         }
     }
 
-    /// A key in work waits again, until `at`.
+    /// A key waits again, until `at`.
     pub fn again(&mut self, key: &K, at: Timestamp) {
         if let Some(line) = self.lines.get_mut(key) {
+            if !line.in_work {
+                self.due.remove(&(line.at, key.clone()));
+            }
             line.at = at;
             line.in_work = false;
             self.due.insert((at, key.clone()));
         }
+    }
+
+    /// The state of a key, to be compared with a later one by [`vanished`](Parked::vanished).
+    pub fn seen(&self, key: &K) -> Option<Seen> {
+        self.lines.get(key).map(|line| Seen(line.changed))
     }
 
     /// Putting away the head of a key in work has failed; it is tried again at `at`.
@@ -209,16 +228,18 @@ impl<K: Clone + Eq + Hash + Ord> Parked<K> {
         }
     }
 
-    /// The durable place holds nothing of a key in work: what was parked was rolled back. Unless
-    /// something was added since it was `seen`, the key is free.
+    /// The durable place held nothing of a key when it was `seen`, durably: its records have left,
+    /// or what was parked was rolled back. Unless something was added since, the key is free.
     pub fn vanished(&mut self, now: Timestamp, key: &K, seen: Seen) {
-        match self.lines.get(key) {
-            Some(line) if Seen(line.changed) == seen => {
-                self.records -= line.records;
-                self.lines.remove(key);
-            }
-            _ => self.again(key, now),
+        let Some(line) = self.lines.get(key) else {
+            return;
+        };
+        if Seen(line.changed) != seen {
+            return self.again(key, now);
         }
+        self.due.remove(&(line.at, key.clone()));
+        self.records -= line.records;
+        self.lines.remove(key);
     }
 
     /// Parked keys.
