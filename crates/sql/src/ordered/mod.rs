@@ -64,7 +64,7 @@
 //!
 //! The failure with which a record is parked counts as the first of the policy's attempts:
 //! `max_attempts(8)` means up to seven retries from the table. [`Attempt`](ackwell::extract::Attempt)
-//! goes on counting from there. [`within`](ackwell::RetryPolicy::within) counts from that failure,
+//! goes on counting from there. [`within`](ackwell::retry::RetryPolicy::within) counts from that failure,
 //! by the clocks of the machines that work on it.
 //!
 //! # What holds
