@@ -99,6 +99,7 @@ pub mod producer;
 pub mod reader;
 pub mod record;
 pub mod retry;
+mod returned;
 pub mod service;
 mod topic;
 mod trace;

@@ -13,6 +13,7 @@ use super::StartError;
 use super::plan::Named;
 use crate::container::DeadLetters;
 use crate::context::SetupError;
+use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
 use crate::retry::{Later, RetryPolicy};
 
@@ -25,10 +26,12 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     topics,
     lanes,
     limits,
+    commits,
     policies,
     retry_topics,
     ordered_retry,
     verdicts,
+    alerts,
 ];
 
 /// Looks at a listener's settings one by one.
@@ -72,7 +75,10 @@ fn lanes(named: &Named) -> Checked {
 fn limits(named: &Named) -> Checked {
     let limits = &named.options.limits;
     let sizes = [
-        ("queued_records", limits.queued_records),
+        (
+            "queued_records",
+            limits.queued_records.unwrap_or(usize::MAX),
+        ),
         ("queued_bytes", limits.queued_bytes),
         ("run_limit", limits.run_records),
     ];
@@ -82,6 +88,12 @@ fn limits(named: &Named) -> Checked {
                 .mend("write a positive number")
         })
     })
+}
+
+fn commits(named: &Named) -> Checked {
+    let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
+    let checked = mode.check(strict);
+    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))
 }
 
 fn policies(named: &Named) -> Checked {
@@ -158,6 +170,18 @@ fn retry_topics(named: &Named) -> Checked {
                 .mend("shorten the topic's name; a name has up to 249 characters")
         })
     })
+}
+
+/// What is wrong with alerts.
+pub(super) fn hooks(hooks: &[Hook]) -> Checked {
+    let problem = hooks.iter().find_map(|hook| hook.problem.clone());
+    problem.map_or(Ok(()), |problem| {
+        Err(SetupError::new(problem).mend("correct the alert"))
+    })
+}
+
+fn alerts(named: &Named) -> Checked {
+    hooks(&named.options.hooks)
 }
 
 fn ordered_retry(named: &Named) -> Checked {

@@ -10,6 +10,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 
 use super::dead_letter::Letter;
+use super::forward::Postponed;
 use super::poll::Poller;
 use super::spec::Observation;
 use crate::record::Record;
@@ -58,12 +59,14 @@ impl Poller {
                     failure,
                     attempts,
                 };
+                self.postponed.insert(recovery);
                 self.park(recovery, partition, waits);
             }
             Effect::Retry { run, partition } => self.retry(run, partition),
             Effect::Recover {
                 recovery,
                 record,
+                destination: Destination::DeadLetter,
                 failure,
                 attempts,
                 ..
@@ -81,6 +84,27 @@ impl Poller {
                     } = &*self;
                     let (tasks, runtime) = (&dispatcher.tasks, &dispatcher.runtime);
                     writer.write(recovery, letter, mailbox.clone(), tasks, runtime);
+                }
+            }
+            Effect::Recover {
+                recovery,
+                record,
+                destination: Destination::RetryTopic { number, delay },
+                failure,
+                attempts,
+                ..
+            } => {
+                let postponed = Postponed {
+                    record,
+                    failure,
+                    attempts,
+                    number,
+                    delay,
+                };
+                if let Some(topics) = &self.retry_topics {
+                    self.postponed.insert(recovery);
+                    let on = (&self.dispatcher.tasks, &self.dispatcher.runtime);
+                    topics.write(recovery, postponed, self.mailbox.clone(), on);
                 }
             }
             Effect::Failed {
@@ -120,6 +144,11 @@ impl Poller {
             Effect::Seek { partition, to } => self.seek(partition, to),
             Effect::RevokeDone(partitions) => self.give_back(&partitions),
             Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
+            Effect::Close { run } => {
+                let now = self.clock.now();
+                self.engine.on_event(now, Event::Closed { run });
+            }
+            Effect::Answer { .. } | Effect::Unacknowledged { .. } => {}
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();

@@ -104,8 +104,12 @@ impl DeadLetterWriter {
             Ok(()) => {
                 let class = letter.failure.class;
                 tracing::warn!(topic, partition, offset, %class, "a record was dead-lettered");
-                self.observer
-                    .observe(&Observation::DeadLettered { topic, class });
+                self.observer.observe(&Observation::DeadLettered {
+                    topic,
+                    partition,
+                    offset,
+                    class,
+                });
             }
             Err(error) => {
                 tracing::error!(
@@ -115,8 +119,12 @@ impl DeadLetterWriter {
                     error,
                     "a dead letter could not be written"
                 );
-                self.observer
-                    .observe(&Observation::RecoveryFailed { topic, error });
+                self.observer.observe(&Observation::RecoveryFailed {
+                    topic,
+                    partition,
+                    offset,
+                    error,
+                });
             }
         }
     }

@@ -10,7 +10,7 @@ pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 
 use crate::container::{DeadLetters, Limits};
-use crate::failure::Verdicts;
+use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
 use crate::retry::Retry;
 use crate::topic::TopicDeclaration;
@@ -46,8 +46,10 @@ pub(crate) struct Options {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
+    pub(crate) strict_commits: bool,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
+    pub(crate) hooks: Vec<Hook>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) limits: Limits,

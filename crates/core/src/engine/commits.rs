@@ -9,6 +9,7 @@ use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
 use super::partition::{Mark, Partition, Phase};
 use crate::Timestamp;
+use crate::commit::Pending;
 use crate::offset::Generation;
 
 /// Commits under way.
@@ -40,6 +41,7 @@ impl<R: Record> Engine<R> {
         if waits || self.commits.in_flight.is_some() {
             return;
         }
+        let Some(all) = self.pending() else { return };
         let id = CommitId(self.next_id());
         let (mut positions, mut marks) = (Vec::new(), Vec::new());
         for (partition_id, partition) in &mut self.partitions {
@@ -47,7 +49,7 @@ impl<R: Record> Engine<R> {
                 continue;
             };
             let leaving = partition.phase != Phase::Active;
-            if !leaving && !self.config.commit.due(&pending, now) {
+            if !leaving && !self.config.commit.due(&pending, &all, now) {
                 continue;
             }
             let generation = partition.generation();
@@ -65,7 +67,8 @@ impl<R: Record> Engine<R> {
         }
         let until = now + self.config.commit_wait;
         self.commits.in_flight = Some(InFlight { id, until, marks });
-        self.commits.not_before = Some(now + self.config.commit_gap);
+        let gap = (self.config.commit).gap(self.config.strict_commits, self.config.commit_gap);
+        self.commits.not_before = Some(now + gap);
         self.effects.push_back(Effect::Commit {
             commit: id,
             positions,
@@ -88,6 +91,10 @@ impl<R: Record> Engine<R> {
                 self.each_mark(in_flight.marks, |partition, mark| {
                     partition.acknowledge(mark)
                 });
+                if self.config.strict_commits {
+                    self.confirmed();
+                }
+                self.answer_waiters();
             }
             Err(error) => {
                 let random = self.random();
@@ -98,6 +105,20 @@ impl<R: Record> Engine<R> {
                 self.each_mark(in_flight.marks, |partition, _| partition.send_again());
             }
         }
+    }
+
+    /// What waited for the answer to a commit goes on.
+    fn confirmed(&mut self) {
+        for partition in self.partitions.values_mut() {
+            partition.release_polls(&self.config);
+        }
+        self.dispatch_all();
+    }
+
+    /// What is pending in all partitions together.
+    fn pending(&self) -> Option<Pending> {
+        let pending = self.partitions.values().filter_map(Partition::pending);
+        pending.reduce(Pending::and)
     }
 
     fn each_mark(
@@ -142,13 +163,15 @@ impl<R: Record> Engine<R> {
         if let Some(in_flight) = &self.commits.in_flight {
             return Some(in_flight.until);
         }
+        let all = self.pending()?;
         let due = self.partitions.values().filter_map(|partition| {
             let pending = partition.pending()?;
             let leaving = partition.phase != Phase::Active;
-            if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {
-                return Some(Timestamp::EPOCH);
-            }
-            self.config.commit.deadline(&pending)
+            Some(if leaving {
+                Timestamp::EPOCH
+            } else {
+                self.config.commit.deadline(&pending, &all)
+            })
         });
         due.min().map(|at| {
             self.commits

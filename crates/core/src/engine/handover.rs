@@ -22,12 +22,11 @@ impl<R: Record> Engine<R> {
         if self.life != Life::Running {
             return;
         }
-        let lanes = self.config.concurrency.lanes();
         for assigned in assigned {
             let id = assigned.partition;
             self.forget(id);
             let generation = Generation(self.next_id());
-            let mut partition = Partition::new(generation, &assigned, lanes);
+            let mut partition = Partition::new(generation, &assigned, &self.config);
             partition.retry_at = self.config.ordered.then_some(Timestamp::EPOCH);
             self.partitions.insert(id, partition);
         }
@@ -106,6 +105,7 @@ impl<R: Record> Engine<R> {
             *self.zombies.entry(id).or_default() += runs.len();
         }
         self.disown_recoveries(id);
+        self.disown_acknowledgements(id);
         self.forget_holds(id);
         self.timers.retain(|(_, timer, _)| *timer != id);
     }
@@ -159,15 +159,10 @@ impl<R: Record> Engine<R> {
             }
             Phase::Cancelling(_) | Phase::Committing(_) | Phase::Done => return,
         };
+        partition.drop_held();
         for lane in &mut partition.lanes {
             // A record that is being recovered stays until its recovery is answered.
-            let keep = usize::from(matches!(lane.state, State::Recovering(..)));
-            if let Some(first) = lane.take_first() {
-                lane.chunks.clear();
-                if keep == 1 {
-                    lane.chunks.push_front(first);
-                }
-            }
+            lane.clear();
             if matches!(lane.state, State::Waiting(_)) {
                 lane.state = State::Idle;
             }
@@ -216,7 +211,7 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return false;
         };
-        let idle = partition.in_work == 0;
+        let idle = partition.in_work == 0 && partition.unacknowledged == 0;
         let committing = Phase::Committing(now + self.config.commit_wait);
         partition.phase = match partition.phase {
             Phase::Draining(_) | Phase::Cancelling(_) if idle => committing,
@@ -227,6 +222,7 @@ impl<R: Record> Engine<R> {
                 for run in self.runs_of(id, generation) {
                     self.effects.push_back(Effect::Cancel { run });
                 }
+                self.close_acknowledgements(id);
                 return true;
             }
             Phase::Cancelling(until) if until <= now => committing,

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::dispatch::Outage;
 use super::effect::Effect;
 use super::event::{Event, PartitionId, RunId};
+use super::manual::Manual;
 use super::partition::Partition;
 use crate::Timestamp;
 use crate::lane::LaneId;
@@ -29,6 +30,7 @@ pub struct Engine<R> {
     pub(super) timers: BTreeSet<(Timestamp, PartitionId, LaneId)>,
     pub(super) effects: VecDeque<Effect<R>>,
     pub(super) commits: Commits,
+    pub(super) manual: Manual<R>,
     pub(super) revoking: Vec<PartitionId>,
     pub(super) life: Life,
     pub(super) paused: bool,
@@ -78,6 +80,7 @@ impl<R: Record> Engine<R> {
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             commits: Commits::default(),
+            manual: Manual::default(),
             revoking: Vec::new(),
             life: Life::Running,
             paused: false,
@@ -106,6 +109,14 @@ impl<R: Record> Engine<R> {
             } => self.polled(now, partition, records, next),
             Event::Progress { run, settled } => self.progress(now, run, settled),
             Event::Finished { run, end } => self.finished(now, run, end),
+            Event::Handled { run, records } => self.handled(now, run, records),
+            Event::Acknowledged {
+                run,
+                places,
+                waiters,
+            } => self.acknowledged(now, run, places, waiters),
+            Event::Nacked { run, place, nack } => self.nacked(now, run, place, nack),
+            Event::Closed { run } => self.closed(run),
             Event::AttemptFailed {
                 run,
                 offset,
@@ -135,6 +146,7 @@ impl<R: Record> Engine<R> {
         self.hand_over(now);
         self.send_commit(now);
         self.forget_commit_problem();
+        self.look_for_unacknowledged(now);
         self.report_health();
     }
 
@@ -152,6 +164,7 @@ impl<R: Record> Engine<R> {
             self.probe_deadline(),
             self.commit_deadline(),
             self.handover_deadline(),
+            self.manual.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -163,6 +176,14 @@ impl<R: Record> Engine<R> {
         self.partitions
             .values()
             .map(|partition| partition.queued_records)
+            .sum()
+    }
+
+    /// Records that were handled and wait for their acknowledgement.
+    pub fn unacknowledged(&self) -> usize {
+        self.partitions
+            .values()
+            .map(|partition| partition.unacknowledged)
             .sum()
     }
 
@@ -197,6 +218,7 @@ impl<R: Record> Engine<R> {
                 .recovery_problem
                 .as_ref()
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
+                .or(self.manual.problem())
                 .or(self.holds.values().next())
                 .or(self.commits.problem()),
         };

@@ -1,5 +1,8 @@
 //! What the end of a run leads to.
 
+#[cfg(test)]
+mod tests;
+
 use super::Record;
 use super::effect::Effect;
 use super::event::{End, Failure, PartitionId, RunId};
@@ -47,7 +50,7 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
-        if partition.generation() != generation {
+        if partition.generation() != generation || self.config.commit.is_manual() {
             return;
         }
         for span in spans {
@@ -57,6 +60,7 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
+        let end = self.end_of_manual(run, end);
         let unhandled = match &end {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
@@ -70,6 +74,7 @@ impl<R: Record> Engine<R> {
         let Some(flight) = self.flights.remove(&run) else {
             return;
         };
+        self.forget_closed(run);
         let was_probe = self.end_probe(run);
         let (id, lane_id) = (flight.partition, flight.lane);
         let Some(partition) = self.current(&flight) else {
@@ -77,10 +82,12 @@ impl<R: Record> Engine<R> {
         };
         partition.in_work -= 1;
         partition.queued_bytes = partition.queued_bytes.saturating_sub(flight.bytes);
+        let settled = partition.settled();
         if let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) {
             lane.state = State::Idle;
             if flight.settled > 0 {
                 lane.reset_attempts();
+                lane.settled_at = settled;
             }
         }
         if !matches!(end, End::Held { .. }) {
@@ -185,47 +192,16 @@ impl<R: Record> Engine<R> {
         rest: Vec<R>,
         was_probe: bool,
     ) {
-        let random = self.random();
+        if was_probe && failure.class != Class::Unavailable {
+            self.forgive_outage();
+        }
         let since = self
             .lane_mut(id, lane_id)
             .and_then(|lane| lane.failing_since)
             .unwrap_or(now);
-        let config = &self.config;
-        let by_cause = failure.policy.checked_sub(1);
-        let by_cause = by_cause.and_then(|place| config.retry_for.get(place));
-        let settlement = Failed {
-            class: failure.class,
-            attempt,
-            elapsed: now.since(since),
-            retries: record.retries(),
-            retry_after: failure.retry_after,
-        }
-        .settle(
-            by_cause.unwrap_or(&config.retry),
-            &config.retry_topics,
-            random,
-        );
-        let settlement = match settlement {
-            Settlement::Recover(Destination::DeadLetter)
-                if config.ordered && failure.class == Class::Transient =>
-            {
-                Settlement::Recover(Destination::Parked)
-            }
-            Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
-            decided => decided,
-        };
-        let (offset, attempts) = (
-            record.offset(),
-            record.earlier_attempts().saturating_add(attempt),
-        );
-        let told = Effect::Failed {
-            partition: id,
-            offset,
-            failure: failure.clone(),
-            attempt: attempts,
-            settlement,
-        };
-        self.effects.push_back(told);
+        let settlement = self.judge(now, &record, &failure, attempt, since);
+        let attempts = self.tell_failed(id, &record, failure.clone(), attempt, settlement);
+        let offset = record.offset();
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
         unsettled.extend(rest);
@@ -234,6 +210,9 @@ impl<R: Record> Engine<R> {
             self.settle_first(now, id, lane_id, offset);
         }
         self.put_back(id, lane_id, unsettled);
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.end_poll();
+        }
         match settlement {
             Settlement::Done => self.dispatch_lane(id, lane_id),
             Settlement::RetryAfter(wait) => {
@@ -263,6 +242,62 @@ impl<R: Record> Engine<R> {
         if was_probe && settlement != Settlement::Probe {
             self.outage_over();
         }
+    }
+
+    /// What a failed attempt at `record` leads to.
+    pub(super) fn judge(
+        &mut self,
+        now: Timestamp,
+        record: &R,
+        failure: &Failure,
+        attempt: u32,
+        since: Timestamp,
+    ) -> Settlement {
+        let random = self.random();
+        let config = &self.config;
+        let by_cause = failure.policy.checked_sub(1);
+        let by_cause = by_cause.and_then(|place| config.retry_for.get(place));
+        let settlement = Failed {
+            class: failure.class,
+            attempt,
+            elapsed: now.since(since),
+            retries: record.retries(),
+            retry_after: failure.retry_after,
+        }
+        .settle(
+            by_cause.unwrap_or(&config.retry),
+            &config.retry_topics,
+            random,
+        );
+        match settlement {
+            Settlement::Recover(Destination::DeadLetter)
+                if config.ordered && failure.class == Class::Transient =>
+            {
+                Settlement::Recover(Destination::Parked)
+            }
+            Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
+            decided => decided,
+        }
+    }
+
+    /// Tells of a failed attempt; how many there were, everywhere.
+    pub(super) fn tell_failed(
+        &mut self,
+        partition: PartitionId,
+        record: &R,
+        failure: Failure,
+        attempt: u32,
+        settlement: Settlement,
+    ) -> u32 {
+        let attempt = record.earlier_attempts().saturating_add(attempt);
+        self.effects.push_back(Effect::Failed {
+            partition,
+            offset: record.offset(),
+            failure,
+            attempt,
+            settlement,
+        });
+        attempt
     }
 
     /// Puts records back at the front of their lane, unless their partition is on its way out.
@@ -385,13 +420,16 @@ impl<R: Record> Engine<R> {
     }
 
     fn settle_first(&mut self, now: Timestamp, id: PartitionId, lane_id: LaneId, offset: i64) {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        for span in Span::of(std::iter::once(offset)) {
+            partition.settle(now, span);
+        }
+        let settled = partition.settled();
         if let Some(lane) = self.lane_mut(id, lane_id) {
             lane.reset_attempts();
-        }
-        if let Some(partition) = self.partitions.get_mut(&id) {
-            for span in Span::of(std::iter::once(offset)) {
-                partition.settle(now, span);
-            }
+            lane.settled_at = settled;
         }
     }
 

@@ -8,6 +8,9 @@ use crate::backoff::Policy;
 use crate::offset::CommitOffset;
 use crate::settle::Class;
 
+mod acks;
+mod manual;
+
 const P: PartitionId = PartitionId(0);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +129,7 @@ fn a_poll_becomes_one_run_and_its_end_one_commit() {
 #[test]
 fn a_second_commit_waits_for_the_answer_to_the_first() {
     let mut container = Container::new(Config {
-        commit: crate::commit::Schedule::Record,
+        commit: crate::commit::AckMode::Record,
         commit_gap: Duration::ZERO,
         ..Config::default()
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::engine::{Assigned, Config, PartitionId};
 use ackwell_core::offset::CommitOffset;
 use ackwell_core::{Concurrency, RetryPolicy};
@@ -18,6 +18,8 @@ pub(crate) fn config(dice: &mut Dice) -> Config {
     let ms = Duration::from_millis;
     let lanes = dice.in_range(1, 8) as u16;
     Config {
+        ordered: false,
+        hold_wait: Duration::from_millis(500),
         concurrency: if dice.percent(40) {
             Concurrency::ByPartition
         } else {
@@ -30,13 +32,15 @@ pub(crate) fn config(dice: &mut Dice) -> Config {
         retry_for: Vec::new(),
         retry_topics: Vec::new(),
         commit: dice.pick(&[
-            Schedule::Batch,
-            Schedule::Batch,
-            Schedule::Record,
-            Schedule::Record,
-            Schedule::Time(ms(50)),
-            Schedule::CountOrTime(7, ms(80)),
+            AckMode::Batch,
+            AckMode::Batch,
+            AckMode::Record,
+            AckMode::Record,
+            AckMode::Time(ms(50)),
+            AckMode::Count(20),
+            AckMode::CountOrTime(7, ms(80)),
         ]),
+        strict_commits: dice.percent(20),
         recover: true,
         queued_records: dice.in_range(5, 100) as usize,
         queued_bytes: dice.in_range(50, 2_000) as usize,
@@ -45,6 +49,7 @@ pub(crate) fn config(dice: &mut Dice) -> Config {
         stop_drain: ms(dice.in_range(0, 500)),
         cancel_wait: ms(100),
         commit_wait: ms(200),
+        unacknowledged_limit: ms(1_000),
         commit_gap: ms(dice.in_range(0, 5)),
         metadata_bytes: dice.in_range(0, 200) as usize,
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),

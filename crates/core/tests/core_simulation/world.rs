@@ -310,6 +310,8 @@ impl World {
                 self.seen.retries += u64::from(settlement.is_retry());
                 Ok(())
             }
+            Effect::Close { run } => self.tell(id, Event::Closed { run }),
+            Effect::Answer { .. } | Effect::Unacknowledged { .. } => Ok(()),
             Effect::Health { problem } => {
                 self.members[id].problem = problem;
                 Ok(())
