@@ -189,6 +189,7 @@ fn ordered_retry(named: &Named) -> Checked {
         retry,
         verdicts,
         dead_letters,
+        ack_mode,
         ..
     } = &named.options;
     let Later::Ordered(ordered) = &retry.later else {
@@ -223,6 +224,10 @@ fn ordered_retry(named: &Named) -> Checked {
     refuse_if(*dead_letters == DeadLetters::Stop, || {
         SetupError::new("its ordered retry has nowhere to put what it gives up")
             .mend("leave out `without_dead_letters()`")
+    })?;
+    refuse_if(ack_mode.is_manual(), || {
+        SetupError::new("its ordered retry settles a record itself, when its work is durable")
+            .mend("choose another ack mode than a manual one, or retry in place")
     })?;
     let mut policies = verdicts.policies().iter().chain([&retry.in_place]);
     refuse_if(!policies.all(RetryPolicy::is_limited), || {
