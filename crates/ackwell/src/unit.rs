@@ -6,6 +6,7 @@
 
 mod control;
 mod handling;
+mod parking;
 mod portion;
 mod rehearsal;
 mod run;
@@ -17,6 +18,8 @@ use futures_util::future::BoxFuture;
 pub(crate) use control::Control;
 pub use handling::Handling;
 pub(crate) use handling::panicked;
+pub(crate) use parking::Grave;
+pub use parking::{Judged, Parking, Retried, Retries, Waiting};
 pub use portion::{Judgement, Portion};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use run::Run;

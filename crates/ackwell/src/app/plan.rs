@@ -12,11 +12,11 @@ use crate::failure::Notifier;
 use crate::handler::Erased;
 use crate::layer::{ErasedLayer, wrapped};
 use crate::listener::{Listener, Options};
-use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
+use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter, watch_parked};
 use crate::retry::Later;
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
-use crate::unit::OneByOne;
+use crate::unit::{OneByOne, UnitOfWork};
 
 /// What will be started.
 pub(super) struct Plan {
@@ -179,10 +179,13 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
     } = named;
     let config = common.config;
     let mut setup = Setup::new(&name, &group, common.states);
-    let prepared = handler.prepare(&mut setup);
-    let prepared = prepared.and_then(|()| check::events(&options, setup.known_events()));
-    let unit = prepared.and_then(|()| setup.finish());
-    let unit = unit.map_err(|problem| StartError::Listener {
+    let recovery = &options.limits.recovery;
+    let prepared = handler.prepare(&mut setup).and_then(|()| {
+        check::events(&options, setup.known_events())?;
+        let parking = options.retry.parking(&setup, recovery)?;
+        Ok((setup.finish()?, parking))
+    });
+    let (unit, parking) = prepared.map_err(|problem| StartError::Listener {
         listener: name.clone(),
         problem,
     })?;
@@ -197,6 +200,13 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         on_undecodable: options.on_undecodable,
         on_unknown_event: options.on_unknown_event.unwrap_or(options.on_undecodable),
         undecodable: observer.undecodable(),
+    };
+    if let Some(parking) = &parking {
+        watch_parked(&name, common.metrics, parking);
+    }
+    let unit = match &parking {
+        Some(parking) => Arc::clone(parking) as Arc<dyn UnitOfWork>,
+        None => unit.unwrap_or_else(|| Arc::new(OneByOne)),
     };
     let mut limits = options.limits;
     limits.stop_drain = config.stop.drain;
@@ -215,14 +225,15 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         concurrency: options.concurrency,
         retry: options.retry.in_place,
         retry_topics: match options.retry.later {
-            Later::Never => Vec::new(),
+            Later::Never | Later::Ordered(_) => Vec::new(),
             Later::Topics(delays) => delays,
         },
         verdicts: options.verdicts,
         commit: options.ack_mode,
         strict_commits: options.strict_commits,
         limits,
-        unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
+        unit,
+        parking,
         handler,
         filter: options.filter,
         dead_letters: options.dead_letters,

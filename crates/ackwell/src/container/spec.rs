@@ -15,7 +15,7 @@ use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::listener::Filter;
 use crate::record::Record;
-use crate::unit::{OneByOne, Run, UnitOfWork};
+use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -109,6 +109,9 @@ pub struct Spec {
     pub limits: Limits,
     /// How runs are carried out.
     pub unit: Arc<dyn UnitOfWork>,
+    /// Where records wait whose attempts in place are used up, with those of their key behind
+    /// them: the same as `unit`. Needs dead letters.
+    pub parking: Option<Arc<dyn Parking>>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
     /// Which records are handled; all of them without one.
@@ -145,6 +148,7 @@ impl Spec {
             strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
+            parking: None,
             handler,
             filter: None,
             dead_letters: DeadLetters::default(),

@@ -6,9 +6,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ackwell_core::Timestamp;
 use ackwell_core::batch::Suspects;
+use ackwell_core::engine::Failure as CoreFailure;
+use ackwell_core::settle::{Destination, Settlement};
 
-use super::{Control, Handling};
+use super::{Control, Handling, Judged};
 use crate::container::RecordHandler;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
@@ -23,6 +26,30 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) trait ProgressSink: Send + Sync {
     /// The next `count` records of the run are settled.
     fn progress(&self, count: usize);
+
+    /// An attempt has failed and the run goes on.
+    fn attempt_failed(
+        &self,
+        record: &Record,
+        failure: CoreFailure,
+        attempt: u32,
+        settlement: Settlement,
+    ) {
+        let _ = (record, failure, attempt, settlement);
+    }
+
+    /// A parked record is due at `at`.
+    fn retry_at(&self, at: Timestamp) {
+        let _ = at;
+    }
+
+    /// The failure as the listener sees it.
+    fn judge(&self, failure: &Failure) -> Judged {
+        Judged {
+            failure: CoreFailure::new(failure.class(), failure.reason()),
+            in_place: true,
+        }
+    }
 }
 
 /// Records of one lane, to be handled in order.
@@ -40,6 +67,7 @@ pub struct Run {
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
+    held: Option<String>,
     pub(super) filtering: Option<Filtering>,
     /// Who may be to blame for the failure of a list.
     pub(super) suspects: Suspects,
@@ -69,6 +97,8 @@ pub(crate) struct Ended {
     /// Offsets of records behind the failed one that are settled all the same.
     pub(crate) settled_behind: Vec<i64>,
     pub(crate) failure: Option<Failure>,
+    /// Why it can't go on now, although nothing failed.
+    pub(crate) held: Option<String>,
 }
 
 impl Run {
@@ -93,6 +123,7 @@ impl Run {
             reported: 0,
             reported_at: Instant::now(),
             failure: None,
+            held: None,
             filtering: None,
             suspects: if attempt > 1 {
                 Suspects::first()
@@ -123,7 +154,7 @@ impl Run {
     /// The next record to start; `None` at the end, after a failure, or when cancelled. What the
     /// listener's filter does not let through is passed over, and settled with the record before.
     pub fn peek(&mut self) -> Option<&Record> {
-        if self.failure.is_some() || self.control.is_halted() {
+        if self.failure.is_some() || self.held.is_some() || self.control.is_halted() {
             return None;
         }
         self.pass_over();
@@ -262,6 +293,41 @@ impl Run {
         }
     }
 
+    /// Takes the next record without having it handled: it belongs behind a parked one. It is
+    /// settled like a handled one, when that is durable. `None` where [`peek`](Run::peek) is `None`.
+    pub fn set_aside(&mut self) -> Option<Record> {
+        let record = self.peek()?.clone();
+        self.started += 1;
+        Some(record)
+    }
+
+    /// A failure of the record started last, as the listener sees it.
+    pub fn judge(&self, failure: &Failure) -> Judged {
+        self.sink.judge(failure)
+    }
+
+    /// The record started last has failed and is parked; it is settled like a handled one, when
+    /// that is durable.
+    pub fn parked(&self, record: &Record, failure: &Judged, attempt: u32) {
+        let settlement = Settlement::Recover(Destination::Parked);
+        let failure = failure.failure.clone();
+        self.sink
+            .attempt_failed(record, failure, attempt, settlement);
+    }
+
+    /// A parked record is the first of its key, and due at `at`.
+    pub fn retry_at(&self, at: Timestamp) {
+        self.sink.retry_at(at);
+    }
+
+    /// Ends the run although nothing failed: its unsettled records can't be taken on now, for
+    /// this reason, which health shows. They are offered again a little later.
+    pub fn hold(&mut self, reason: impl Into<String>) {
+        if self.failure.is_none() && self.settled < self.records.len() {
+            self.held.get_or_insert(reason.into());
+        }
+    }
+
     /// Waits until the run is cancelled: its partition was revoked or the listener stops, and
     /// the drain limit has passed.
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
@@ -278,6 +344,11 @@ impl Run {
         }
     }
 
+    /// Whether the unit of work can't go on now, although nothing failed.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether the container wants the run to end early.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.control.is_halted()
@@ -289,6 +360,7 @@ impl Run {
             settled,
             duplicates,
             failure,
+            held,
             filtering,
             settled_behind,
             ..
@@ -300,6 +372,7 @@ impl Run {
             filtered: filtering.map_or(0, |filtering| filtering.passed),
             settled_behind,
             failure,
+            held,
         }
     }
 }
