@@ -150,7 +150,7 @@ fn prepare(
         options,
         handler,
     } = named;
-    let mut setup = Setup::new(&name, &group, states);
+    let mut setup = Setup::new(&name, &group, states).with_ack_mode(options.ack_mode);
     let unit = handler.prepare(&mut setup).and_then(|()| setup.finish());
     let unit = unit.map_err(|problem| StartError::Listener {
         listener: name.clone(),

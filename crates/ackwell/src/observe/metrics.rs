@@ -86,6 +86,8 @@ pub(super) struct ListenerFamilies {
     pub(super) paused: Family<ByListener, Gauge>,
     pub(super) in_work: Family<ByListener, Gauge>,
     pub(super) commits: Family<ByOutcome, Counter>,
+    pub(super) unacknowledged: Family<ByListener, Gauge>,
+    pub(super) nacks: Family<ByOutcome, Counter>,
 }
 
 #[derive(Clone, Default)]
@@ -230,6 +232,16 @@ impl ListenerFamilies {
             "in_work_records",
             "Records that wait or are in work",
             self.in_work.clone(),
+        );
+        to.register(
+            "unacknowledged_records",
+            "Handled records that wait for their acknowledgement",
+            self.unacknowledged.clone(),
+        );
+        to.register(
+            "nacks",
+            "Acknowledgements refused, by whether they were asked for or dropped",
+            self.nacks.clone(),
         );
         to.register(
             "commits",

@@ -1,6 +1,6 @@
 //! What the engine asks for.
 
-use super::event::{CommitId, Failure, PartitionId, RunId};
+use super::event::{CommitId, Failure, Nack, PartitionId, RunId};
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::CommitOffset;
@@ -81,6 +81,15 @@ pub enum Effect<R> {
         /// Whether the broker knows that the record is settled; if not, its partition went to
         /// somebody else before that.
         committed: bool,
+    },
+    /// A handled record was refused: for logs and metrics.
+    Nacked {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// Its offset.
+        offset: i64,
+        /// How.
+        nack: Nack,
     },
     /// A handled record waits for its acknowledgement for too long: for logs.
     Unacknowledged {

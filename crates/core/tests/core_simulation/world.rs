@@ -310,7 +310,7 @@ impl World {
                 Ok(())
             }
             Effect::Close { run } => self.tell(id, Event::Closed { run }),
-            Effect::Answer { .. } | Effect::Unacknowledged { .. } => Ok(()),
+            Effect::Answer { .. } | Effect::Nacked { .. } | Effect::Unacknowledged { .. } => Ok(()),
             Effect::Health { problem } => {
                 self.members[id].problem = problem;
                 Ok(())
