@@ -135,4 +135,24 @@ pub struct Position {
     pub offset: CommitOffset,
     /// What is settled beyond it, see [`metadata`](crate::metadata).
     pub metadata: String,
+    /// What to do with what is settled beyond it and has no room in the metadata.
+    pub snapshot: Snapshot,
+}
+
+/// What becomes of a partition's snapshot with a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Snapshot {
+    /// There is none, or it is still right.
+    Keep,
+    /// It is written before the commit, whose metadata is then a
+    /// [reference](crate::metadata::refer_up_to) to it. If it can't be written, the position is
+    /// committed with the metadata that it has, which knows less.
+    Write {
+        /// The slot that is free.
+        slot: u8,
+        /// The snapshot.
+        bytes: Vec<u8>,
+    },
+    /// It is not needed any more, once the commit is done.
+    Remove,
 }

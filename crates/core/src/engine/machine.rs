@@ -113,6 +113,11 @@ impl<R: Record> Engine<R> {
             Event::Nacked { run, place, nack } => self.nacked(now, run, place, nack),
             Event::Closed { run } => self.closed(run),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
+            Event::Stored {
+                commit,
+                partition,
+                place,
+            } => self.snapshot_stored(commit, partition, place),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(partition, to),
             Event::Pause => self.set_paused(true),

@@ -49,6 +49,7 @@ pub(crate) fn config(dice: &mut Dice) -> Config {
         commit_wait: ms(200),
         unacknowledged_limit: ms(1_000),
         commit_gap: ms(dice.in_range(0, 5)),
+        snapshots: false,
         metadata_bytes: dice.in_range(0, 200) as usize,
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
         recovery: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
@@ -253,6 +254,7 @@ impl World {
             partition: PartitionId(id),
             position,
             metadata,
+            snapshot: None,
         };
         self.tell(target, Event::Assigned(vec![assigned]))
     }

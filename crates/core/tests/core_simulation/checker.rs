@@ -145,7 +145,9 @@ impl Checker {
                     Err(format!("metadata claims that {place:?} is settled"))
                 })
             }
-            Metadata::Unreadable | Metadata::Foreign(_) => Err(format!("metadata {metadata:?}")),
+            Metadata::Referring(..) | Metadata::Unreadable | Metadata::Foreign(_) => {
+                Err(format!("metadata {metadata:?}"))
+            }
         }
     }
 
