@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use ackwell_core::engine::{Effect, Event, PartitionId};
 use ackwell_core::offset::CommitOffset;
+use ackwell_core::settle::Destination;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 
 use super::dead_letter::Letter;
+use super::forward::Postponed;
 use super::poll::Poller;
 use super::spec::Observation;
 use crate::record::Record;
@@ -39,6 +41,7 @@ impl Poller {
             Effect::Recover {
                 recovery,
                 record,
+                destination: Destination::DeadLetter,
                 failure,
                 attempts,
                 ..
@@ -56,6 +59,27 @@ impl Poller {
                     } = &*self;
                     let (tasks, runtime) = (&dispatcher.tasks, &dispatcher.runtime);
                     writer.write(recovery, letter, mailbox.clone(), tasks, runtime);
+                }
+            }
+            Effect::Recover {
+                recovery,
+                record,
+                destination: Destination::RetryTopic { number, delay },
+                failure,
+                attempts,
+                ..
+            } => {
+                let postponed = Postponed {
+                    record,
+                    failure,
+                    attempts,
+                    number,
+                    delay,
+                };
+                if let Some(topics) = &self.retry_topics {
+                    self.postponed.insert(recovery);
+                    let on = (&self.dispatcher.tasks, &self.dispatcher.runtime);
+                    topics.write(recovery, postponed, self.mailbox.clone(), on);
                 }
             }
             Effect::Failed {
