@@ -222,7 +222,7 @@ async fn open_records_pause_their_partition_and_acknowledging_lets_it_go_on() {
     let topic = cluster.topic(1).await;
     let desk = Arc::new(Desk::default());
     let mut spec = manual(&cluster, &topic, &desk, AckMode::Manual);
-    spec.limits.queued_records = 50;
+    spec.limits.queued_records = Some(50);
     let container = run(spec).await;
     send(&cluster, &topic, 2_000).await;
     until("its queue is full", || container.stats().paused == 1).await;
