@@ -91,6 +91,9 @@ pub(super) struct ListenerFamilies {
     pub(super) commits: Family<ByOutcome, Counter>,
     pub(super) unacknowledged: Family<ByListener, Gauge>,
     pub(super) nacks: Family<ByOutcome, Counter>,
+    pub(super) parked_keys: Family<ByListener, Gauge>,
+    pub(super) parked_records: Family<ByListener, Gauge>,
+    pub(super) parked_oldest: Family<ByListener, Gauge>,
 }
 
 #[derive(Clone, Default)]
@@ -261,6 +264,22 @@ impl ListenerFamilies {
             "nacks",
             "Acknowledgements refused, by whether they were asked for or dropped",
             self.nacks.clone(),
+        );
+        to.register(
+            "parked_keys",
+            "Keys whose records wait for a failed one to be retried",
+            self.parked_keys.clone(),
+        );
+        to.register(
+            "parked_records",
+            "Records that wait for a failed one of their key, and those",
+            self.parked_records.clone(),
+        );
+        to.register_with_unit(
+            "parked_oldest",
+            "How long the key has waited that waits longest",
+            Unit::Seconds,
+            self.parked_oldest.clone(),
         );
         to.register(
             "commits",

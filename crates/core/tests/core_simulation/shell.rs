@@ -93,7 +93,8 @@ impl World {
                 self.members[id].problem = problem;
                 Ok(())
             }
-            Effect::Close { .. }
+            Effect::Retry { .. }
+            | Effect::Close { .. }
             | Effect::Answer { .. }
             | Effect::Nacked { .. }
             | Effect::Unacknowledged { .. } => Ok(()),
