@@ -193,7 +193,7 @@ macro_rules! batch_handler {
             }
 
             fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
-                T::prepare(setup)?;
+                setup.each_of_batch::<T>()?;
                 $($argument::prepare(setup)?;)*
                 Ok(())
             }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use crate::extensions::Extensions;
 use crate::extract::UnknownEvent;
 use crate::failure::{Class, Failure};
+use crate::listener::AckMode;
 use crate::listener::OnUndecodable;
 use crate::record::Record;
 use crate::unit::UnitOfWork;
@@ -133,9 +134,13 @@ pub struct Setup<'a> {
     group: &'a str,
     states: &'a States,
     unit: Option<(TypeId, Arc<dyn UnitOfWork>)>,
+    ack_mode: AckMode,
+    takes_ack: bool,
     problem: Option<SetupError>,
     /// What the handler at hand has asked for once and may not ask for twice.
     taken: Vec<TypeId>,
+    /// Whether an extractor is asked that stands within a batch.
+    in_batch: bool,
     /// The events that the handler at hand asks for.
     events: Vec<KnownEvents>,
 }
@@ -156,8 +161,11 @@ impl<'a> Setup<'a> {
             group,
             states,
             unit: None,
+            ack_mode: AckMode::default(),
+            takes_ack: false,
             problem: None,
             taken: Vec::new(),
+            in_batch: false,
             events: Vec::new(),
         }
     }
@@ -168,11 +176,25 @@ impl<'a> Setup<'a> {
         prepare: impl FnOnce(&mut Self) -> Result<(), SetupError>,
     ) -> Result<(), SetupError> {
         self.taken.clear();
+        self.takes_ack = false;
         let others = std::mem::take(&mut self.events);
         prepare(self)?;
+        if self.ack_mode.is_manual() && !self.takes_ack {
+            let what = "its ack mode is manual, but its handler does not ask for `Ack`: no record would be settled";
+            return Err(SetupError::new(what)
+                .mend("add an argument `ack: Ack`, or use `AckMode::Record` or `AckMode::Batch`"));
+        }
         agree(&self.events)?;
         self.events.splice(0..0, others);
         Ok(())
+    }
+
+    /// Lets an extractor ask that stands within a batch.
+    pub(crate) fn each_of_batch<T: crate::FromRecord>(&mut self) -> Result<(), SetupError> {
+        self.in_batch = true;
+        let prepared = T::prepare(self);
+        self.in_batch = false;
+        prepared
     }
 
     /// Notes that the handler asks for events of these types.
@@ -191,6 +213,12 @@ impl<'a> Setup<'a> {
     /// When the handler has asked for it before.
     pub fn once<T: 'static>(&mut self) -> Result<(), SetupError> {
         let id = TypeId::of::<T>();
+        if self.in_batch {
+            let name = short_name::<T>();
+            let what = format!("its handler asks for `{name}` of each record of a batch");
+            return Err(SetupError::new(what)
+                .mend("ask for it beside the batch, if it is there for batches at all"));
+        }
         if self.taken.contains(&id) {
             let name = short_name::<T>();
             return Err(
@@ -200,6 +228,22 @@ impl<'a> Setup<'a> {
         }
         self.taken.push(id);
         Ok(())
+    }
+
+    /// For a listener with this ack mode.
+    pub(crate) fn with_ack_mode(self, ack_mode: AckMode) -> Self {
+        Self { ack_mode, ..self }
+    }
+
+    /// The handler acknowledges its records.
+    pub(crate) fn acknowledges(&mut self) -> Result<(), SetupError> {
+        if !self.ack_mode.is_manual() {
+            let what = "its handler asks for `Ack`, but its ack mode settles a record when the handler returns";
+            return Err(SetupError::new(what)
+                .mend("add `.ack_mode(AckMode::Manual)`, or remove the argument"));
+        }
+        self.takes_ack = true;
+        self.once::<crate::extract::Ack>()
     }
 
     /// The listener's name.
@@ -244,10 +288,17 @@ impl<'a> Setup<'a> {
     }
 
     pub(crate) fn finish(self) -> Result<Option<Arc<dyn UnitOfWork>>, SetupError> {
-        match self.problem {
-            Some(problem) => Err(problem),
-            None => Ok(self.unit.map(|(_, unit)| unit)),
+        if let Some(problem) = self.problem {
+            return Err(problem);
         }
+        let (manual, unit) = (self.ack_mode.is_manual(), self.unit);
+        if manual && unit.is_some() {
+            let what = "its handler asks for `Ack` and for a transaction, whose commit says that the record is done: one that is refused later would be taken for a duplicate";
+            return Err(SetupError::new(what).mend(
+                "remove `Ack` and use `AckMode::Record` or `AckMode::Batch`; the offset follows the transaction",
+            ));
+        }
+        Ok(unit.map(|(_, unit)| unit))
     }
 }
 

@@ -178,7 +178,7 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         handler,
     } = named;
     let config = common.config;
-    let mut setup = Setup::new(&name, &group, common.states);
+    let mut setup = Setup::new(&name, &group, common.states).with_ack_mode(options.ack_mode);
     let recovery = &options.limits.recovery;
     let prepared = handler.prepare(&mut setup).and_then(|()| {
         check::events(&options, setup.known_events())?;

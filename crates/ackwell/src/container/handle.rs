@@ -71,6 +71,8 @@ pub(super) struct Work {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) control: Arc<Control>,
+    /// Whether handled records wait for acknowledgements.
+    pub(super) manual: bool,
 }
 
 impl Work {
@@ -98,6 +100,9 @@ impl Work {
         let mut ended = run.finish();
         self.observe(&ended, started);
         self.settle_behind(&mut ended);
+        if self.manual {
+            self.give_back_handled(&mut ended);
+        }
         self.mailbox.send(Event::Finished {
             run: self.id,
             end: end(ended, &self.verdicts),
@@ -115,6 +120,16 @@ impl Work {
         self.mailbox.send(Event::SettledBehind {
             run: self.id,
             offsets,
+        });
+    }
+
+    /// What was handled waits with the engine for its acknowledgements.
+    fn give_back_handled(&self, ended: &mut Ended) {
+        let rest = ended.records.split_off(ended.settled);
+        ended.settled = 0;
+        self.mailbox.send(Event::Handled {
+            run: self.id,
+            records: std::mem::replace(&mut ended.records, rest),
         });
     }
 

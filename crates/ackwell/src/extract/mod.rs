@@ -9,6 +9,7 @@
 //! | [`Header<H>`](struct@Header), [`Headers`] | one header by name; all |
 //! | [`TopicName`], [`Partition`], [`Offset`], [`Timestamp`], [`Attempt`] | where, when, how often |
 //! | [`Record`] | the whole record |
+//! | [`Ack`] | the record's acknowledgement, in the manual ack modes |
 //! | [`State<T>`](struct@State) | a value given to [`App::state`](crate::App::state) |
 //! | [`Extension<T>`](struct@Extension) | a value that a [layer](crate::layer) put into the request |
 //! | a tuple of up to four of them | for each record of a [batch](crate::batch) |
@@ -16,6 +17,7 @@
 //! `Option<T>` of an extractor of the value is `None` for a tombstone (a record whose value is
 //! null); without the `Option` a tombstone is a permanent failure, never a default value.
 
+mod ack;
 mod event;
 mod extension;
 mod header;
@@ -26,6 +28,7 @@ mod tests;
 mod tuple;
 mod value;
 
+pub use ack::{Ack, Acknowledged, NotCommitted};
 pub use event::Event;
 pub(crate) use event::{UnknownEvent, event_type, unknown_event};
 pub use extension::Extension;

@@ -12,7 +12,7 @@ use ackwell_core::engine::Failure as CoreFailure;
 use ackwell_core::settle::{Destination, Settlement};
 
 use super::{Control, Handling, Judged};
-use crate::container::RecordHandler;
+use crate::container::{RecordHandler, RunAcks};
 use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::listener::{Filter, Passage};
@@ -67,6 +67,8 @@ pub struct Run {
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
+    /// In a manual ack mode, where its records are acknowledged.
+    acks: Option<Arc<RunAcks>>,
     held: Option<String>,
     pub(super) filtering: Option<Filtering>,
     /// Who may be to blame for the failure of a list.
@@ -131,6 +133,19 @@ impl Run {
                 Suspects::none()
             },
             settled_behind: Vec::new(),
+            acks: None,
+        }
+    }
+
+    /// The same run, whose records are settled by acknowledgements.
+    pub(crate) fn acknowledged_at(self, acks: Option<Arc<RunAcks>>) -> Self {
+        Run { acks, ..self }
+    }
+
+    /// Puts the acknowledgement of the record that was started last, in a manual ack mode.
+    pub(crate) fn put_ack(&self, extensions: &mut Extensions) {
+        if let (Some(acks), Some(place)) = (&self.acks, self.started.checked_sub(1)) {
+            extensions.put_ack(Arc::clone(acks), place);
         }
     }
 
@@ -178,6 +193,9 @@ impl Run {
                 Passage::PassedOver if self.settled == self.started => {
                     filtering.passed += 1;
                     self.settled += 1;
+                    if let Some(acks) = &self.acks {
+                        acks.handled(self.started..self.settled);
+                    }
                 }
                 Passage::PassedOver => filtering.waiting.push_back(self.started),
             }
@@ -207,8 +225,9 @@ impl Run {
     /// Starts handling the next record; `extensions` are at hand for its extractors. `None` where
     /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
     /// failure of the record.
-    pub fn start(&mut self, extensions: Extensions) -> Option<Handling> {
+    pub fn start(&mut self, mut extensions: Extensions) -> Option<Handling> {
         let (record, attempt) = self.take()?;
+        self.put_ack(&mut extensions);
         if let Some(refusal) = self.refusal(&record) {
             return Some(Handling::refused(refusal));
         }
@@ -251,7 +270,11 @@ impl Run {
 
     /// The earliest `count` started but unsettled records are durable.
     pub fn settled(&mut self, count: usize) {
+        let before = self.settled;
         self.settled = self.after(count);
+        if let Some(acks) = &self.acks {
+            acks.handled(before..self.settled);
+        }
         let waiting = self.settled - self.reported;
         // A clock read at 1, 2, 4, .. records: rare for fast handlers, soon enough for slow ones.
         if waiting.is_power_of_two() && self.reported_at.elapsed() >= PROGRESS_INTERVAL {
@@ -337,6 +360,11 @@ impl Run {
     /// Tells the container what has settled so far. Called by [`drive`](Run::drive); a unit of
     /// work that waits by other means calls it before.
     pub fn report(&mut self) {
+        if let Some(acks) = &self.acks {
+            self.reported = self.settled;
+            self.reported_at = Instant::now();
+            return acks.report();
+        }
         if self.settled > self.reported {
             self.sink.progress(self.settled - self.reported);
             self.reported = self.settled;
@@ -355,6 +383,9 @@ impl Run {
     }
 
     pub(crate) fn finish(self) -> Ended {
+        if let Some(acks) = &self.acks {
+            acks.close(self.settled);
+        }
         let Run {
             records,
             settled,

@@ -43,6 +43,7 @@ impl Container {
             partition: P,
             position: Some(CommitOffset(0)),
             metadata: String::new(),
+            snapshot: None,
         };
         let now = Timestamp::from_millis(1_000);
         engine.on_event(now, Event::Assigned(vec![assigned]));
@@ -385,6 +386,7 @@ fn a_list_that_outlives_its_partition_settles_nothing() {
         partition: P,
         position: Some(CommitOffset(0)),
         metadata: String::new(),
+        snapshot: None,
     };
     container.on(Event::Assigned(vec![assigned]));
     container.polls(0..3);
