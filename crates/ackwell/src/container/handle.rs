@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ackwell_core::engine::{End, Event, Failure as CoreFailure, RunId};
 use futures_util::FutureExt;
@@ -61,14 +61,18 @@ impl Work {
             ));
         }
         let ended = run.finish();
-        self.observe(&ended, started);
+        let verdict = ended
+            .failure
+            .as_ref()
+            .map(|failure| self.verdicts.judge(failure));
+        self.observe(&ended, verdict, started.elapsed());
         self.mailbox.send(Event::Finished {
             run: self.id,
-            end: end(ended, &self.verdicts),
+            end: end(ended, verdict),
         });
     }
 
-    fn observe(&self, ended: &Ended, started: Instant) {
+    fn observe(&self, ended: &Ended, verdict: Option<Verdict>, elapsed: Duration) {
         let Some(first) = ended.records.first() else {
             return;
         };
@@ -77,12 +81,14 @@ impl Work {
             partition: first.partition(),
             settled: ended.settled,
             duplicates: ended.duplicates,
-            elapsed: started.elapsed(),
+            elapsed,
+            waited: &ended.waited,
+            failed: verdict.map(|verdict| (verdict.class, ended.failed_after)),
         });
     }
 }
 
-fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
+fn end(ended: Ended, verdict: Option<Verdict>) -> End<Record> {
     let Ended {
         mut records,
         settled,
@@ -93,10 +99,9 @@ fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
         return End::Complete;
     }
     let mut rest = records.split_off(settled);
-    let Some(failure) = failure else {
+    let (Some(failure), Some(Verdict { class, policy })) = (failure, verdict) else {
         return End::Cancelled { rest };
     };
-    let Verdict { class, policy } = verdicts.judge(&failure);
     let failure = CoreFailure {
         class,
         summary: failure.reason(),

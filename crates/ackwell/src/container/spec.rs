@@ -12,6 +12,7 @@ use rdkafka::ClientConfig;
 use crate::config::Topics;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
+use crate::observe::Tally;
 use crate::record::Record;
 use crate::unit::{OneByOne, Run, UnitOfWork};
 
@@ -239,6 +240,11 @@ pub enum Observation<'a> {
         duplicates: usize,
         /// Time of the whole run.
         elapsed: Duration,
+        /// How long those handlers took that had to wait for something; the others were quick.
+        waited: &'a Tally,
+        /// Of the attempt that ended the run by failing: its class, and how long it took, if it
+        /// had to wait.
+        failed: Option<(Class, Option<Duration>)>,
     },
     /// An attempt has failed.
     Failed {
