@@ -23,6 +23,10 @@ pub mod envelope;
 pub mod lane;
 pub mod metadata;
 pub mod murmur2;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+#[cfg(not(feature = "mutations"))]
+mod mutation;
 pub mod offset;
 pub mod settle;
 pub mod time;

@@ -7,9 +7,10 @@ use super::Record;
 use super::effect::{Effect, Position};
 use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
-use super::partition::{Mark, Partition, Phase};
+use super::partition::{Mark, Partition};
 use crate::Timestamp;
 use crate::commit::Pending;
+use crate::mutation::{self, Fault};
 use crate::offset::Generation;
 
 /// Commits under way.
@@ -48,8 +49,8 @@ impl<R: Record> Engine<R> {
             let Some(pending) = partition.pending() else {
                 continue;
             };
-            let leaving = partition.phase != Phase::Active;
-            if !leaving && !self.config.commit.due(&pending, &all, now) {
+            let at_once = partition.commits_at_once();
+            if !at_once && !self.config.commit.due(&pending, &all, now) {
                 continue;
             }
             let generation = partition.generation();
@@ -81,10 +82,12 @@ impl<R: Record> Engine<R> {
         commit: CommitId,
         result: Result<(), String>,
     ) {
-        let Some(in_flight) = self.commits.in_flight.take_if(|found| found.id == commit) else {
+        let answered =
+            |found: &mut InFlight| found.id == commit || mutation::is(Fault::AnswerOfAnotherCommit);
+        let Some(in_flight) = self.commits.in_flight.take_if(answered) else {
             return;
         };
-        match result {
+        match result.or_else(mutation::taken_as_done(Fault::FailedCommitTakenAsDone)) {
             Ok(()) => {
                 self.commits.failures = 0;
                 self.commits.problem = None;
@@ -166,8 +169,8 @@ impl<R: Record> Engine<R> {
         let all = self.pending()?;
         let due = self.partitions.values().filter_map(|partition| {
             let pending = partition.pending()?;
-            let leaving = partition.phase != Phase::Active;
-            Some(if leaving {
+            let at_once = partition.commits_at_once();
+            Some(if at_once {
                 Timestamp::EPOCH
             } else {
                 self.config.commit.deadline(&pending, &all)

@@ -9,6 +9,7 @@ use super::partition::Phase;
 use crate::Timestamp;
 use crate::commit::AckMode;
 use crate::lane::LaneId;
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Span};
 
 /// Something that all records need is away.
@@ -75,7 +76,9 @@ impl<R: Record> Engine<R> {
             self.take_returned(id, lane);
         }
         self.await_due(id, lane);
-        if self.paused || self.outage.is_some() || !self.is_dispatchable(id, lane) {
+        let paused = self.paused && !mutation::is(Fault::PauseKeepsDispatching);
+        let away = self.outage.is_some() && !mutation::is(Fault::OutageKeepsDispatching);
+        if paused || away || !self.is_dispatchable(id, lane) {
             return;
         }
         let (now, delayed, one) = (self.now, self.is_delayed(id), self.awaits_commits());
@@ -124,7 +127,8 @@ impl<R: Record> Engine<R> {
             let lane = lane.filter(|lane| !self.awaits_commits() || lane.settled_at <= confirmed);
             partition.phase == Phase::Active && lane.is_some_and(|lane| lane.is_ready())
         });
-        ready && self.life == Life::Running && !self.zombies.contains_key(&id)
+        let alone = !self.zombies.contains_key(&id) || mutation::is(Fault::ZombieNotAwaited);
+        ready && self.life == Life::Running && alone
     }
 
     fn start_run(&mut self, id: PartitionId, lane_id: LaneId, chunk: Chunk<R>) -> Option<RunId> {
@@ -276,7 +280,8 @@ impl<R: Record> Engine<R> {
         let (id, lane) = outage.lane;
         let possible = self.probe_lane((id, lane)).is_some()
             || (self.flights.is_empty() && self.queued_records() == 0);
-        (possible && !self.paused).then_some(outage.next_probe)
+        let forgotten = mutation::is(Fault::ProbeForgotten);
+        (possible && !self.paused && !forgotten).then_some(outage.next_probe)
     }
 
     pub(super) fn set_paused(&mut self, paused: bool) {
@@ -301,6 +306,7 @@ impl<R: Record> Engine<R> {
             } else {
                 records >= limits.0 || bytes >= limits.1
             };
+            partition.full &= !mutation::is(Fault::QueueWithoutLimit);
             let wanted = stalled || partition.full || partition.phase != Phase::Active;
             if wanted != partition.paused {
                 partition.paused = wanted;

@@ -11,6 +11,7 @@ use super::lane::State;
 use super::machine::{Engine, Life};
 use super::partition::{Partition, Phase};
 use crate::Timestamp;
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Generation};
 
 impl<R: Record> Engine<R> {
@@ -28,6 +29,9 @@ impl<R: Record> Engine<R> {
             let generation = Generation(self.next_id());
             self.partitions
                 .insert(id, Partition::new(generation, &assigned, &self.config));
+        }
+        if mutation::is(Fault::PauseLostOverRebalance) {
+            return;
         }
         self.update_pauses(None);
     }
@@ -160,6 +164,9 @@ impl<R: Record> Engine<R> {
         }
         let generation = partition.generation();
         for run in self.runs_of(id, generation) {
+            if mutation::is(Fault::DrainDoesNotHalt) {
+                break;
+            }
             self.effects.push_back(Effect::Halt { run });
         }
         self.timers.retain(|(_, timer, _)| *timer != id);
@@ -201,11 +208,18 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return false;
         };
-        let idle = partition.in_work == 0 && partition.unacknowledged == 0;
+        // A run that a seek or rewind has disowned is at work on this partition all the same.
+        let idle = partition.in_work == 0
+            && partition.unacknowledged == 0
+            && !self.zombies.contains_key(&id)
+            || mutation::is(Fault::DrainDoesNotWait);
         let committing = Phase::Committing(now + self.config.commit_wait);
+        let at_once = mutation::is(Fault::DrainCancelsAtOnce);
+        let without_limit = mutation::is(Fault::DrainWithoutLimit);
         partition.phase = match partition.phase {
+            Phase::Committing(_) if mutation::is(Fault::HandoverWithoutCommit) => Phase::Done,
             Phase::Draining(_) | Phase::Cancelling(_) if idle => committing,
-            Phase::Draining(until) if until <= now => {
+            Phase::Draining(until) if (until <= now && !without_limit) || at_once => {
                 let generation = partition.generation();
                 partition.phase = Phase::Cancelling(now + self.config.cancel_wait);
                 self.disown_recoveries(id);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Record;
 use super::event::Failure;
 use crate::Timestamp;
+use crate::mutation::{self, Fault};
 use crate::settle::Destination;
 
 /// Records that travel together: they were polled together, or gathered for one lane.
@@ -139,8 +140,14 @@ impl<R: Record> Lane<R> {
 
     /// Puts records back in front of everything that waits.
     pub(super) fn put_back(&mut self, records: Vec<R>) {
-        if !records.is_empty() {
-            self.chunks.push_front(Chunk::new(records));
+        if records.is_empty() {
+            return;
+        }
+        let chunk = Chunk::new(records);
+        if mutation::is(Fault::RetryForgetsOrder) {
+            self.chunks.push_back(chunk);
+        } else {
+            self.chunks.push_front(chunk);
         }
     }
 
@@ -263,7 +270,10 @@ impl<R: Record> Lane<R> {
 
     /// Whether a run could start if nothing else forbade it.
     pub(super) fn is_ready(&self) -> bool {
-        matches!(self.state, State::Idle) && !self.chunks.is_empty()
+        let running = matches!(self.state, State::Running);
+        let free = matches!(self.state, State::Idle)
+            || running && mutation::is(Fault::LaneDispatchedTwice);
+        free && !self.chunks.is_empty()
     }
 
     /// The first record is done with.

@@ -11,6 +11,7 @@ use super::machine::{Engine, Flight};
 use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
+use crate::mutation::{self, Fault};
 use crate::offset::Span;
 use crate::settle::{Class, Destination, Failed, Settlement};
 
@@ -50,7 +51,9 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
-        if partition.generation() != generation || self.config.commit.is_manual() {
+        let stale =
+            partition.generation() != generation && !mutation::is(Fault::StaleProgressCounts);
+        if stale || self.config.commit.is_manual() {
             return;
         }
         for span in spans {
@@ -64,6 +67,7 @@ impl<R: Record> Engine<R> {
         let unhandled = match &end {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
+            End::Cancelled { .. } if mutation::is(Fault::RestOfHaltedSettled) => 0,
             End::Cancelled { rest } => rest.len(),
         };
         let Some(flight) = self.flights.get(&run) else {
@@ -150,6 +154,11 @@ impl<R: Record> Engine<R> {
         if was_probe {
             self.outage_over();
         }
+        if mutation::is(Fault::AttemptsResetByNeighbour) {
+            let partitions = self.partitions.values_mut();
+            let lanes = partitions.flat_map(|partition| &mut partition.lanes);
+            lanes.for_each(Lane::reset_attempts);
+        }
         self.dispatch_lane(id, lane);
     }
 
@@ -194,7 +203,9 @@ impl<R: Record> Engine<R> {
         let offset = record.offset();
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
-        unsettled.extend(rest);
+        if !mutation::is(Fault::RestOfFailureDropped) {
+            unsettled.extend(rest);
+        }
         if settlement == Settlement::Done {
             unsettled.remove(0);
             self.settle_first(now, id, lane_id, offset);
@@ -222,7 +233,8 @@ impl<R: Record> Engine<R> {
             }
             Settlement::Probe => {
                 if let Some(lane) = self.lane_mut(id, lane_id) {
-                    lane.attempt = attempt;
+                    let used = u32::from(mutation::is(Fault::OutageUsesAttempts));
+                    lane.attempt = attempt + used;
                 }
                 self.outage(now, (id, lane_id), failure.summary, was_probe);
             }
@@ -312,6 +324,8 @@ impl<R: Record> Engine<R> {
         };
         lane.attempt = attempt;
         lane.failing_since = Some(since);
+        let early = mutation::is(Fault::RetryTooEarly);
+        let at = if early { Timestamp::EPOCH } else { at };
         lane.state = State::Waiting(at);
         self.timers.insert((at, id, lane_id));
     }
@@ -331,6 +345,9 @@ impl<R: Record> Engine<R> {
         self.recoveries.insert(run, (id, lane_id));
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.in_work += 1;
+            if mutation::is(Fault::RecoveryNotAwaited) {
+                partition.settle(Timestamp::EPOCH, Span::of([record.offset()].into_iter())[0]);
+            }
         }
         let effect = Effect::Recover {
             recovery: run,
@@ -359,7 +376,7 @@ impl<R: Record> Engine<R> {
         else {
             return;
         };
-        match result {
+        match result.or_else(mutation::taken_as_done(Fault::FailedRecoveryTakenAsDone)) {
             Ok(()) => {
                 if recovery.tries > 0 {
                     self.recovery_works();

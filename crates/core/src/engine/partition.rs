@@ -11,6 +11,7 @@ use crate::Timestamp;
 use crate::commit::{AckMode, Pending};
 use crate::lane::LaneId;
 use crate::metadata::{self, Metadata};
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Generation, Offset, Span};
 use crate::tracker::OffsetTracker;
 
@@ -66,6 +67,10 @@ pub(super) struct Partition<R> {
     /// Metadata that is not ours and is carried on.
     foreign: Option<String>,
     assigned_at: Option<CommitOffset>,
+    /// It reads from elsewhere since the last commit was sent: that is worth one of its own.
+    moved: bool,
+    /// How far it was read since the assignment, in whichever generation.
+    reached: Option<CommitOffset>,
 }
 
 /// The unsettled part of one poll.
@@ -125,6 +130,8 @@ impl<R: Record> Partition<R> {
             settled_last: Timestamp::EPOCH,
             foreign,
             assigned_at: assigned.position,
+            moved: false,
+            reached: None,
         }
     }
 
@@ -134,6 +141,8 @@ impl<R: Record> Partition<R> {
 
     /// Begins anew at `position`: what waits is dropped, what is in work no longer counts.
     pub(super) fn restart(&mut self, generation: Generation, position: CommitOffset) {
+        self.moved = true;
+        self.reached = self.reached.max(self.tracker.next());
         self.tracker = OffsetTracker::new(generation, Some(position), &[]);
         if let Some(undispatched) = &mut self.undispatched {
             *undispatched = self.tracker.clone();
@@ -166,8 +175,12 @@ impl<R: Record> Partition<R> {
     /// Where to read on so that `wanted` comes and nothing unsettled is passed over. Only a seek
     /// beyond everything delivered passes unsettled records over: it was asked for.
     pub(super) fn safe_start(&self, wanted: CommitOffset) -> CommitOffset {
-        match (self.tracker.position(), self.tracker.next()) {
-            (Some(position), Some(next)) if wanted <= next => wanted.min(position),
+        match (
+            self.tracker.position(),
+            self.reached.max(self.tracker.next()),
+        ) {
+            _ if mutation::is(Fault::SeekForgetsUnsettled) => wanted,
+            (Some(position), Some(reached)) if wanted <= reached => wanted.min(position),
             _ => wanted,
         }
     }
@@ -180,7 +193,7 @@ impl<R: Record> Partition<R> {
         mut records: Vec<R>,
         next: CommitOffset,
     ) {
-        if self.tracker.knows_any() {
+        if self.tracker.knows_any() && !mutation::is(Fault::KnownHandledAgain) {
             records.retain(|record| !self.tracker.knows(Offset(record.offset())));
         }
         if let (None, Some(first)) = (self.sent.position, records.first()) {
@@ -331,6 +344,12 @@ impl<R: Record> Partition<R> {
             || (self.acked.position.is_none() && self.settled == 0)
     }
 
+    /// Whether a commit does not wait for its schedule: the partition goes away, or a seek has
+    /// moved its position, which must outlive a restart even if no record follows.
+    pub(super) fn commits_at_once(&self) -> bool {
+        self.phase != Phase::Active || self.moved
+    }
+
     /// What the commit schedule decides on; `None` if there is nothing to commit.
     pub(super) fn pending(&self) -> Option<Pending> {
         self.is_dirty().then_some(Pending {
@@ -349,6 +368,10 @@ impl<R: Record> Partition<R> {
             settled: self.settled,
         };
         self.poll_settled = false;
+        self.moved = false;
+        if mutation::is(Fault::CommitOneTooFar) {
+            return Some((self.sent, CommitOffset(position.0 + 1), String::new()));
+        }
         self.settled_since = None;
         let beyond = self.tracker.settled_beyond();
         let mut beyond = beyond.filter(|_| self.undispatched.is_none()).peekable();
