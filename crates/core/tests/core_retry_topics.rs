@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::engine::{
     self, Assigned, Config, Effect, End, Engine, Event, Failure, PartitionId, RunId,
 };
@@ -113,9 +113,9 @@ impl World {
             retry: RetryPolicy::fixed(ms(dice.below(30))).max_attempts(IN_PLACE),
             retry_topics: (1..=TOPICS as u64).map(|n| ms(100 * n * n)).collect(),
             commit: if dice.percent(50) {
-                Schedule::Batch
+                AckMode::Batch
             } else {
-                Schedule::Record
+                AckMode::Record
             },
             run_records: 1 + dice.below(20) as usize,
             queued_records: 2 + dice.below(40) as usize,

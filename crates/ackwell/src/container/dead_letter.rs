@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mailbox;
 use super::spec::{Observation, Observer, Spec, StartError};
-use super::writer::{Destination, WriteError, Writer};
+use super::writer::{Destination, WriteError, Writer, answered};
 use crate::dead_letters::{DeadLetter, Format, Target, Verdict, take_off};
 use crate::origin::{as_dead_letter, is_return};
 use crate::record::{Headers, Record};
@@ -69,8 +69,11 @@ impl DeadLetterWriter {
     ) {
         let writer = self.clone();
         let work = async move {
-            let result = writer.send(&letter).await;
-            let result = result.map_err(|error| writer.explain(&letter, &error));
+            let write = async {
+                let sent = writer.send(&letter).await;
+                sent.map_err(|error| writer.explain(&letter, &error))
+            };
+            let result = answered(write).await;
             writer.tell(&letter, &result);
             mailbox.send(Event::Recovered { recovery, result });
         };
