@@ -10,7 +10,7 @@ use std::time::Duration;
 use ackwell::extract::{Attempt, Offset};
 use ackwell::retry::topics;
 use ackwell::{App, Failure, Listener};
-use ackwell_sql::{Database, Error, Tx, params};
+use ackwell_sql::{Database, Tx, params};
 use events::{ids, open};
 use kafka::{Kafka, LIMIT};
 use rdkafka::ClientConfig;
@@ -27,8 +27,8 @@ async fn apply(
     Attempt(attempt): Attempt,
     mut tx: Tx,
 ) -> Result<(), Failure> {
-    let written = tx.execute("INSERT INTO items (id) VALUES ($1)", params![offset]);
-    written.await.map_err(|error: Error| Failure::from(error))?;
+    tx.execute("INSERT INTO items (id) VALUES ($1)", params![offset])
+        .await?;
     if attempt == 1 {
         return Err(Failure::transient("not yet"));
     }

@@ -162,7 +162,7 @@ fn what_is_declared_reaches_the_container() {
     assert_eq!((spec.listener.as_str(), spec.group.as_str()), ("n", "g"));
     assert_eq!(spec.topics, ["a", "b"]);
     assert_eq!(spec.concurrency, by_key(8));
-    assert_eq!(spec.commit, AckMode::Record.into());
+    assert_eq!(spec.commit, AckMode::Record);
     assert_eq!(
         spec.retry,
         retry::fixed(Duration::from_millis(5)).max_attempts(3)
