@@ -128,6 +128,17 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// Whether an extractor has brought a unit of work.
+    pub fn has_unit_of_work(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    /// Whether the listener's runs are carried out by another unit of work than a `U`.
+    pub fn has_other_unit_than<U: UnitOfWork>(&self) -> bool {
+        let installed = self.unit.as_ref();
+        installed.is_some_and(|(installed, _)| *installed != TypeId::of::<U>())
+    }
+
     pub(crate) fn finish(self) -> Result<Option<Arc<dyn UnitOfWork>>, SetupError> {
         match self.problem {
             Some(problem) => Err(problem),

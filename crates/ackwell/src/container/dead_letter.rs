@@ -69,15 +69,21 @@ impl DeadLetterWriter {
     ) {
         let writer = self.clone();
         let work = async move {
-            let write = async {
-                let sent = writer.send(&letter).await;
-                sent.map_err(|error| writer.explain(&letter, &error))
-            };
-            let result = answered(write).await;
-            writer.tell(&letter, &result);
+            let result = writer.put(&letter).await;
             mailbox.send(Event::Recovered { recovery, result });
         };
         tasks.spawn_on(work, runtime);
+    }
+
+    /// Writes one dead letter and returns when it is safe.
+    pub(super) async fn put(&self, letter: &Letter) -> Result<(), String> {
+        let write = async {
+            let sent = self.send(letter).await;
+            sent.map_err(|error| self.explain(letter, &error))
+        };
+        let result = answered(write).await;
+        self.tell(letter, &result);
+        result
     }
 
     async fn send(&self, letter: &Letter) -> Result<(), WriteError> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ackwell_core::engine::RunId;
+use ackwell_core::engine::{PartitionId, RunId};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -12,7 +12,7 @@ use super::mailbox::Mailbox;
 use super::spec::{Observer, RecordHandler};
 use crate::failure::Verdicts;
 use crate::record::Record;
-use crate::unit::{Control, Run, UnitOfWork};
+use crate::unit::{Control, Parking, Run, UnitOfWork};
 
 /// Starts, halts and cancels runs.
 pub(super) struct Dispatcher {
@@ -20,6 +20,12 @@ pub(super) struct Dispatcher {
     pub(super) handler: Arc<dyn RecordHandler>,
     pub(super) unit: Arc<dyn UnitOfWork>,
     pub(super) verdicts: Arc<Verdicts>,
+    /// Where records of failing keys wait.
+    pub(super) parking: Option<Arc<dyn Parking>>,
+    /// For each policy in place whether it repeats anything; `None` where nothing is parked.
+    pub(super) policies: Option<Arc<[bool]>>,
+    /// Lanes of a partition.
+    pub(super) lanes: usize,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) runtime: Handle,
@@ -28,7 +34,13 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn dispatch(&mut self, id: RunId, attempt: u32, records: Vec<Record>) {
+    pub(super) fn dispatch(
+        &mut self,
+        id: RunId,
+        partition: PartitionId,
+        attempt: u32,
+        records: Vec<Record>,
+    ) {
         let control = Arc::new(Control::default());
         self.runs.insert(id, Arc::clone(&control));
         let work = handle::Work {
@@ -41,7 +53,10 @@ impl Dispatcher {
         };
         let sink = Box::new(handle::Progress {
             run: id,
+            partition,
             mailbox: self.mailbox.clone(),
+            verdicts: Arc::clone(&self.verdicts),
+            policies: self.policies.clone(),
         });
         let group = Arc::clone(&self.group);
         let handler = Arc::clone(&self.handler);

@@ -7,6 +7,7 @@
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
 //! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
 //! | settle | `act.rs` | the engine's verdict is carried out |
+//! | (retry) | `ordered.rs` | what waits for its key's turn is tried again |
 //! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
 //! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
@@ -23,6 +24,7 @@ mod dispatch;
 mod forward;
 mod handle;
 mod mailbox;
+mod ordered;
 mod poll;
 mod spec;
 mod stats;
@@ -112,6 +114,9 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         handler: Arc::clone(&spec.handler),
         unit: Arc::clone(&spec.unit),
         verdicts: Arc::new(spec.verdicts.clone()),
+        parking: spec.parking.clone(),
+        policies: spec.parking.as_ref().map(|_| repeating(&spec)),
+        lanes: usize::from(spec.concurrency.lanes()),
         observer: Arc::clone(&spec.observer),
         mailbox: mailbox.clone(),
         runtime: Handle::current(),
@@ -193,12 +198,21 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
     Ok(Arc::new(client))
 }
 
+/// For each policy in place, the listener's own first, whether it repeats anything at all.
+fn repeating(spec: &Spec) -> Arc<[bool]> {
+    let policies = std::iter::once(&spec.retry).chain(spec.verdicts.policies());
+    policies
+        .map(|policy| policy.allows(1, Duration::ZERO, Duration::ZERO))
+        .collect()
+}
+
 fn engine_config(spec: &Spec) -> Config {
     let limits = spec.limits.clone();
     Config {
         concurrency: spec.concurrency,
         retry: spec.retry.clone(),
         retry_topics: spec.retry_topics.clone(),
+        ordered: spec.parking.is_some(),
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
         strict_commits: spec.strict_commits,

@@ -222,6 +222,7 @@ impl Poller {
         let partitions = named.len();
         match self.partitions.assign(&client, &waker, named) {
             Ok(assigned) => {
+                self.tell_parking(named, true);
                 tracing::info!(
                     group = &*self.dispatcher.group,
                     partitions,
@@ -263,7 +264,7 @@ impl Poller {
 
     fn note(&mut self, event: &Event<Record>) {
         match event {
-            Event::Finished { run, .. } => self.dispatcher.ended(*run),
+            Event::Finished { run, .. } | Event::Retried { run, .. } => self.dispatcher.ended(*run),
             Event::Recovered { recovery, result } => {
                 let postponed = self.postponed.remove(recovery);
                 if result.is_ok() {

@@ -15,7 +15,7 @@ use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::observe::Tally;
 use crate::record::Record;
-use crate::unit::{OneByOne, Run, UnitOfWork};
+use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -91,6 +91,9 @@ pub struct Spec {
     pub limits: Limits,
     /// How runs are carried out.
     pub unit: Arc<dyn UnitOfWork>,
+    /// Where records wait whose attempts in place are used up, with those of their key behind
+    /// them: the same as `unit`. Needs dead letters.
+    pub parking: Option<Arc<dyn Parking>>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
     /// Where records go that can't be handled.
@@ -125,6 +128,7 @@ impl Spec {
             strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
+            parking: None,
             handler,
             dead_letters: DeadLetters::default(),
             creation: Topics::default(),

@@ -13,6 +13,7 @@ use crate::container::{Container, Observation, Observer};
 use crate::failure::{
     Class, Destination, FailedAttempt, Notice, Notifier, Place, Recovered, RecoveryFailed,
 };
+use crate::unit::Parking;
 
 /// Listens to one container. What each run reports is at hand without a look-up.
 pub(crate) struct ListenerObserver {
@@ -206,6 +207,27 @@ pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Co
         paused.set(stats.map_or(0, |stats| gauge(stats.paused)));
         in_work.set(stats.map_or(0, |stats| gauge(stats.in_flight)));
         stats.is_some()
+    });
+}
+
+/// Tells what is parked whenever metrics are read.
+pub(crate) fn watch_parked(listener: &str, metrics: &Metrics, parking: &Arc<dyn Parking>) {
+    let by = ByListener {
+        listener: listener.to_owned(),
+    };
+    let families = &metrics.listeners;
+    let keys = families.parked_keys.get_or_create_owned(&by);
+    let records = families.parked_records.get_or_create_owned(&by);
+    let oldest = families.parked_oldest.get_or_create_owned(&by);
+    let parking = Arc::downgrade(parking);
+    metrics.refresh(move || {
+        let found = parking.upgrade().map(|parking| parking.waiting());
+        let waiting = found.unwrap_or_default();
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        keys.set(gauge(waiting.keys));
+        records.set(gauge(waiting.records));
+        oldest.set(i64::try_from(waiting.oldest.as_secs()).unwrap_or(i64::MAX));
+        found.is_some()
     });
 }
 

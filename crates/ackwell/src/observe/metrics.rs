@@ -89,6 +89,9 @@ pub(super) struct ListenerFamilies {
     pub(super) paused: Family<ByListener, Gauge>,
     pub(super) in_work: Family<ByListener, Gauge>,
     pub(super) commits: Family<ByOutcome, Counter>,
+    pub(super) parked_keys: Family<ByListener, Gauge>,
+    pub(super) parked_records: Family<ByListener, Gauge>,
+    pub(super) parked_oldest: Family<ByListener, Gauge>,
 }
 
 #[derive(Clone, Default)]
@@ -249,6 +252,22 @@ impl ListenerFamilies {
             "in_work_records",
             "Records that wait or are in work",
             self.in_work.clone(),
+        );
+        to.register(
+            "parked_keys",
+            "Keys whose records wait for a failed one to be retried",
+            self.parked_keys.clone(),
+        );
+        to.register(
+            "parked_records",
+            "Records that wait for a failed one of their key, and those",
+            self.parked_records.clone(),
+        );
+        to.register_with_unit(
+            "parked_oldest",
+            "How long the key has waited that waits longest",
+            Unit::Seconds,
+            self.parked_oldest.clone(),
         );
         to.register(
             "commits",

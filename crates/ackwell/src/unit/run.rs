@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ackwell_core::Timestamp;
+use ackwell_core::engine::Failure as CoreFailure;
+use ackwell_core::settle::{Destination, Settlement};
 use futures_util::future::BoxFuture;
 
-use super::Control;
+use super::{Control, Judged};
 use crate::container::RecordHandler;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Panicked};
@@ -26,6 +29,30 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) trait ProgressSink: Send + Sync {
     /// The next `count` records of the run are settled.
     fn progress(&self, count: usize);
+
+    /// An attempt has failed and the run goes on.
+    fn attempt_failed(
+        &self,
+        record: &Record,
+        failure: CoreFailure,
+        attempt: u32,
+        settlement: Settlement,
+    ) {
+        let _ = (record, failure, attempt, settlement);
+    }
+
+    /// A parked record is due at `at`.
+    fn retry_at(&self, at: Timestamp) {
+        let _ = at;
+    }
+
+    /// The failure as the listener sees it.
+    fn judge(&self, failure: &Failure) -> Judged {
+        Judged {
+            failure: CoreFailure::new(failure.class(), failure.reason()),
+            in_place: true,
+        }
+    }
 }
 
 /// Records of one lane, to be handled in order.
@@ -47,6 +74,7 @@ pub struct Run {
     waited: Tally,
     /// The same of the one in work.
     waited_last: Option<Duration>,
+    held: Option<String>,
 }
 
 /// How a run ended, for the container.
@@ -58,6 +86,8 @@ pub(crate) struct Ended {
     pub(crate) waited: Tally,
     /// How long the attempt took that failed, if it waited for something.
     pub(crate) failed_after: Option<Duration>,
+    /// Why it can't go on now, although nothing failed.
+    pub(crate) held: Option<String>,
 }
 
 impl Run {
@@ -84,6 +114,7 @@ impl Run {
             failure: None,
             waited: Tally::default(),
             waited_last: None,
+            held: None,
         }
     }
 
@@ -94,7 +125,7 @@ impl Run {
 
     /// The next record to start; `None` at the end, after a failure, or when cancelled.
     pub fn peek(&self) -> Option<&Record> {
-        if self.failure.is_some() || self.control.is_halted() {
+        if self.failure.is_some() || self.held.is_some() || self.control.is_halted() {
             return None;
         }
         self.records.get(self.started)
@@ -119,11 +150,9 @@ impl Run {
             return Some(Handling::refused(unreadable));
         }
         let handler = &self.handler;
-        let call = AssertUnwindSafe(|| handler.call(record, attempt, extensions));
-        Some(match std::panic::catch_unwind(call) {
-            Ok(handling) => Handling(handling),
-            Err(panic) => Handling::refused(panicked(&*panic)),
-        })
+        Some(Handling::begin(|| {
+            handler.call(record, attempt, extensions)
+        }))
     }
 
     /// Takes the next record and its attempt, to be handled by the caller; `None` where
@@ -194,6 +223,41 @@ impl Run {
         }
     }
 
+    /// Takes the next record without having it handled: it belongs behind a parked one. It is
+    /// settled like a handled one, when that is durable. `None` where [`peek`](Run::peek) is `None`.
+    pub fn set_aside(&mut self) -> Option<Record> {
+        let record = self.peek()?.clone();
+        self.started += 1;
+        Some(record)
+    }
+
+    /// A failure of the record started last, as the listener sees it.
+    pub fn judge(&self, failure: &Failure) -> Judged {
+        self.sink.judge(failure)
+    }
+
+    /// The record started last has failed and is parked; it is settled like a handled one, when
+    /// that is durable.
+    pub fn parked(&self, record: &Record, failure: &Judged, attempt: u32) {
+        let settlement = Settlement::Recover(Destination::Parked);
+        let failure = failure.failure.clone();
+        self.sink
+            .attempt_failed(record, failure, attempt, settlement);
+    }
+
+    /// A parked record is the first of its key, and due at `at`.
+    pub fn retry_at(&self, at: Timestamp) {
+        self.sink.retry_at(at);
+    }
+
+    /// Ends the run although nothing failed: its unsettled records can't be taken on now, for
+    /// this reason, which health shows. They are offered again a little later.
+    pub fn hold(&mut self, reason: impl Into<String>) {
+        if self.failure.is_none() && self.settled < self.records.len() {
+            self.held.get_or_insert(reason.into());
+        }
+    }
+
     /// Waits until the run is cancelled: its partition was revoked or the listener stops, and
     /// the drain limit has passed.
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
@@ -210,6 +274,11 @@ impl Run {
         }
     }
 
+    /// Whether the unit of work can't go on now, although nothing failed.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether the container wants the run to end early.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.control.is_halted()
@@ -223,6 +292,7 @@ impl Run {
             failure,
             mut waited,
             waited_last,
+            held,
             ..
         } = self;
         let failed_after = waited_last.filter(|_| failure.is_some());
@@ -236,6 +306,7 @@ impl Run {
             failure,
             waited,
             failed_after,
+            held,
         }
     }
 }
@@ -244,6 +315,14 @@ impl Run {
 pub struct Handling(BoxFuture<'static, Result<(), Failure>>);
 
 impl Handling {
+    /// Calls a handler; a panic in the call is the handler's.
+    pub(super) fn begin(call: impl FnOnce() -> BoxFuture<'static, Result<(), Failure>>) -> Self {
+        match std::panic::catch_unwind(AssertUnwindSafe(call)) {
+            Ok(handling) => Handling(handling),
+            Err(panic) => Handling::refused(panicked(&*panic)),
+        }
+    }
+
     fn refused(failure: Failure) -> Self {
         Handling(Box::pin(std::future::ready(Err(failure))))
     }

@@ -18,6 +18,9 @@ pub struct Config {
     /// The delays of the retry topics, in which a record is handled again when its attempts in
     /// place are used up; empty without retry topics.
     pub retry_topics: Vec<Duration>,
+    /// Whether records whose attempts in place are used up are parked, with those of their key
+    /// behind them; see [`ordered`](crate::ordered).
+    pub ordered: bool,
     /// When positions are committed.
     pub commit: AckMode,
     /// Whether dispatch waits for the broker's answer to the commit of what was handled before: in
@@ -55,6 +58,8 @@ pub struct Config {
     /// Between attempts to recover a record, and between failed commits. Never given up.
     /// Default 1 s doubling to 30 s.
     pub recovery: Policy,
+    /// How long a lane rests that can't go on although nothing failed. Default 500 ms.
+    pub hold_wait: Duration,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -66,6 +71,7 @@ impl Default for Config {
             retry: Policy::default(),
             retry_for: Vec::new(),
             retry_topics: Vec::new(),
+            ordered: false,
             commit: AckMode::default(),
             strict_commits: false,
             recover: true,
@@ -85,6 +91,7 @@ impl Default for Config {
             recovery: Policy::exponential(Duration::from_secs(1), 2.0)
                 .max(Duration::from_secs(30))
                 .jitter(0.1),
+            hold_wait: Duration::from_millis(500),
             seed: 0,
         }
     }

@@ -48,6 +48,14 @@ pub enum Effect<R> {
         /// How often it was tried, everywhere.
         attempts: u32,
     },
+    /// Try the parked records of this partition that are due; report by `AttemptFailed` and
+    /// `Retried`.
+    Retry {
+        /// Its number.
+        run: RunId,
+        /// Which partition; it has no other retry.
+        partition: PartitionId,
+    },
     /// An attempt has failed: for logs and metrics.
     Failed {
         /// Where the record comes from.

@@ -12,6 +12,7 @@
 //! | `dispatch.rs` | what may be handled now, what is paused |
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
 //! | `manual.rs` | which handled records wait for an acknowledgement, and what a refusal leads to |
+//! | `ordered.rs` | when parked records are tried again, what waits for room |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |
 //! | `handover.rs` | assign, revoke, lose, rewind, stop |
 
@@ -24,6 +25,7 @@ mod handover;
 mod lane;
 mod machine;
 mod manual;
+mod ordered;
 mod outcome;
 mod partition;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::Record;
 use super::config::Config;
-use super::event::Assigned;
+use super::event::{Assigned, RunId};
 use super::lane::Lane;
 use super::manual::Waiter;
 use crate::Timestamp;
@@ -49,6 +49,9 @@ pub(super) struct Partition<R> {
     pub(super) waiters: Vec<Waiter>,
     /// Whether records of it may have to wait until they are due: it is one of a retry topic.
     pub(super) delayed: bool,
+    /// When its next parked record is due.
+    pub(super) retry_at: Option<Timestamp>,
+    pub(super) retrying: Option<RunId>,
     polls: VecDeque<Poll>,
     /// Polls that wait until those before them are settled and committed.
     held: VecDeque<Vec<R>>,
@@ -118,6 +121,8 @@ impl<R: Record> Partition<R> {
             unacknowledged: 0,
             waiters: Vec::new(),
             delayed: false,
+            retry_at: None,
+            retrying: None,
             polls: VecDeque::new(),
             held: VecDeque::new(),
             sent: mark,
@@ -150,6 +155,7 @@ impl<R: Record> Partition<R> {
         self.drop_waiting();
         self.polls.clear();
         self.in_work = 0;
+        self.retrying = None;
         self.queued_records = 0;
         self.queued_bytes = 0;
         for lane in &mut self.lanes {

@@ -164,6 +164,8 @@ fn config(dice: &mut Dice) -> Config {
     let lanes = dice.in_range(1, 8) as u16;
     let retry = RetryPolicy::exponential(ms(dice.in_range(0, 40)), 2.0).max(ms(200));
     Config {
+        ordered: false,
+        hold_wait: Duration::from_millis(500),
         concurrency: if dice.percent(40) {
             Concurrency::ByPartition
         } else {
