@@ -337,6 +337,7 @@ impl World {
                     ..record.clone()
                 });
             }
+            Destination::Parked => panic!("nothing parks here"),
         }
     }
 

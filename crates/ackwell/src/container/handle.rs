@@ -71,6 +71,8 @@ pub(super) struct Work {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) control: Arc<Control>,
+    /// Whether handled records wait for acknowledgements.
+    pub(super) manual: bool,
 }
 
 impl Work {
@@ -95,15 +97,28 @@ impl Work {
                 "the unit of work left a record unsettled",
             ));
         }
-        let ended = run.finish();
+        let mut ended = run.finish();
         let verdict = ended
             .failure
             .as_ref()
             .map(|failure| self.verdicts.judge(failure));
         self.observe(&ended, verdict, started.elapsed());
+        if self.manual {
+            self.give_back_handled(&mut ended);
+        }
         self.mailbox.send(Event::Finished {
             run: self.id,
             end: end(ended, verdict),
+        });
+    }
+
+    /// What was handled waits with the engine for its acknowledgements.
+    fn give_back_handled(&self, ended: &mut Ended) {
+        let rest = ended.records.split_off(ended.settled);
+        ended.settled = 0;
+        self.mailbox.send(Event::Handled {
+            run: self.id,
+            records: std::mem::replace(&mut ended.records, rest),
         });
     }
 

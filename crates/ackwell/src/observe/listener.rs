@@ -200,12 +200,14 @@ pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Co
     };
     let paused = metrics.listeners.paused.get_or_create_owned(&by);
     let in_work = metrics.listeners.in_work.get_or_create_owned(&by);
+    let open = metrics.listeners.unacknowledged.get_or_create_owned(&by);
     let container = Arc::downgrade(container);
     metrics.refresh(move || {
         let stats = container.upgrade().map(|container| container.stats());
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         paused.set(stats.map_or(0, |stats| gauge(stats.paused)));
         in_work.set(stats.map_or(0, |stats| gauge(stats.in_flight)));
+        open.set(stats.map_or(0, |stats| gauge(stats.unacknowledged)));
         stats.is_some()
     });
 }
@@ -295,6 +297,10 @@ impl Observer for ListenerObserver {
                     .postponed
                     .get_or_create(&self.by_topic(topic))
                     .inc();
+            }
+            Observation::Nacked { dropped, .. } => {
+                let how = if dropped { "dropped" } else { "asked" };
+                families.nacks.get_or_create(&self.by_outcome(how)).inc();
             }
             Observation::RecoveryFailed { .. } => {
                 families.recovery_failures.get_or_create(&self.by()).inc();

@@ -15,7 +15,7 @@ use ackwell_core::settle::{Destination, Settlement};
 use futures_util::future::BoxFuture;
 
 use super::{Control, Judged};
-use crate::container::RecordHandler;
+use crate::container::{RecordHandler, RunAcks};
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Panicked};
 use crate::observe::Tally;
@@ -74,6 +74,8 @@ pub struct Run {
     waited: Tally,
     /// The same of the one in work.
     waited_last: Option<Duration>,
+    /// In a manual ack mode, where its records are acknowledged.
+    acks: Option<Arc<RunAcks>>,
     held: Option<String>,
 }
 
@@ -115,6 +117,19 @@ impl Run {
             waited: Tally::default(),
             waited_last: None,
             held: None,
+            acks: None,
+        }
+    }
+
+    /// The same run, whose records are settled by acknowledgements.
+    pub(crate) fn acknowledged_at(self, acks: Option<Arc<RunAcks>>) -> Self {
+        Run { acks, ..self }
+    }
+
+    /// Puts the acknowledgement of the record that was started last, in a manual ack mode.
+    pub(crate) fn put_ack(&self, extensions: &mut Extensions) {
+        if let (Some(acks), Some(place)) = (&self.acks, self.started.checked_sub(1)) {
+            extensions.put_ack(Arc::clone(acks), place);
         }
     }
 
@@ -144,8 +159,9 @@ impl Run {
     /// Starts handling the next record; `extensions` are at hand for its extractors. `None` where
     /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
     /// failure of the record.
-    pub fn start(&mut self, extensions: Extensions) -> Option<Handling> {
+    pub fn start(&mut self, mut extensions: Extensions) -> Option<Handling> {
         let (record, attempt) = self.take()?;
+        self.put_ack(&mut extensions);
         if let Err(unreadable) = readable(&record) {
             return Some(Handling::refused(unreadable));
         }
@@ -201,7 +217,11 @@ impl Run {
 
     /// The earliest `count` started but unsettled records are durable.
     pub fn settled(&mut self, count: usize) {
-        self.settled = self.started.min(self.settled + count);
+        let before = self.settled;
+        self.settled = self.started.min(before + count);
+        if let Some(acks) = &self.acks {
+            acks.handled(before..self.settled);
+        }
         let waiting = self.settled - self.reported;
         // A clock read at 1, 2, 4, .. records: rare for fast handlers, soon enough for slow ones.
         if waiting.is_power_of_two() && self.reported_at.elapsed() >= PROGRESS_INTERVAL {
@@ -267,6 +287,11 @@ impl Run {
     /// Tells the container what has settled so far. Called by [`drive`](Run::drive); a unit of
     /// work that waits by other means calls it before.
     pub fn report(&mut self) {
+        if let Some(acks) = &self.acks {
+            self.reported = self.settled;
+            self.reported_at = Instant::now();
+            return acks.report();
+        }
         if self.settled > self.reported {
             self.sink.progress(self.settled - self.reported);
             self.reported = self.settled;
@@ -285,6 +310,9 @@ impl Run {
     }
 
     pub(crate) fn finish(self) -> Ended {
+        if let Some(acks) = &self.acks {
+            acks.close(self.settled);
+        }
         let Run {
             records,
             settled,
