@@ -43,6 +43,7 @@ async fn stopped_while_it_only_polls() {
     let scene = Scene::new().await;
     let mut first = scene.worker("first").start(scene.folder());
     first.ready().await;
+    scene.until_quiet().await;
     first.pause().await;
     let second = scene.worker("second").start(scene.folder());
     scene.send(60).await;
@@ -57,6 +58,7 @@ async fn stopped_while_a_record_is_handled() {
     let mut first = first.start(scene.folder());
     scene.send(60).await;
     first.waits().await;
+    scene.until_quiet().await;
     first.pause().await;
     let second = scene.worker("second").start(scene.folder());
     // The second applies what the first had begun with.
@@ -103,6 +105,7 @@ async fn stopped_between_the_commits(release: bool) {
     scene.send(60).await;
     scene.until_applied(60).await;
     commits.met(1).await;
+    scene.until_quiet().await;
     first.pause().await;
     let second = scene.worker("second").start(scene.folder());
     scene.send(60).await;
@@ -136,6 +139,7 @@ async fn stopped_while_a_dead_letter_is_written() {
     scene.send_poison().await;
     scene.send(30).await;
     writes.met(1).await;
+    scene.until_quiet().await;
     first.pause().await;
     let second = scene.worker("second").start(scene.folder());
     scene.check().await;
@@ -156,6 +160,7 @@ async fn stopped_while_the_group_rebalances() {
     let step = proxy.on(ApiKey::JoinGroup, 1, &[Fate::HoldRequest]);
     let second = scene.worker("second").start(scene.folder());
     step.met(1).await;
+    scene.until_quiet().await;
     first.pause().await;
     scene.send(60).await;
     scene.check().await;

@@ -77,6 +77,11 @@ impl Brokers {
         &self.servers
     }
 
+    /// Whether they are our own.
+    pub fn are_embedded(&self) -> bool {
+        !matches!(self.kind, Kind::Outside)
+    }
+
     /// How many brokers there are.
     pub fn count(&self) -> usize {
         self.servers.split(',').count()

@@ -195,6 +195,33 @@ impl Scene {
         by
     }
 
+    /// Waits until some more are applied than now, or all.
+    pub async fn until_more_applied(&self, count: i64) {
+        let wanted = self.applied().await + count;
+        self.until_applied(wanted.min(self.sent.load(SeqCst))).await;
+    }
+
+    /// Waits until nobody writes to the database: a process that is stopped while it does keeps
+    /// the database locked.
+    pub async fn until_quiet(&self) {
+        within("the database to be quiet", async {
+            loop {
+                let before = self.applied().await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let mut writer = self.database.begin();
+                writer
+                    .execute("DELETE FROM effects WHERE false", params![])
+                    .await
+                    .unwrap();
+                writer.commit().await.unwrap();
+                if self.applied().await == before {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
     pub async fn until_applied(&self, count: i64) {
         let until = Instant::now() + LIMIT;
         loop {

@@ -64,7 +64,7 @@ impl Fault {
             return None;
         }
         let seen = self.seen.fetch_add(1, SeqCst) + 1;
-        if seen % self.every != 0 {
+        if !seen.is_multiple_of(self.every) {
             return None;
         }
         let mut chosen = 0;
