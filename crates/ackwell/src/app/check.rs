@@ -12,6 +12,8 @@ use ackwell_core::envelope;
 use super::StartError;
 use super::plan::Named;
 use crate::context::SetupError;
+use crate::dead_letters::DeadLetters;
+use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
 use crate::retry::{Later, RetryPolicy};
 
@@ -22,11 +24,15 @@ type Checked = Result<(), SetupError>;
 const CHECKS: &[fn(&Named) -> Checked] = &[
     group,
     topics,
+    dead_letters,
     lanes,
     limits,
+    commits,
     policies,
     retry_topics,
+    ordered_retry,
     verdicts,
+    alerts,
 ];
 
 /// Looks at a listener's settings one by one.
@@ -60,6 +66,31 @@ fn is_legal(name: &str) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+fn dead_letters(named: &Named) -> Checked {
+    let DeadLetters::To(target) = &named.options.dead_letters else {
+        return Ok(());
+    };
+    let read: Vec<&str> = (named.options.topics.iter())
+        .map(|topic| &*topic.name)
+        .collect();
+    let targets = read.iter().flat_map(|topic| target.topics_for(topic));
+    for topic in targets {
+        refuse_if(!is_legal(&topic), || {
+            SetupError::new(format!(
+                "`{topic}`, for its dead letters, is not a topic's name"
+            ))
+            .mend("use up to 249 letters, digits, `.`, `_` and `-`")
+        })?;
+        refuse_if(read.contains(&&*topic), || {
+            SetupError::new(format!(
+                "its dead letters would come back to it on `{topic}`"
+            ))
+            .mend("give them a suffix or a topic that it does not read")
+        })?;
+    }
+    Ok(())
+}
+
 fn lanes(named: &Named) -> Checked {
     refuse_if(named.options.concurrency == Concurrency::ByKey(0), || {
         SetupError::new("`by_key(0)` leaves no lane to work in")
@@ -70,7 +101,10 @@ fn lanes(named: &Named) -> Checked {
 fn limits(named: &Named) -> Checked {
     let limits = &named.options.limits;
     let sizes = [
-        ("queued_records", limits.queued_records),
+        (
+            "queued_records",
+            limits.queued_records.unwrap_or(usize::MAX),
+        ),
         ("queued_bytes", limits.queued_bytes),
         ("run_limit", limits.run_records),
     ];
@@ -79,6 +113,17 @@ fn limits(named: &Named) -> Checked {
             SetupError::new(format!("`{setting}(0)` leaves no room for a record"))
                 .mend("write a positive number")
         })
+    })
+}
+
+fn commits(named: &Named) -> Checked {
+    let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
+    let checked = mode.check(strict);
+    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))?;
+    let limit = named.options.limits.unacknowledged_limit;
+    refuse_if(limit.is_zero(), || {
+        SetupError::new("`unacknowledged_limit` of 0 lets no record wait for its acknowledgement")
+            .mend("write a positive time")
     })
 }
 
@@ -155,6 +200,70 @@ fn retry_topics(named: &Named) -> Checked {
             SetupError::new(format!("the retry topic's name `{name}` is too long"))
                 .mend("shorten the topic's name; a name has up to 249 characters")
         })
+    })
+}
+
+/// What is wrong with alerts.
+pub(super) fn hooks(hooks: &[Hook]) -> Checked {
+    let problem = hooks.iter().find_map(|hook| hook.problem.clone());
+    problem.map_or(Ok(()), |problem| {
+        Err(SetupError::new(problem).mend("correct the alert"))
+    })
+}
+
+fn alerts(named: &Named) -> Checked {
+    hooks(&named.options.hooks)
+}
+
+fn ordered_retry(named: &Named) -> Checked {
+    let Options {
+        retry,
+        verdicts,
+        dead_letters,
+        ack_mode,
+        ..
+    } = &named.options;
+    let Later::Ordered(ordered) = &retry.later else {
+        return Ok(());
+    };
+    let (policy, limits) = (&ordered.policy, &ordered.limits);
+    if let Some(problem) = policy.problem() {
+        let what = format!("its policy of ordered retry can't be: {problem}");
+        return Err(SetupError::new(what).mend("correct the policy"));
+    }
+    refuse_if(!policy.is_limited(), || {
+        SetupError::new("its ordered retry never ends, so one record would hold its key for ever")
+            .mend("limit it with `max_attempts` or `within`; what is given up is dead-lettered")
+    })?;
+    refuse_if(!policy.allows(1, Duration::ZERO, Duration::ZERO), || {
+        SetupError::new("its ordered retry allows no second attempt")
+            .mend("allow at least `max_attempts(2)`, or leave it out")
+    })?;
+    let sizes = [
+        ("keys_max", limits.keys_max),
+        ("records_per_key_max", limits.records_per_key_max),
+        ("records_max", limits.records_max),
+    ];
+    sizes.into_iter().try_for_each(|(setting, value)| {
+        refuse_if(value == 0, || {
+            SetupError::new(format!(
+                "`{setting}(0)` leaves no room for a failing record"
+            ))
+            .mend("write a positive number")
+        })
+    })?;
+    refuse_if(*dead_letters == DeadLetters::Stop, || {
+        SetupError::new("its ordered retry has nowhere to put what it gives up")
+            .mend("leave out `without_dead_letters()`")
+    })?;
+    refuse_if(ack_mode.is_manual(), || {
+        SetupError::new("its ordered retry settles a record itself, when its work is durable")
+            .mend("choose another ack mode than a manual one, or retry in place")
+    })?;
+    let mut policies = verdicts.policies().iter().chain([&retry.in_place]);
+    refuse_if(!policies.all(RetryPolicy::is_limited), || {
+        SetupError::new("its attempts in place never end, so no record would be parked")
+            .mend("limit them with `max_attempts` or `within`")
     })
 }
 

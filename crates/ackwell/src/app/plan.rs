@@ -8,12 +8,14 @@ use super::{App, StartError, check};
 use crate::config::Config;
 use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
+use crate::failure::Notifier;
 use crate::handler::Erased;
 use crate::listener::{Listener, Options};
-use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
+use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter, watch_parked};
+use crate::retry::Later;
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
-use crate::unit::OneByOne;
+use crate::unit::{OneByOne, UnitOfWork};
 
 /// What will be started.
 pub(super) struct Plan {
@@ -24,10 +26,13 @@ pub(super) struct Plan {
     pub(super) broker: Reporter,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    /// Those of the app; listeners have their own.
+    pub(super) notifiers: Vec<Notifier>,
 }
 
 pub(super) struct PlannedListener {
     pub(super) spec: Spec,
+    pub(super) notifiers: Vec<Notifier>,
     pub(super) health: Reporter,
 }
 
@@ -47,6 +52,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         listeners,
         services,
         topics,
+        hooks,
         metrics,
     } = app;
     config.kafka.check()?;
@@ -65,12 +71,15 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     check::names(names.chain(services.iter().map(|service| service.name())))?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
 
+    check::hooks(&hooks).map_err(|problem| StartError::App { problem })?;
+    let notifiers: Vec<_> = hooks.into_iter().map(Notifier::of).collect();
+
     let health = Health::default();
     let broker = health.add(Kind::Broker, "kafka");
     let states = States::from_values(states);
     let listeners = (named.into_iter())
-        .map(|named| prepare(named, &config, &states, &metrics, &health))
-        .collect::<Result<_, _>>()?;
+        .map(|named| prepare(named, &config, &states, &metrics, &health, &notifiers))
+        .collect::<Result<Vec<_>, _>>()?;
     let services = (services.into_iter())
         .map(|service| {
             let reporter = health.add(Kind::Service, service.name());
@@ -85,6 +94,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         broker,
         health,
         metrics,
+        notifiers,
     })
 }
 
@@ -143,6 +153,7 @@ fn prepare(
     states: &States,
     metrics: &Metrics,
     health: &Health,
+    app_notifiers: &[Notifier],
 ) -> Result<PlannedListener, StartError> {
     let Named {
         name,
@@ -150,20 +161,33 @@ fn prepare(
         options,
         handler,
     } = named;
-    let mut setup = Setup::new(&name, &group, states);
-    let unit = handler.prepare(&mut setup).and_then(|()| setup.finish());
-    let unit = unit.map_err(|problem| StartError::Listener {
+    let mut setup = Setup::new(&name, &group, states).with_ack_mode(options.ack_mode);
+    let recovery = &options.limits.recovery;
+    let prepared = handler.prepare(&mut setup).and_then(|()| {
+        let parking = options.retry.parking(&setup, recovery)?;
+        Ok((setup.finish()?, parking))
+    });
+    let (unit, parking) = prepared.map_err(|problem| StartError::Listener {
         listener: name.clone(),
         problem,
     })?;
 
     let reporter = health.add(Kind::Listener, name.as_str());
-    let observer = ListenerObserver::new(&name, metrics, reporter.clone());
+    let notifiers: Vec<_> = options.hooks.into_iter().map(Notifier::of).collect();
+    let told = app_notifiers.iter().chain(&notifiers).cloned().collect();
+    let observer = ListenerObserver::new(&name, metrics, reporter.clone(), told);
     let shared = Shared {
         group: Arc::from(group.as_str()),
         states: states.clone(),
         on_undecodable: options.on_undecodable,
         undecodable: observer.undecodable(),
+    };
+    if let Some(parking) = &parking {
+        watch_parked(&name, metrics, parking);
+    }
+    let unit = match &parking {
+        Some(parking) => Arc::clone(parking) as Arc<dyn UnitOfWork>,
+        None => unit.unwrap_or_else(|| Arc::new(OneByOne)),
     };
     let mut limits = options.limits;
     limits.stop_drain = config.stop.drain;
@@ -179,10 +203,16 @@ fn prepare(
         group,
         concurrency: options.concurrency,
         retry: options.retry.in_place,
+        retry_topics: match options.retry.later {
+            Later::Never | Later::Ordered(_) => Vec::new(),
+            Later::Topics(delays) => delays,
+        },
         verdicts: options.verdicts,
-        commit: options.ack_mode.into(),
+        commit: options.ack_mode,
+        strict_commits: options.strict_commits,
         limits,
-        unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
+        unit,
+        parking,
         handler: handler.bind(Arc::new(shared)),
         dead_letters: options.dead_letters,
         creation: config.topics.clone(),
@@ -190,6 +220,7 @@ fn prepare(
     };
     Ok(PlannedListener {
         spec,
+        notifiers,
         health: reporter,
     })
 }

@@ -17,6 +17,7 @@ use super::running::RunningApp;
 use super::topics::{self, Unready};
 use crate::config::Config;
 use crate::container::{self, Container, End};
+use crate::failure::Notifier;
 use crate::observe::{Reporter, Status, watch_queues};
 use crate::retry::RetryPolicy;
 use crate::service::{Service, ServiceContext};
@@ -72,8 +73,11 @@ async fn supervise(
         services,
         broker: broker_health,
         metrics,
+        notifiers,
         ..
     } = plan;
+    let of_listeners = listeners.iter().flat_map(|listener| &listener.notifiers);
+    let notifiers: Vec<_> = of_listeners.chain(&notifiers).cloned().collect();
     let mut starting = Starting {
         health: &broker_health,
         stop: &stop,
@@ -121,6 +125,7 @@ async fn supervise(
 
     stop.cancelled().await;
     stop_all(&containers).await;
+    join_all(notifiers.iter().map(Notifier::flush)).await;
     services_stop.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(SERVICE_WAIT, ended).await.is_err() {
@@ -170,7 +175,7 @@ impl Starting<'_> {
         &mut self,
         listener: PlannedListener,
     ) -> Result<Option<Started>, StartError> {
-        let PlannedListener { spec, health } = listener;
+        let PlannedListener { spec, health, .. } = listener;
         health.report(Status::Starting("joining its group".to_owned()));
         for attempt in 1.. {
             let Some(result) = self
@@ -220,7 +225,8 @@ impl Starting<'_> {
 
 fn unready(error: container::StartError) -> Unready {
     match error {
-        container::StartError::DeadLetterTopic { .. } => Unready::Away(Away(error.to_string())),
+        container::StartError::DeadLetterTopic { .. }
+        | container::StartError::RetryTopic { .. } => Unready::Away(Away(error.to_string())),
         error => Unready::Wrong(StartError::Container(Arc::new(error))),
     }
 }

@@ -6,22 +6,27 @@
 //! | decode | `decode.rs` | a poll's records are copied into one shared buffer |
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
 //! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
+//! | (acknowledge) | `acks.rs` | in the manual ack modes, handlers settle their records, from any task |
 //! | settle | `act.rs` | the engine's verdict is carried out |
-//! | (recover) | `dead_letter.rs`, `writer.rs` | what cannot be handled is written down before it is passed |
+//! | (retry) | `ordered.rs` | what waits for its key's turn is tried again |
+//! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
 //! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
 //!
 //! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `consumer.rs`
 //! is the client with its callbacks, `mailbox.rs` how the poll thread hears of the rest.
 
+mod acks;
 mod act;
 mod commit;
 mod consumer;
 mod dead_letter;
 mod decode;
 mod dispatch;
+mod forward;
 mod handle;
 mod mailbox;
+mod ordered;
 mod poll;
 mod spec;
 mod stats;
@@ -42,16 +47,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub use crate::dead_letters::DeadLetters;
+pub(crate) use acks::RunAcks;
 pub(crate) use decode::Decoder;
-pub use spec::{
-    DeadLetters, Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError,
-};
+pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
+use self::acks::Acks;
 use self::commit::{Committer, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::dispatch::Dispatcher;
+use self::forward::RetryTopics;
 use self::mailbox::Mailbox;
 use self::poll::{Parts, Poller};
 use self::stats::Counters;
@@ -84,7 +91,7 @@ pub enum End {
 ///
 /// # Errors
 ///
-/// The client refuses its settings, or a dead-letter topic can't be made (no broker answers, its
+/// The client refuses its settings, or a dead-letter or retry topic can't be made (no broker answers, its
 /// origin does not exist, or a right is missing).
 ///
 /// # Cancel safety
@@ -92,12 +99,16 @@ pub enum End {
 /// Dropping the future starts nothing.
 pub async fn start(spec: Spec) -> Result<Container, StartError> {
     check(&spec)?;
+    let writer = Writer::new(&spec)?;
     let dead_letters = match &spec.dead_letters {
-        DeadLetters::Suffix(suffix) => {
-            let writer = Writer::new(&spec)?;
-            Some(DeadLetterWriter::open(&spec, suffix, writer).await?)
+        DeadLetters::To(target) => {
+            Some(DeadLetterWriter::open(&spec, target, writer.clone()).await?)
         }
         DeadLetters::Stop => None,
+    };
+    let retry_topics = match spec.retry_topics.as_slice() {
+        [] => None,
+        _ => Some(RetryTopics::open(&spec, writer).await?),
     };
     let (mailbox, inbox) = Mailbox::new();
     let client = connect(&spec, &mailbox)?;
@@ -107,11 +118,15 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         handler: Arc::clone(&spec.handler),
         unit: Arc::clone(&spec.unit),
         verdicts: Arc::new(spec.verdicts.clone()),
+        parking: spec.parking.clone(),
+        policies: spec.parking.as_ref().map(|_| repeating(&spec)),
+        lanes: usize::from(spec.concurrency.lanes()),
         observer: Arc::clone(&spec.observer),
         mailbox: mailbox.clone(),
         runtime: Handle::current(),
         tasks: tasks.clone(),
         runs: HashMap::new(),
+        acks: Acks::new(spec.commit, mailbox.waker().clone(), Arc::clone(&counters)),
     };
     let thread = |source| StartError::Thread {
         listener: spec.listener.clone(),
@@ -133,6 +148,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         dispatcher,
         committer,
         dead_letters,
+        retry_topics,
         counters: Arc::clone(&counters),
     });
     let (ended, end) = watch::channel(None);
@@ -160,7 +176,13 @@ fn check(spec: &Spec) -> Result<(), StartError> {
     match spec {
         Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
-        _ => Ok(()),
+        Spec {
+            commit,
+            strict_commits,
+            ..
+        } => commit
+            .check(*strict_commits)
+            .or_else(|found| wrong(found.what)),
     }
 }
 
@@ -174,9 +196,19 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
     let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
     let waker = mailbox.waker().clone();
     client.set_nonempty_callback(move || waker.wake());
-    let topics: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
+    let retry_topics: Vec<_> = forward::names(spec).map(|(topic, _)| topic).collect();
+    let topics = spec.topics.iter().chain(&retry_topics);
+    let topics: Vec<&str> = topics.map(String::as_str).collect();
     client.subscribe(&topics).map_err(wrong)?;
     Ok(Arc::new(client))
+}
+
+/// For each policy in place, the listener's own first, whether it repeats anything at all.
+fn repeating(spec: &Spec) -> Arc<[bool]> {
+    let policies = std::iter::once(&spec.retry).chain(spec.verdicts.policies());
+    policies
+        .map(|policy| policy.allows(1, Duration::ZERO, Duration::ZERO))
+        .collect()
 }
 
 fn engine_config(spec: &Spec) -> Config {
@@ -184,15 +216,19 @@ fn engine_config(spec: &Spec) -> Config {
     Config {
         concurrency: spec.concurrency,
         retry: spec.retry.clone(),
+        retry_topics: spec.retry_topics.clone(),
+        ordered: spec.parking.is_some(),
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
+        strict_commits: spec.strict_commits,
         recover: spec.dead_letters != DeadLetters::Stop,
-        queued_records: limits.queued_records,
+        queued_records: limits.queued_records(spec.concurrency),
         queued_bytes: limits.queued_bytes,
         run_records: limits.run_records,
         revoke_drain: limits.revoke_drain,
         stop_drain: limits.stop_drain,
         commit_wait: limits.commit_wait,
+        unacknowledged_limit: limits.unacknowledged_limit,
         metadata_bytes: limits.metadata_bytes,
         probe: limits.probe,
         recovery: limits.recovery,

@@ -3,13 +3,14 @@
 //! It never runs a handler and never waits for one, so that it keeps polling whatever handlers
 //! do, and `max.poll.interval.ms` is never a reason to lose a partition.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ackwell_core::Timestamp;
-use ackwell_core::engine::{Engine, Event, PartitionId};
+use ackwell_core::engine::{Engine, Event, PartitionId, RunId};
 use ackwell_core::offset::CommitOffset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
@@ -20,6 +21,7 @@ use super::consumer::{Client, Told, problem};
 use super::dead_letter::DeadLetterWriter;
 use super::decode::Decoder;
 use super::dispatch::Dispatcher;
+use super::forward::{RetryTopics, moment};
 use super::mailbox::Mailbox;
 use super::spec::Observation;
 use super::stats::Counters;
@@ -43,6 +45,9 @@ pub(super) struct Poller {
     pub(super) dispatcher: Dispatcher,
     pub(super) committer: Committer,
     pub(super) dead_letters: Option<DeadLetterWriter>,
+    pub(super) retry_topics: Option<RetryTopics>,
+    /// Recoveries that are no dead letters.
+    pub(super) postponed: HashSet<RunId>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
     pub(super) health: Health,
@@ -95,6 +100,7 @@ pub(super) struct Parts {
     pub(super) dispatcher: Dispatcher,
     pub(super) committer: Committer,
     pub(super) dead_letters: Option<DeadLetterWriter>,
+    pub(super) retry_topics: Option<RetryTopics>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -109,6 +115,7 @@ impl Poller {
             dispatcher,
             committer,
             dead_letters,
+            retry_topics,
             counters,
         } = parts;
         Poller {
@@ -117,10 +124,12 @@ impl Poller {
             engine,
             inbox,
             mailbox,
-            partitions: Partitions::default(),
+            partitions: Partitions::new(retry_topics.iter().flat_map(RetryTopics::names)),
             dispatcher,
             committer,
             dead_letters,
+            retry_topics,
+            postponed: HashSet::new(),
             counters,
             clock: Clock::start(),
             health: Health::default(),
@@ -133,7 +142,8 @@ impl Poller {
     pub(super) fn run(mut self) -> End {
         self.mailbox.waker().set(std::thread::current());
         let end = loop {
-            let busy = self.take_events() | self.take_inbox() | self.take_records();
+            let heard = self.take_events() | self.take_inbox() | self.take_acks();
+            let busy = heard | self.take_records();
             self.tick(busy);
             if let Some(end) = self.end.take() {
                 break end;
@@ -144,6 +154,9 @@ impl Poller {
             }
         };
         // Rebalances are answered on the spot from here; dropping the client leaves the group.
+        if let Some(acks) = &mut self.dispatcher.acks {
+            acks.close_all();
+        }
         self.client.context().close();
         self.partitions.clear();
         self.committer.join();
@@ -213,6 +226,7 @@ impl Poller {
         let partitions = named.len();
         match self.partitions.assign(&client, &waker, named) {
             Ok(assigned) => {
+                self.tell_parking(named, true);
                 tracing::info!(
                     group = &*self.dispatcher.group,
                     partitions,
@@ -254,9 +268,19 @@ impl Poller {
 
     fn note(&mut self, event: &Event<Record>) {
         match event {
-            Event::Finished { run, .. } => self.dispatcher.ended(*run),
-            Event::Recovered { result: Ok(()), .. } => {
-                self.counters.dead_letters.fetch_add(1, Ordering::Relaxed);
+            Event::Finished { run, .. } | Event::Retried { run, .. } => self.dispatcher.ended(*run),
+            Event::Handled { run, records } => self.note_handled(*run, records.len()),
+            Event::Recovered { recovery, result } => {
+                let postponed = self.postponed.remove(recovery);
+                if result.is_ok() {
+                    let counters = &self.counters;
+                    let counter = if postponed {
+                        &counters.postponed
+                    } else {
+                        &counters.dead_letters
+                    };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
             }
             _ => {}
         }
@@ -293,7 +317,10 @@ impl Poller {
                 break;
             }
         }
-        let records = self.decoder.finish(&queue.topic, queue.partition);
+        let mut records = self.decoder.finish(&queue.topic, queue.partition);
+        if let Some(topics) = &self.retry_topics {
+            records = topics.receive(&queue.topic, records, moment(self.clock.now()));
+        }
         if let Some(error) = error {
             self.client_failed(&error);
         }
@@ -323,6 +350,11 @@ impl Poller {
         self.counters
             .partitions
             .store(self.engine.partitions(), Ordering::Relaxed);
+        if self.dispatcher.acks.is_some() {
+            self.counters
+                .unacknowledged
+                .store(self.engine.unacknowledged(), Ordering::Relaxed);
+        }
     }
 
     fn rest(&self) -> Duration {

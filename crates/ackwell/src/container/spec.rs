@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
 use crate::config::Topics;
+use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
-use crate::unit::{OneByOne, UnitOfWork};
+use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -24,6 +25,20 @@ pub trait RecordHandler: Send + Sync + 'static {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// Handles the records of `run` one after another, each settled when its handler returns,
+    /// and stops at the first failure. One allocation a run; [`call`](RecordHandler::call) makes
+    /// one a record.
+    fn handle_run<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            while let Some(handling) = run.start(Extensions::new()) {
+                match run.drive(handling).await {
+                    Ok(()) => run.settled(1),
+                    Err(failure) => return run.failed(failure),
+                }
+            }
+        })
+    }
 }
 
 impl<F, Fut> RecordHandler for F
@@ -61,14 +76,23 @@ pub struct Spec {
     pub concurrency: Concurrency,
     /// When a transient failure is repeated in place.
     pub retry: RetryPolicy,
+    /// The delays of the retry topics, on which a record is tried again when its attempts in
+    /// place are used up; none by default.
+    pub retry_topics: Vec<Duration>,
     /// Classes and policies of failures by their causes.
     pub verdicts: Verdicts,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
+    /// the commit of the one before it.
+    pub strict_commits: bool,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
     pub unit: Arc<dyn UnitOfWork>,
+    /// Where records wait whose attempts in place are used up, with those of their key behind
+    /// them: the same as `unit`. Needs dead letters.
+    pub parking: Option<Arc<dyn Parking>>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
     /// Where records go that can't be handled.
@@ -97,10 +121,13 @@ impl Spec {
             producer: client,
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
+            retry_topics: Vec::new(),
             verdicts: Verdicts::default(),
-            commit: Schedule::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
+            parking: None,
             handler,
             dead_letters: DeadLetters::default(),
             creation: Topics::default(),
@@ -112,9 +139,10 @@ impl Spec {
 /// Bounds on queues and waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Records of a partition that may wait or be in work before it is paused. Default 5,000:
-    /// ten polls, enough to bridge a commit of the unit of work.
-    pub queued_records: usize,
+    /// Records of a partition that may wait or be in work before it is paused; it is resumed at
+    /// half. By default 5,000, which is ten polls and bridges a commit of the unit of work, or
+    /// 50 a lane if that is more: with fewer, lanes run empty while others have work.
+    pub queued_records: Option<usize>,
     /// Their bytes. Default 16 MiB.
     pub queued_bytes: usize,
     /// Records handed to a lane at once. Default 500, as Kafka's `max.poll.records`.
@@ -129,22 +157,39 @@ pub struct Limits {
     /// Bytes of commit metadata for records settled beyond a gap. Default 3,072, below the
     /// broker's `offset.metadata.max.bytes` of 4,096.
     pub metadata_bytes: usize,
+    /// How long a handled record may wait for its acknowledgement before the listener is
+    /// unhealthy. Default 60 s.
+    pub unacknowledged_limit: Duration,
     /// Between probes of something unavailable. Default from 250 ms doubling to 5 s.
     pub probe: RetryPolicy,
     /// Between attempts to write a dead letter. Default from 1 s doubling to 30 s.
     pub recovery: RetryPolicy,
 }
 
+/// Records of a partition that may wait by default.
+const QUEUED_RECORDS: usize = 5_000;
+/// The same for each lane, where that is more.
+const QUEUED_RECORDS_A_LANE: usize = 50;
+
+impl Limits {
+    /// How many records of a partition may wait or be in work.
+    pub(super) fn queued_records(&self, concurrency: Concurrency) -> usize {
+        let a_lane = usize::from(concurrency.lanes()) * QUEUED_RECORDS_A_LANE;
+        self.queued_records.unwrap_or(QUEUED_RECORDS.max(a_lane))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            queued_records: 5_000,
+            queued_records: None,
             queued_bytes: 16 << 20,
             run_records: 500,
             revoke_drain: Duration::from_secs(10),
             stop_drain: Duration::from_secs(20),
             commit_wait: Duration::from_secs(10),
             metadata_bytes: 3_072,
+            unacknowledged_limit: Duration::from_secs(60),
             probe: RetryPolicy::exponential(Duration::from_millis(250), 2.0)
                 .max(Duration::from_secs(5))
                 .jitter(0.1),
@@ -152,22 +197,6 @@ impl Default for Limits {
                 .max(Duration::from_secs(30))
                 .jitter(0.1),
         }
-    }
-}
-
-/// Where records go that can't be handled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeadLetters {
-    /// To the topic named like the origin plus this suffix, which is created at the start with
-    /// the origin's partitions if it is missing. Default `.DLQ`; Spring's is `-dlt`.
-    Suffix(String),
-    /// Nowhere: the listener stops instead, so that nothing is passed over.
-    Stop,
-}
-
-impl Default for DeadLetters {
-    fn default() -> Self {
-        DeadLetters::Suffix(".DLQ".into())
     }
 }
 
@@ -225,15 +254,49 @@ pub enum Observation<'a> {
     DeadLettered {
         /// Origin of the record.
         topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
         /// Why.
         class: Class,
+        /// Bytes of its key, value and headers.
+        bytes: usize,
     },
-    /// A dead letter could not be written; the record is kept and recovery is repeated.
+    /// A record was written to a retry topic, which the broker has acknowledged.
+    Postponed {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+        /// The retry topic's number, from 1.
+        number: u32,
+        /// How long it waits there at least.
+        delay: Duration,
+    },
+    /// A dead letter or a retry could not be written; the record is kept and that is repeated.
     RecoveryFailed {
         /// Origin of the record.
         topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
         /// What went wrong.
         error: &'a str,
+    },
+    /// A handled record was refused, or its acknowledgement was dropped; it is handled again.
+    Nacked {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Whether its acknowledgement was dropped rather than refused on purpose.
+        dropped: bool,
     },
     /// A commit was acknowledged; `lag` is not known here, the position is.
     Committed {
@@ -295,6 +358,16 @@ pub enum StartError {
         /// The listener's name.
         listener: String,
         /// The dead-letter topic.
+        topic: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A retry topic is missing and could not be made, or has fewer partitions than its origin.
+    #[error("starting listener {listener}: preparing retry topic {topic}: {reason}")]
+    RetryTopic {
+        /// The listener's name.
+        listener: String,
+        /// The retry topic.
         topic: String,
         /// What went wrong.
         reason: String,

@@ -1,6 +1,6 @@
 //! Partitions come and go; what was settled before is read back with the position.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +29,7 @@ const COMMITTED_ATTEMPTS: usize = 3;
 pub(super) struct Partitions {
     ids: HashMap<Named, PartitionId>,
     named: Vec<(Arc<str>, i32)>,
+    retry_topics: HashSet<String>,
     queues: Vec<Option<Queue>>,
 }
 
@@ -53,6 +54,17 @@ impl Queue {
 }
 
 impl Partitions {
+    pub(super) fn new(retry_topics: impl Iterator<Item = String>) -> Self {
+        Partitions {
+            retry_topics: retry_topics.collect(),
+            ..Partitions::default()
+        }
+    }
+
+    fn is_retry_topic(&self, topic: &str) -> bool {
+        self.retry_topics.contains(topic)
+    }
+
     pub(super) fn id(&mut self, named: &Named) -> PartitionId {
         if let Some(id) = self.ids.get(named) {
             return *id;
@@ -115,8 +127,16 @@ impl Partitions {
         let mut assigned = Vec::with_capacity(named.len());
         let mut start = TopicPartitionList::new();
         for named in named {
-            let found = positions.get(named);
-            let offset = found.map_or(Offset::Invalid, |(at, _)| Offset::Offset(at.0));
+            let found = positions.as_ref().and_then(|found| found.get(named));
+            let fresh = positions.is_some() && self.is_retry_topic(&named.0);
+            // What waits on a retry topic must not be passed over because nothing of it has been
+            // committed yet, wherever the listener wants to begin on its own topics.
+            let first = if fresh {
+                Offset::Beginning
+            } else {
+                Offset::Invalid
+            };
+            let offset = found.map_or(first, |(at, _)| Offset::Offset(at.0));
             start.add_partition_offset(&named.0, named.1, offset)?;
             let partition = self.id(named);
             // Before the assignment, so that no record reaches the common queue.
@@ -127,6 +147,7 @@ impl Partitions {
                 metadata: found
                     .map(|(_, metadata)| metadata.clone())
                     .unwrap_or_default(),
+                snapshot: None,
             });
         }
         match client.rebalance_protocol() {
@@ -180,14 +201,17 @@ impl Partitions {
 
 /// The group's committed positions and their metadata. If the broker does not tell, the client
 /// finds the positions itself later, and only the metadata is missed: more is repeated.
-fn committed(client: &Client, list: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String)> {
+fn committed(
+    client: &Client,
+    list: &TopicPartitionList,
+) -> Option<HashMap<Named, (CommitOffset, String)>> {
     for _ in 0..COMMITTED_ATTEMPTS {
         match client.committed_offsets(list.clone(), COMMITTED_TIMEOUT) {
-            Ok(found) => return positions(&found),
+            Ok(found) => return Some(positions(&found)),
             Err(error) => tracing::warn!(%error, "committed positions could not be read"),
         }
     }
-    HashMap::new()
+    None
 }
 
 fn positions(found: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String)> {

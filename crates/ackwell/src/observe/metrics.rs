@@ -78,7 +78,10 @@ pub(super) struct ListenerFamilies {
     pub(super) failed_attempts: Family<ByOutcome, Counter>,
     pub(super) retries: Family<ByListener, Counter>,
     pub(super) dead_letters: Family<ByReason, Counter>,
+    pub(super) dead_letter_bytes: Family<ByReason, Counter>,
+    pub(super) postponed: Family<ByTopic, Counter>,
     pub(super) recovery_failures: Family<ByListener, Counter>,
+    pub(super) dropped_notices: Family<ByListener, Counter>,
     pub(super) undecodable: Family<ByListener, Counter>,
     pub(super) lag: Family<ByPartition, Gauge>,
     pub(super) rebalances: Family<ByOutcome, Counter>,
@@ -86,6 +89,11 @@ pub(super) struct ListenerFamilies {
     pub(super) paused: Family<ByListener, Gauge>,
     pub(super) in_work: Family<ByListener, Gauge>,
     pub(super) commits: Family<ByOutcome, Counter>,
+    pub(super) unacknowledged: Family<ByListener, Gauge>,
+    pub(super) nacks: Family<ByOutcome, Counter>,
+    pub(super) parked_keys: Family<ByListener, Gauge>,
+    pub(super) parked_records: Family<ByListener, Gauge>,
+    pub(super) parked_oldest: Family<ByListener, Gauge>,
 }
 
 #[derive(Clone, Default)]
@@ -196,10 +204,26 @@ impl ListenerFamilies {
             "Records written to a dead-letter topic, by reason class",
             self.dead_letters.clone(),
         );
+        to.register_with_unit(
+            "dead_letter",
+            "Size of the records written to a dead-letter topic, by reason class",
+            Unit::Bytes,
+            self.dead_letter_bytes.clone(),
+        );
+        to.register(
+            "postponed_records",
+            "Records written to a retry topic, each time",
+            self.postponed.clone(),
+        );
         to.register(
             "dead_letter_failures",
-            "Dead letters that could not be written; their records are kept",
+            "Dead letters and retries that could not be written; their records are kept",
             self.recovery_failures.clone(),
+        );
+        to.register(
+            "dropped_notices",
+            "Notices of failures dropped because a failure listener is slow",
+            self.dropped_notices.clone(),
         );
         to.register(
             "undecodable_records",
@@ -230,6 +254,32 @@ impl ListenerFamilies {
             "in_work_records",
             "Records that wait or are in work",
             self.in_work.clone(),
+        );
+        to.register(
+            "unacknowledged_records",
+            "Handled records that wait for their acknowledgement",
+            self.unacknowledged.clone(),
+        );
+        to.register(
+            "nacks",
+            "Acknowledgements refused, by whether they were asked for or dropped",
+            self.nacks.clone(),
+        );
+        to.register(
+            "parked_keys",
+            "Keys whose records wait for a failed one to be retried",
+            self.parked_keys.clone(),
+        );
+        to.register(
+            "parked_records",
+            "Records that wait for a failed one of their key, and those",
+            self.parked_records.clone(),
+        );
+        to.register_with_unit(
+            "parked_oldest",
+            "How long the key has waited that waits longest",
+            Unit::Seconds,
+            self.parked_oldest.clone(),
         );
         to.register(
             "commits",

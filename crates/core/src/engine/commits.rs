@@ -3,13 +3,21 @@
 //! One request is in flight at a time; what settles meanwhile rides on the next. A failed commit
 //! loses nothing: the positions are sent again, later.
 
+use std::time::Duration;
+
 use super::Record;
-use super::effect::{Effect, Position};
+use super::beyond::Beyond;
+use super::effect::{Effect, Position, Snapshot};
 use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
-use super::partition::{Mark, Partition, Phase};
+use super::partition::{Mark, Partition};
 use crate::Timestamp;
+use crate::commit::Pending;
+use crate::mutation::{self, Fault};
 use crate::offset::Generation;
+
+/// Snapshots are written at this rate at most (4 MiB/s), so that large ones don't crowd the broker.
+const SNAPSHOT_BYTES_A_MS: usize = 4 << 10;
 
 /// Commits under way.
 #[derive(Debug, Default)]
@@ -40,22 +48,28 @@ impl<R: Record> Engine<R> {
         if waits || self.commits.in_flight.is_some() {
             return;
         }
+        let Some(all) = self.pending() else { return };
         let id = CommitId(self.next_id());
-        let (mut positions, mut marks) = (Vec::new(), Vec::new());
+        let (mut positions, mut marks, mut snapshot_bytes) = (Vec::new(), Vec::new(), 0);
         for (partition_id, partition) in &mut self.partitions {
             let Some(pending) = partition.pending() else {
                 continue;
             };
-            let leaving = partition.phase != Phase::Active;
-            if !leaving && !self.config.commit.due(&pending, now) {
+            let at_once = partition.commits_at_once();
+            if !at_once && !self.config.commit.due(&pending, &all, now) {
                 continue;
             }
             let generation = partition.generation();
-            if let Some((mark, offset, metadata)) = partition.send(self.config.metadata_bytes) {
+            if let Some((mark, offset, beyond)) = partition.send(&self.config) {
+                let Beyond { metadata, snapshot } = beyond;
+                if let Snapshot::Write { bytes, .. } = &snapshot {
+                    snapshot_bytes += bytes.len();
+                }
                 positions.push(Position {
                     partition: *partition_id,
                     offset,
                     metadata,
+                    snapshot,
                 });
                 marks.push((*partition_id, generation, mark));
             }
@@ -65,11 +79,28 @@ impl<R: Record> Engine<R> {
         }
         let until = now + self.config.commit_wait;
         self.commits.in_flight = Some(InFlight { id, until, marks });
-        self.commits.not_before = Some(now + self.config.commit_gap);
+        let gap = (self.config.commit).gap(self.config.strict_commits, self.config.commit_gap);
+        let time = Duration::from_millis((snapshot_bytes / SNAPSHOT_BYTES_A_MS) as u64);
+        self.commits.not_before = Some(now + gap.max(time));
         self.effects.push_back(Effect::Commit {
             commit: id,
             positions,
         });
+    }
+
+    pub(super) fn snapshot_stored(&mut self, commit: CommitId, id: PartitionId, place: Vec<u8>) {
+        let in_flight = self.commits.in_flight.as_ref();
+        let marks = in_flight
+            .filter(|found| found.id == commit)
+            .map(|found| &found.marks);
+        let mark = marks.and_then(|marks| marks.iter().find(|(partition, ..)| *partition == id));
+        let Some((_, generation, _)) = mark else {
+            return;
+        };
+        let partition = self.partitions.get_mut(&id);
+        if let Some(partition) = partition.filter(|found| found.generation() == *generation) {
+            partition.beyond.stored(place);
+        }
     }
 
     pub(super) fn commit_done(
@@ -78,16 +109,22 @@ impl<R: Record> Engine<R> {
         commit: CommitId,
         result: Result<(), String>,
     ) {
-        let Some(in_flight) = self.commits.in_flight.take_if(|found| found.id == commit) else {
+        let answered =
+            |found: &mut InFlight| found.id == commit || mutation::is(Fault::AnswerOfAnotherCommit);
+        let Some(in_flight) = self.commits.in_flight.take_if(answered) else {
             return;
         };
-        match result {
+        match result.or_else(mutation::taken_as_done(Fault::FailedCommitTakenAsDone)) {
             Ok(()) => {
                 self.commits.failures = 0;
                 self.commits.problem = None;
                 self.each_mark(in_flight.marks, |partition, mark| {
                     partition.acknowledge(mark)
                 });
+                if self.config.strict_commits {
+                    self.confirmed();
+                }
+                self.answer_waiters();
             }
             Err(error) => {
                 let random = self.random();
@@ -98,6 +135,20 @@ impl<R: Record> Engine<R> {
                 self.each_mark(in_flight.marks, |partition, _| partition.send_again());
             }
         }
+    }
+
+    /// What waited for the answer to a commit goes on.
+    fn confirmed(&mut self) {
+        for partition in self.partitions.values_mut() {
+            partition.release_polls(&self.config);
+        }
+        self.dispatch_all();
+    }
+
+    /// What is pending in all partitions together.
+    fn pending(&self) -> Option<Pending> {
+        let pending = self.partitions.values().filter_map(Partition::pending);
+        pending.reduce(Pending::and)
     }
 
     fn each_mark(
@@ -142,13 +193,15 @@ impl<R: Record> Engine<R> {
         if let Some(in_flight) = &self.commits.in_flight {
             return Some(in_flight.until);
         }
+        let all = self.pending()?;
         let due = self.partitions.values().filter_map(|partition| {
             let pending = partition.pending()?;
-            let leaving = partition.phase != Phase::Active;
-            if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {
-                return Some(Timestamp::EPOCH);
-            }
-            self.config.commit.deadline(&pending)
+            let at_once = partition.commits_at_once();
+            Some(if at_once {
+                Timestamp::EPOCH
+            } else {
+                self.config.commit.deadline(&pending, &all)
+            })
         });
         due.min().map(|at| {
             self.commits

@@ -1,10 +1,12 @@
 //! What the engine is told.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
+use crate::Timestamp;
 use crate::offset::CommitOffset;
-use crate::settle::Class;
+use crate::settle::{Class, Settlement};
 
 /// A partition of a topic, numbered by the shell. The number stays the same over rebalances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +29,8 @@ pub struct Assigned {
     pub position: Option<CommitOffset>,
     /// The metadata beside it.
     pub metadata: String,
+    /// The snapshot that it refers to, if it refers to one and it was found.
+    pub snapshot: Option<Vec<u8>>,
 }
 
 /// Why an attempt failed.
@@ -95,12 +99,86 @@ pub enum Event<R> {
         /// How.
         end: End<R>,
     },
+    /// An attempt has failed in a run that goes on all the same: the record was or stays parked,
+    /// or is given up.
+    AttemptFailed {
+        /// Which run or retry.
+        run: RunId,
+        /// The record.
+        offset: i64,
+        /// Why.
+        failure: Failure,
+        /// Which attempt it was, from 1.
+        attempt: u32,
+        /// What follows.
+        settlement: Settlement,
+    },
+    /// A parked record of the partition is due at this time.
+    RetryAt {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// When it is due.
+        at: Timestamp,
+    },
+    /// A [`Retry`](super::Effect::Retry) has ended.
+    Retried {
+        /// Which one.
+        run: RunId,
+        /// When the next parked record is due.
+        next: Option<Timestamp>,
+        /// Why it could not go on: the class is `Unavailable` or `Stop`.
+        failure: Option<Failure>,
+        /// What health says, although it went on.
+        problem: Option<String>,
+    },
+    /// In a manual ack mode, before a run's [`Event::Finished`]: its first records, as many as
+    /// these, were handled. They wait for their acknowledgements, unless those have come already.
+    Handled {
+        /// Which run.
+        run: RunId,
+        /// The handled ones.
+        records: Vec<R>,
+    },
+    /// Records of a run were acknowledged.
+    Acknowledged {
+        /// Which run.
+        run: RunId,
+        /// Their places in it, from 0.
+        places: Vec<Range<usize>>,
+        /// Places whose callers want an [`Answer`](super::Effect::Answer) when the broker knows of
+        /// their settlement, with the numbers to call them by.
+        waiters: Vec<(usize, u64)>,
+    },
+    /// A handled record of a run was refused.
+    Nacked {
+        /// Which run.
+        run: RunId,
+        /// Its place in it, from 0.
+        place: usize,
+        /// How.
+        nack: Nack,
+    },
+    /// The answer to [`Close`](super::Effect::Close): no acknowledgement of this run comes any more.
+    Closed {
+        /// Which run.
+        run: RunId,
+    },
     /// A recovery has ended: the record is safe elsewhere, or that failed for this reason.
     Recovered {
         /// Which recovery.
         recovery: RunId,
         /// Whether it is safe.
         result: Result<(), String>,
+    },
+    /// A commit's [`Snapshot::Write`](super::Snapshot::Write) is durable, and its position was sent
+    /// with a reference to it; comes before the answer.
+    Stored {
+        /// Which commit.
+        commit: CommitId,
+        /// The snapshot's partition.
+        partition: PartitionId,
+        /// Where the store has put it.
+        place: Vec<u8>,
     },
     /// A commit was answered.
     CommitDone {
@@ -127,6 +205,15 @@ pub enum Event<R> {
     Tick,
 }
 
+/// How a handled record was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nack {
+    /// It shall be handled again after this time. It was no failure, and uses up no attempt.
+    After(Duration),
+    /// Its acknowledgement was dropped: a transient failure.
+    Dropped,
+}
+
 /// How a run ended. Records that the run did not report by [`Event::Progress`] and that are not
 /// given back here are settled.
 #[derive(Debug, Clone)]
@@ -140,6 +227,14 @@ pub enum End<R> {
         /// Which one.
         record: R,
         /// Those behind it.
+        rest: Vec<R>,
+    },
+    /// The records before `rest` are settled; the others can't be taken on now, although nothing
+    /// failed. They are kept and offered again a little later.
+    Held {
+        /// What health says.
+        reason: String,
+        /// Those that were not handled.
         rest: Vec<R>,
     },
     /// It was halted or cancelled: the records before `rest` are settled.

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::dispatch::Outage;
 use super::effect::Effect;
 use super::event::{Event, PartitionId, RunId};
+use super::manual::Manual;
 use super::partition::Partition;
 use crate::Timestamp;
 use crate::lane::LaneId;
@@ -23,9 +24,13 @@ pub struct Engine<R> {
     /// Runs of earlier generations that have not ended: their partition dispatches nothing, so
     /// that no key is handled twice at once.
     pub(super) zombies: BTreeMap<PartitionId, usize>,
+    pub(super) retries: BTreeMap<RunId, (PartitionId, Generation)>,
+    /// What health says of partitions and lanes that can't go on although nothing failed.
+    pub(super) holds: BTreeMap<(PartitionId, Option<LaneId>), String>,
     pub(super) timers: BTreeSet<(Timestamp, PartitionId, LaneId)>,
     pub(super) effects: VecDeque<Effect<R>>,
     pub(super) commits: Commits,
+    pub(super) manual: Manual<R>,
     pub(super) revoking: Vec<PartitionId>,
     pub(super) life: Life,
     pub(super) paused: bool,
@@ -70,9 +75,12 @@ impl<R: Record> Engine<R> {
             flights: BTreeMap::new(),
             recoveries: BTreeMap::new(),
             zombies: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            holds: BTreeMap::new(),
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             commits: Commits::default(),
+            manual: Manual::default(),
             revoking: Vec::new(),
             life: Life::Running,
             paused: false,
@@ -101,7 +109,34 @@ impl<R: Record> Engine<R> {
             } => self.polled(now, partition, records, next),
             Event::Progress { run, settled } => self.progress(now, run, settled),
             Event::Finished { run, end } => self.finished(now, run, end),
+            Event::Handled { run, records } => self.handled(now, run, records),
+            Event::Acknowledged {
+                run,
+                places,
+                waiters,
+            } => self.acknowledged(now, run, places, waiters),
+            Event::Nacked { run, place, nack } => self.nacked(now, run, place, nack),
+            Event::Closed { run } => self.closed(run),
+            Event::AttemptFailed {
+                run,
+                offset,
+                failure,
+                attempt,
+                settlement,
+            } => self.attempt_failed(run, offset, failure, attempt, settlement),
+            Event::RetryAt { partition, at } => self.retry_at(partition, at),
+            Event::Retried {
+                run,
+                next,
+                failure,
+                problem,
+            } => self.retried(now, run, next, failure, problem),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
+            Event::Stored {
+                commit,
+                partition,
+                place,
+            } => self.snapshot_stored(commit, partition, place),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(partition, to),
             Event::Pause => self.set_paused(true),
@@ -110,11 +145,13 @@ impl<R: Record> Engine<R> {
             Event::Tick => {}
         }
         self.wake_lanes(now);
+        self.start_retries(now);
         self.probe(now);
         self.commit_timeout(now);
         self.hand_over(now);
         self.send_commit(now);
         self.forget_commit_problem();
+        self.look_for_unacknowledged(now);
         self.report_health();
     }
 
@@ -128,9 +165,11 @@ impl<R: Record> Engine<R> {
         let lane = self.timers.first().map(|(at, ..)| *at);
         [
             lane,
+            self.retry_deadline(),
             self.probe_deadline(),
             self.commit_deadline(),
             self.handover_deadline(),
+            self.manual.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -142,6 +181,14 @@ impl<R: Record> Engine<R> {
         self.partitions
             .values()
             .map(|partition| partition.queued_records)
+            .sum()
+    }
+
+    /// Records that were handled and wait for their acknowledgement.
+    pub fn unacknowledged(&self) -> usize {
+        self.partitions
+            .values()
+            .map(|partition| partition.unacknowledged)
             .sum()
     }
 
@@ -176,6 +223,8 @@ impl<R: Record> Engine<R> {
                 .recovery_problem
                 .as_ref()
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
+                .or(self.manual.problem())
+                .or(self.holds.values().next())
                 .or(self.commits.problem()),
         };
         if self.problem.as_ref() != problem {
