@@ -165,6 +165,7 @@ impl World {
                 partition: PartitionId(id as u32),
                 position: Some(CommitOffset(log.committed)),
                 metadata: String::new(),
+                snapshot: None,
             });
         }
         self.tell(Event::Assigned(assigned));
