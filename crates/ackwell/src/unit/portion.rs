@@ -177,6 +177,7 @@ impl Run {
     /// The next records to be handled together; `None` at the end, after a failure, or when
     /// cancelled. The portion before must have been closed.
     pub fn next_portion(&mut self) -> Option<Portion> {
+        self.waited_last = None;
         let attempt = self.attempt();
         let mut records = Vec::new();
         while let Some(record) = self.peek().cloned() {
