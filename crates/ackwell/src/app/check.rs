@@ -274,6 +274,14 @@ fn verdicts(named: &Named) -> Checked {
     })
 }
 
+/// Records that are retried in the order of their keys are handled one by one.
+pub(super) fn parking(parks: bool, is_batch: bool) -> Checked {
+    refuse_if(parks && is_batch, || {
+        SetupError::new("its handler takes batches, and ordered retry handles records one by one")
+            .mend("use `.handle(..)`, or retry in place or by topics")
+    })
+}
+
 /// What is sent to its topics, as far as they tell, against what its handlers know.
 pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
     let told = (options.topics.iter()).all(|topic| !topic.event_types.is_empty());

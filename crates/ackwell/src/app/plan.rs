@@ -212,6 +212,12 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
     limits.stop_drain = config.stop.drain;
     let layers = options.layers.iter().chain(common.layers);
     let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
+    check::parking(parking.is_some(), handler.is_batch()).map_err(|problem| {
+        StartError::Listener {
+            listener: name.clone(),
+            problem,
+        }
+    })?;
     let spec = Spec {
         listener: name,
         topics: options
