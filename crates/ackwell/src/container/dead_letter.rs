@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mailbox;
 use super::spec::{Observation, Observer, Spec, StartError};
-use super::writer::{Destination, WriteError, Writer};
+use super::writer::{Destination, WriteError, Writer, answered};
 use crate::dead_letters::{DeadLetter, Format, Target, Verdict, take_off};
 use crate::origin::{as_dead_letter, is_return};
 use crate::record::{Headers, Record};
@@ -69,12 +69,21 @@ impl DeadLetterWriter {
     ) {
         let writer = self.clone();
         let work = async move {
-            let result = writer.send(&letter).await;
-            let result = result.map_err(|error| writer.explain(&letter, &error));
-            writer.tell(&letter, &result);
+            let result = writer.put(&letter).await;
             mailbox.send(Event::Recovered { recovery, result });
         };
         tasks.spawn_on(work, runtime);
+    }
+
+    /// Writes one dead letter and returns when it is safe.
+    pub(super) async fn put(&self, letter: &Letter) -> Result<(), String> {
+        let write = async {
+            let sent = self.send(letter).await;
+            sent.map_err(|error| self.explain(letter, &error))
+        };
+        let result = answered(write).await;
+        self.tell(letter, &result);
+        result
     }
 
     async fn send(&self, letter: &Letter) -> Result<(), WriteError> {
