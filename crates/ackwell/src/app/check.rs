@@ -4,7 +4,7 @@
 //! record, or never. Each function of [`CHECKS`] looks at one concern of a listener's settings; a
 //! new setting adds its own function, or a line to the one of its concern.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ackwell_core::envelope;
@@ -24,6 +24,7 @@ type Checked = Result<(), SetupError>;
 const CHECKS: &[fn(&Named) -> Checked] = &[
     group,
     topics,
+    pattern,
     dead_letters,
     lanes,
     limits,
@@ -157,6 +158,14 @@ fn policies(named: &Named) -> Checked {
 const RETRY_TOPICS_MAX: usize = 16;
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn pattern(named: &Named) -> Checked {
+    let by_topics = matches!(named.options.retry.later, Later::Topics(_));
+    refuse_if(named.matcher.is_some() && by_topics, || {
+        SetupError::new("it reads topics by a pattern, and retry topics are made for named ones")
+            .mend("retry in place, or name its topics with `Listener::on`")
+    })
+}
 
 fn retry_topics(named: &Named) -> Checked {
     let Options {
@@ -321,24 +330,6 @@ pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
 
 fn refuse_if(wrong: bool, problem: impl FnOnce() -> SetupError) -> Checked {
     if wrong { Err(problem()) } else { Ok(()) }
-}
-
-/// Two listeners of one group must not share a topic: each would see only some of its records.
-pub(super) fn clashes(listeners: &[Named]) -> Result<(), StartError> {
-    let mut readers: BTreeMap<(&str, &str), &str> = BTreeMap::new();
-    for listener in listeners {
-        for topic in &listener.options.topics {
-            if let Some(first) = readers.insert((&listener.group, &topic.name), &listener.name) {
-                return Err(StartError::Clash {
-                    first: first.to_owned(),
-                    second: listener.name.clone(),
-                    topic: topic.name.to_string(),
-                    group: listener.group.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Components are told apart by their names in health, metrics and logs.

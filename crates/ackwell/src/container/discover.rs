@@ -8,7 +8,8 @@ use rdkafka::consumer::Consumer;
 use tokio::sync::watch;
 
 use super::End;
-use super::consumer::Client;
+use super::consumer::{Client, Told};
+use super::mailbox::Waker;
 use super::spec::Spec;
 use crate::dead_letters::DeadLetters;
 use crate::listener::Matcher;
@@ -24,21 +25,25 @@ pub(super) struct Discovery {
     named: Vec<String>,
     dead_letters: DeadLetters,
     subscribed: BTreeSet<String>,
-    tell: Tell,
+    waker: Waker,
+    problem: Option<String>,
 }
 
-/// Hears what keeps the pattern from meaning any topic.
-type Tell = Box<dyn Fn(Option<String>) + Send + Sync>;
-
 impl Discovery {
-    pub(super) fn new(spec: &Spec, matcher: Arc<Matcher>, client: &Arc<Client>, tell: Tell) -> Self {
+    pub(super) fn new(
+        spec: &Spec,
+        matcher: Arc<Matcher>,
+        client: &Arc<Client>,
+        waker: Waker,
+    ) -> Self {
         Discovery {
             client: Arc::downgrade(client),
             matcher,
             named: spec.topics.clone(),
             dead_letters: spec.dead_letters.clone(),
             subscribed: spec.topics.iter().cloned().collect(),
-            tell,
+            waker,
+            problem: None,
         }
     }
 
@@ -48,13 +53,25 @@ impl Discovery {
         loop {
             tokio::select! {
                 _ = end.wait_for(Option::is_some) => return,
-                looked = self.look() => (self.tell)(looked.err()),
+                looked = self.look() => self.tell(looked.err()),
             }
             tokio::select! {
                 _ = end.wait_for(Option::is_some) => return,
                 () = tokio::time::sleep(interval) => {}
             }
         }
+    }
+
+    /// Lets the poll thread know what keeps the pattern from meaning any topic.
+    fn tell(&mut self, problem: Option<String>) {
+        if self.problem == problem {
+            return;
+        }
+        if let Some(client) = self.client.upgrade() {
+            client.context().tell(Told::Topics(problem.clone()));
+            self.waker.wake();
+        }
+        self.problem = problem;
     }
 
     /// Subscribes to what is there now; the error says why that is nothing, or unknown.
@@ -74,7 +91,13 @@ impl Discovery {
         let new: Vec<_> = meant.difference(&self.subscribed).collect();
         let gone: Vec<_> = self.subscribed.difference(&meant).collect();
         let pattern = self.matcher.source();
-        tracing::info!(pattern, ?new, ?gone, topics = meant.len(), "topics of a pattern changed");
+        tracing::info!(
+            pattern,
+            ?new,
+            ?gone,
+            topics = meant.len(),
+            "topics of a pattern changed"
+        );
         self.subscribed = meant;
         Ok(())
     }
@@ -104,7 +127,9 @@ impl Discovery {
                 .collect(),
             DeadLetters::Stop => BTreeSet::new(),
         };
-        let matching = matching.into_iter().filter(|topic| !letters.contains(*topic));
+        let matching = matching
+            .into_iter()
+            .filter(|topic| !letters.contains(*topic));
         matching.chain(&self.named).cloned().collect()
     }
 

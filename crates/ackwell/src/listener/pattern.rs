@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
+use std::error::Error;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -92,12 +93,14 @@ impl Pattern {
         &self.source
     }
 
-    /// Ready to match.
-    pub(crate) fn compile(&self) -> Result<Matcher, SetupError> {
+    /// Ready to match; the container does that at the start. For tests of one's patterns.
+    ///
+    /// # Errors
+    /// When it is no regular expression, too large, matches nothing, or its times are out of range.
+    pub fn compile(&self) -> Result<Matcher, SetupError> {
         let source = &*self.source;
         let wrong = |error: BuildError| {
-            let why = std::error::Error::source(&error).map(ToString::to_string);
-            let why = why.unwrap_or_else(|| error.to_string());
+            let why = reason(&error);
             SetupError::new(format!("`{source}` is not a pattern of topics: {why}"))
                 .mend("write a regular expression, such as `orders-[a-z]+`")
         };
@@ -142,6 +145,17 @@ impl From<String> for Pattern {
     }
 }
 
+/// The innermost cause, of which the last line says what is wrong.
+fn reason(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
+}
+
 type Dfa = dense::DFA<Vec<u32>>;
 
 fn build(pattern: &str) -> Result<Dfa, BuildError> {
@@ -159,8 +173,8 @@ fn build(pattern: &str) -> Result<Dfa, BuildError> {
         .build(pattern)
 }
 
-/// A pattern that is ready to match.
-pub(crate) struct Matcher {
+/// A [`Pattern`] that is ready to match.
+pub struct Matcher {
     dfa: Dfa,
     start: StateID,
     source: String,
@@ -188,7 +202,7 @@ impl Matcher {
     }
 
     /// Whether it means the topic `name`.
-    pub(crate) fn means(&self, name: &str) -> bool {
+    pub fn means(&self, name: &str) -> bool {
         self.matches(name) && self.allows(name)
     }
 
@@ -221,7 +235,10 @@ impl Matcher {
                 continue;
             }
             for byte in NAME_BYTES.bytes() {
-                let next = (self.dfa.next_state(one, byte), other.dfa.next_state(two, byte));
+                let next = (
+                    self.dfa.next_state(one, byte),
+                    other.dfa.next_state(two, byte),
+                );
                 let is_dead = self.dfa.is_dead_state(next.0) || other.dfa.is_dead_state(next.1);
                 if !is_dead && seen.insert(next) {
                     let mut name = name.clone();
@@ -278,7 +295,14 @@ mod tests {
         for name in ["orders-eu", "bills"] {
             assert!(orders.means(name), "{name}");
         }
-        for name in ["orders-", "old-orders-eu", "orders-eu2", "bills2", "", "orders-EU"] {
+        for name in [
+            "orders-",
+            "old-orders-eu",
+            "orders-eu2",
+            "bills2",
+            "",
+            "orders-EU",
+        ] {
             assert!(!orders.means(name), "{name}");
         }
         assert!(matcher("(?i)orders").means("OrDerS"));
@@ -297,9 +321,19 @@ mod tests {
             "orders-retry-1000",
             "__consumer_offsets",
         ] {
-            assert!(!everything.means(name) && everything.leaves_out(name), "{name}");
+            assert!(
+                !everything.means(name) && everything.leaves_out(name),
+                "{name}"
+            );
         }
-        for name in ["orders", "retry", "orders.retry", "DLQ", "dlt-orders", "_orders"] {
+        for name in [
+            "orders",
+            "retry",
+            "orders.retry",
+            "DLQ",
+            "dlt-orders",
+            "_orders",
+        ] {
             assert!(everything.means(name), "{name}");
         }
         let all = Pattern::new(".*").with_dead_letters().compile().unwrap();
@@ -309,7 +343,10 @@ mod tests {
     #[test]
     fn what_is_no_pattern_or_means_nothing_is_refused_with_a_reason() {
         let said = refused(Pattern::new("orders-[a-z"));
-        assert!(said.contains("`orders-[a-z` is not a pattern") && said.contains("unclosed"), "{said}");
+        assert!(
+            said.contains("`orders-[a-z` is not a pattern") && said.contains("unclosed"),
+            "{said}"
+        );
         assert!(refused(Pattern::new("a)|(b")).contains("not a pattern"));
         assert!(refused(Pattern::new("a b")).contains("matches no topic"));
         assert!(refused(Pattern::new("")).contains("matches no topic"));
@@ -325,6 +362,9 @@ mod tests {
         assert_eq!(eu.common(&us), Common::Nothing);
         let common = matcher("orders-.*").common(&matcher(".*-eu"));
         assert_eq!(common, Common::Topic("orders-eu".to_owned()));
-        assert_eq!(matcher("a+").common(&matcher("a{3,}")), Common::Topic("aaa".to_owned()));
+        assert_eq!(
+            matcher("a+").common(&matcher("a{3,}")),
+            Common::Topic("aaa".to_owned())
+        );
     }
 }
