@@ -12,8 +12,7 @@ use ackwell::container::{Observation, Observer};
 use ackwell::core::RetryPolicy;
 use ackwell::extract::{Event, Key, State};
 use ackwell::failure::{
-    Alert, Class, Classify, Destination, Failure, FailureListener, FailedAttempt, Raised,
-    Recovered,
+    Alert, Class, Classify, Destination, FailedAttempt, Failure, FailureListener, Raised, Recovered,
 };
 use ackwell::retry::fixed;
 use ackwell::{App, Listener, Topic};
@@ -68,7 +67,8 @@ async fn a_cause_however_deep_decides_on_class_and_policy() {
         }),
     );
     spec.retry = RetryPolicy::fixed(SOON).max_attempts(5);
-    spec.verdicts.retry_for::<io::Error>(RetryPolicy::fixed(SOON).max_attempts(2));
+    spec.verdicts
+        .retry_for::<io::Error>(RetryPolicy::fixed(SOON).max_attempts(2));
     spec.verdicts.classify::<NoSuchCard>(Class::Skip);
     spec.verdicts.classify_others(Class::Permanent);
     let container = run(spec).await;
@@ -94,7 +94,10 @@ async fn a_wait_that_a_handler_asks_for_is_waited_by_the_container() {
     let mut spec = cluster.listener(
         &topic,
         logged(&log, move |call| {
-            noted.lock().expect("times").push((call.value.clone(), Instant::now()));
+            noted
+                .lock()
+                .expect("times")
+                .push((call.value.clone(), Instant::now()));
             async move {
                 match (call.value.as_str(), call.attempt) {
                     ("busy", 1) => {
@@ -108,7 +111,9 @@ async fn a_wait_that_a_handler_asks_for_is_waited_by_the_container() {
     );
     spec.retry = RetryPolicy::fixed(SOON).max_attempts(2);
     let container = run(spec).await;
-    cluster.send(&topic, 0, &[("k", "busy"), ("k", "behind")]).await;
+    cluster
+        .send(&topic, 0, &[("k", "busy"), ("k", "behind")])
+        .await;
     log.wait_for(1).await;
     cluster.send(&topic, 1, &[("k", "aside")]).await;
     cluster.reaches(&topic, 0, 2).await;
@@ -116,7 +121,11 @@ async fn a_wait_that_a_handler_asks_for_is_waited_by_the_container() {
     container.stop().await;
     let times = times.lock().expect("times").clone();
     let of = |value: &str| -> Vec<Instant> {
-        times.iter().filter(|(found, _)| found == value).map(|(_, at)| *at).collect()
+        times
+            .iter()
+            .filter(|(found, _)| found == value)
+            .map(|(_, at)| *at)
+            .collect()
     };
     assert!(of("busy")[1] - of("busy")[0] >= Duration::from_secs(2));
     assert!(of("behind")[0] > of("busy")[1], "order is kept");
@@ -153,7 +162,11 @@ async fn note(Event(placed): Event<Placed>, Key(_): Key, State(seen): State<Numb
 const PLACED: (&str, &[u8]) = ("eventType", b"Placed");
 
 /// Poison of every kind, each with what makes it so.
-fn poison() -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>, Vec<(&'static str, Vec<u8>)>)> {
+fn poison() -> Vec<(
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Vec<(&'static str, Vec<u8>)>,
+)> {
     let fine = || Some(br#"{"number":0}"#.to_vec());
     let key = || Some(b"k".to_vec());
     let placed = || vec![(PLACED.0, PLACED.1.to_vec())];
@@ -186,7 +199,10 @@ async fn poison_of_every_kind_is_dead_lettered_as_it_was_and_leaves_its_neighbou
         let fine = format!("{{\"number\":{number}}}");
         let good = (Some(&b"k"[..]), Some(fine.as_bytes()));
         cluster.send_bytes(topic, 0, good, &[PLACED]).await;
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &value[..])).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, &value[..]))
+            .collect();
         let bad = (key.as_deref(), value.as_deref());
         cluster.send_bytes(topic, 0, bad, &headers).await;
     }
@@ -218,7 +234,10 @@ impl Observer for Watched {
                 *self.problem.lock().expect("the problem") = problem.map(str::to_owned);
             }
             Observation::RecoveryFailed { .. } => {
-                self.failures.lock().expect("the failures").push(Instant::now());
+                self.failures
+                    .lock()
+                    .expect("the failures")
+                    .push(Instant::now());
             }
             _ => {}
         }
@@ -234,7 +253,9 @@ async fn limited(cluster: &Cluster, dead_letters: bool) -> String {
     let settings = [("max.message.bytes", limit.as_str())];
     cluster.make_with(&topic, 2, &settings).await;
     if dead_letters {
-        cluster.make_with(&format!("{topic}.DLQ"), 2, &settings).await;
+        cluster
+            .make_with(&format!("{topic}.DLQ"), 2, &settings)
+            .await;
     }
     topic
 }
@@ -260,7 +281,9 @@ async fn a_record_that_fills_its_topics_limit_still_fits_as_a_dead_letter() {
     let log = Arc::new(Log::default());
     let container = run(cluster.listener(&topic, fails_large(&log))).await;
     let large = vec![b'x'; LIMIT - 200];
-    cluster.send_bytes(&topic, 0, (Some(b"k"), Some(&large)), &[]).await;
+    cluster
+        .send_bytes(&topic, 0, (Some(b"k"), Some(&large)), &[])
+        .await;
     cluster.send(&topic, 0, &[("k", "behind")]).await;
     cluster.reaches(&topic, 0, 2).await;
     container.stop().await;
@@ -276,7 +299,9 @@ async fn where_a_dead_letter_does_not_fit_its_reason_is_shortened_first() {
     let log = Arc::new(Log::default());
     let container = run(cluster.listener(&topic, fails_large(&log))).await;
     let large = vec![b'x'; LIMIT - 900];
-    cluster.send_bytes(&topic, 0, (Some(b"k"), Some(&large)), &[]).await;
+    cluster
+        .send_bytes(&topic, 0, (Some(b"k"), Some(&large)), &[])
+        .await;
     cluster.reaches(&topic, 0, 1).await;
     container.stop().await;
     let letters = tokio::task::block_in_place(|| cluster.read(&format!("{topic}.DLQ"), 1));
@@ -293,21 +318,44 @@ async fn a_dead_letter_that_fits_in_no_way_keeps_its_record_visibly_and_without_
     spec.observer = Arc::clone(&watched) as Arc<dyn Observer>;
     let container = run(spec).await;
     let large = vec![b'x'; LIMIT - 150];
-    cluster.send_bytes(&topic, 0, (Some(b"k"), Some(&large)), &[]).await;
+    cluster
+        .send_bytes(&topic, 0, (Some(b"k"), Some(&large)), &[])
+        .await;
     cluster.send(&topic, 0, &[("k", "behind")]).await;
     cluster.send(&topic, 1, &[("k", "aside")]).await;
     let problem = || watched.problem.lock().expect("the problem").clone();
-    until("the problem", || problem().is_some_and(|problem| problem.contains("dead letter"))).await;
+    until("the problem", || {
+        problem().is_some_and(|problem| problem.contains("dead letter"))
+    })
+    .await;
     cluster.reaches(&topic, 1, 1).await;
     let failures = || watched.failures.lock().expect("the failures").clone();
     until("three attempts", || failures().len() >= 3).await;
     container.stop().await;
     let failures = failures();
-    assert!(failures[1] - failures[0] >= Duration::from_millis(800), "not hot");
-    assert!(failures[2] - failures[1] >= Duration::from_millis(1_600), "slower each time");
+    assert!(
+        failures[1] - failures[0] >= Duration::from_millis(800),
+        "not hot"
+    );
+    assert!(
+        failures[2] - failures[1] >= Duration::from_millis(1_600),
+        "slower each time"
+    );
     assert_eq!(cluster.committed(&topic, 0).max(0), 0, "the record is kept");
-    assert_eq!(log.values().iter().filter(|value| value.as_str() == "behind").count(), 0);
-    assert_eq!(log.calls().iter().filter(|call| call.partition == 0).count(), 1);
+    assert_eq!(
+        log.values()
+            .iter()
+            .filter(|value| value.as_str() == "behind")
+            .count(),
+        0
+    );
+    assert_eq!(
+        log.calls()
+            .iter()
+            .filter(|call| call.partition == 0)
+            .count(),
+        1
+    );
 }
 
 /// Counts what it hears, and then never comes back.
@@ -335,11 +383,17 @@ impl Heard {
 
 impl FailureListener for Heard {
     fn attempt_failed(&self, attempt: &FailedAttempt) {
-        self.add(format!("attempt {} at {}", attempt.attempt, attempt.place.offset));
+        self.add(format!(
+            "attempt {} at {}",
+            attempt.attempt, attempt.place.offset
+        ));
     }
 
     fn given_up(&self, attempt: &FailedAttempt) {
-        self.add(format!("given up {}: {}", attempt.place.offset, attempt.reason));
+        self.add(format!(
+            "given up {}: {}",
+            attempt.place.offset, attempt.reason
+        ));
     }
 
     fn recovered(&self, recovered: &Recovered) {
@@ -376,7 +430,10 @@ async fn listeners_to_failures_hear_of_each_and_one_that_is_stuck_holds_up_nothi
     let metrics = app.metrics().render();
     let stopping = Instant::now();
     app.stop().await.expect("the app stops");
-    assert!(stopping.elapsed() < Duration::from_secs(15), "a stuck listener is left behind");
+    assert!(
+        stopping.elapsed() < Duration::from_secs(15),
+        "a stuck listener is left behind"
+    );
     assert_eq!(reached.load(Ordering::SeqCst), 1);
     let of = |offset: i64| {
         [
@@ -386,10 +443,18 @@ async fn listeners_to_failures_hear_of_each_and_one_that_is_stuck_holds_up_nothi
             format!("recovered {offset}, dead true"),
         ]
     };
-    assert_eq!(*heard.0.lock().expect("what was heard"), [of(0), of(1)].concat());
+    assert_eq!(
+        *heard.0.lock().expect("what was heard"),
+        [of(0), of(1)].concat()
+    );
     assert_eq!(*alerts.0.lock().expect("the alerts"), ["3 in 60s"]);
     let timed = |line: &str| {
         line.starts_with("ackwell_handling_seconds_count{") && line.contains("\"transient\"")
     };
-    assert!(metrics.lines().any(|line| timed(line) && line.ends_with(" 4")), "{metrics}");
+    assert!(
+        metrics
+            .lines()
+            .any(|line| timed(line) && line.ends_with(" 4")),
+        "{metrics}"
+    );
 }

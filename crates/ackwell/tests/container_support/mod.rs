@@ -76,7 +76,9 @@ impl Cluster {
     pub async fn make_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin");
         let new = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
-        let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
+        let new = settings
+            .iter()
+            .fold(new, |new, (key, value)| new.set(key, value));
         let made = admin
             .create_topics([&new], &AdminOptions::new())
             .await
