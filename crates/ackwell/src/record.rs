@@ -41,6 +41,8 @@ pub(crate) struct Entry {
     pub(crate) start: usize,
     pub(crate) key_len: Option<u32>,
     pub(crate) value_len: Option<u32>,
+    /// Whether the timestamp is the broker's, from when the record was appended.
+    pub(crate) appended: bool,
     pub(crate) headers: Headers,
     /// Headers that are no text, as the client library holds them: nobody can read them, and yet
     /// they can be passed on as they are.
@@ -70,6 +72,7 @@ impl Entry {
             start,
             key_len: key.map(len),
             value_len: value.map(len),
+            appended: false,
             headers: Headers::new(),
             unreadable: None,
             returned: None,
@@ -154,6 +157,11 @@ impl Record {
     /// The headers that the client library could not read.
     pub(crate) fn unreadable_headers(&self) -> Option<&OwnedHeaders> {
         self.entry().unreadable.as_ref()
+    }
+
+    /// Whether the timestamp is the broker's (`message.timestamp.type=LogAppendTime`).
+    pub(crate) fn is_stamped_by_broker(&self) -> bool {
+        self.entry().appended
     }
 
     /// As it came back by a retry topic: what it shows is what it showed when it failed.
@@ -366,8 +374,20 @@ impl Headers {
 
     /// Takes out all headers of this name.
     pub fn remove(&mut self, name: &str) {
-        if self.iter().any(|header| header.name() == name) {
-            Arc::make_mut(self.list.get_or_insert_default()).retain(|header| header.name() != name);
+        self.retain(|header| header.name() != name);
+    }
+
+    /// Keeps those for which `keep` says so.
+    pub fn retain(&mut self, keep: impl Fn(&Header) -> bool) {
+        if !self.iter().all(&keep) {
+            Arc::make_mut(self.list.get_or_insert_default()).retain(keep);
+        }
+    }
+
+    /// Appends the headers of another list.
+    pub fn append(&mut self, other: &Headers) {
+        if !other.is_empty() {
+            Arc::make_mut(self.list.get_or_insert_default()).extend(other.iter().cloned());
         }
     }
 
@@ -402,6 +422,11 @@ impl Headers {
     pub fn get_str(&self, name: &str) -> Option<&str> {
         self.get(name)
             .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Whether there is one of this name, its value null or not.
+    pub fn contains(&self, name: &str) -> bool {
+        self.iter().any(|header| header.name() == name)
     }
 
     /// All headers in order.

@@ -12,6 +12,7 @@ use ackwell_core::envelope;
 use super::StartError;
 use super::plan::Named;
 use crate::context::SetupError;
+use crate::dead_letters::DeadLetters;
 use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
 use crate::retry::{Later, RetryPolicy};
@@ -23,6 +24,7 @@ type Checked = Result<(), SetupError>;
 const CHECKS: &[fn(&Named) -> Checked] = &[
     group,
     topics,
+    dead_letters,
     lanes,
     limits,
     commits,
@@ -61,6 +63,31 @@ fn is_legal(name: &str) -> bool {
     fits && name
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn dead_letters(named: &Named) -> Checked {
+    let DeadLetters::To(target) = &named.options.dead_letters else {
+        return Ok(());
+    };
+    let read: Vec<&str> = (named.options.topics.iter())
+        .map(|topic| &*topic.name)
+        .collect();
+    let targets = read.iter().flat_map(|topic| target.topics_for(topic));
+    for topic in targets {
+        refuse_if(!is_legal(&topic), || {
+            SetupError::new(format!(
+                "`{topic}`, for its dead letters, is not a topic's name"
+            ))
+            .mend("use up to 249 letters, digits, `.`, `_` and `-`")
+        })?;
+        refuse_if(read.contains(&&*topic), || {
+            SetupError::new(format!(
+                "its dead letters would come back to it on `{topic}`"
+            ))
+            .mend("give them a suffix or a topic that it does not read")
+        })?;
+    }
+    Ok(())
 }
 
 fn lanes(named: &Named) -> Checked {

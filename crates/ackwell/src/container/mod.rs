@@ -43,10 +43,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub use crate::dead_letters::DeadLetters;
 pub(crate) use decode::Decoder;
-pub use spec::{
-    DeadLetters, Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError,
-};
+pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
 use self::commit::{Committer, Listeners};
@@ -96,8 +95,8 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
     check(&spec)?;
     let writer = Writer::new(&spec)?;
     let dead_letters = match &spec.dead_letters {
-        DeadLetters::Suffix(suffix) => {
-            Some(DeadLetterWriter::open(&spec, suffix, writer.clone()).await?)
+        DeadLetters::To(target) => {
+            Some(DeadLetterWriter::open(&spec, target, writer.clone()).await?)
         }
         DeadLetters::Stop => None,
     };

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
 use crate::config::Topics;
+use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
@@ -191,22 +192,6 @@ impl Default for Limits {
     }
 }
 
-/// Where records go that can't be handled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeadLetters {
-    /// To the topic named like the origin plus this suffix, which is created at the start with
-    /// the origin's partitions if it is missing. Default `.DLQ`; Spring's is `-dlt`.
-    Suffix(String),
-    /// Nowhere: the listener stops instead, so that nothing is passed over.
-    Stop,
-}
-
-impl Default for DeadLetters {
-    fn default() -> Self {
-        DeadLetters::Suffix(".DLQ".into())
-    }
-}
-
 /// Hears of what happens in a container: metrics and health hang on it. Called from the
 /// container's own threads; must not block.
 pub trait Observer: Send + Sync + 'static {
@@ -267,6 +252,8 @@ pub enum Observation<'a> {
         offset: i64,
         /// Why.
         class: Class,
+        /// Bytes of its key, value and headers.
+        bytes: usize,
     },
     /// A record was written to a retry topic, which the broker has acknowledged.
     Postponed {

@@ -3,7 +3,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::{AckMode, Concurrency, Listener, OnUndecodable, Options};
-use crate::container::{DeadLetters, Limits};
+use crate::container::Limits;
+use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
 use crate::handler::{Handler, Typed};
 use crate::retry::{Retry, RetryPolicy};
@@ -150,10 +151,17 @@ impl ListenerBuilder {
         self
     }
 
-    /// Dead letters go to `<topic><suffix>`; default `.DLQ`. Spring's is `-dlt`.
-    pub fn dead_letter_suffix(mut self, suffix: impl Into<String>) -> Self {
-        self.options.dead_letters = DeadLetters::Suffix(suffix.into());
+    /// Where records go that can't be handled; default `<topic>.DLQ`. See
+    /// [`dead_letters`](mod@crate::dead_letters) for other names, Spring's, and topics by class.
+    pub fn dead_letters(mut self, to: impl Into<DeadLetters>) -> Self {
+        self.options.dead_letters = to.into();
         self
+    }
+
+    /// Dead letters go to `<topic><suffix>`; short for
+    /// [`dead_letters(suffix(..))`](Self::dead_letters).
+    pub fn dead_letter_suffix(self, suffix: impl Into<Cow<'static, str>>) -> Self {
+        self.dead_letters(dead_letters::suffix(suffix))
     }
 
     /// No dead letters: a record that can't be handled stops the listener, unsettled, so that

@@ -226,17 +226,23 @@ impl Observer for ListenerObserver {
                     families.consumed.get_or_create(&self.by_topic(topic)).inc();
                 }
             }
-            Observation::DeadLettered { topic, class, .. } => {
+            Observation::DeadLettered {
+                topic,
+                class,
+                bytes,
+                ..
+            } => {
                 families.consumed.get_or_create(&self.by_topic(topic)).inc();
-                let (listener, topic) = (self.listener.clone(), topic.to_owned());
+                let by = ByReason {
+                    listener: self.listener.clone(),
+                    topic: topic.to_owned(),
+                    reason: class.as_str(),
+                };
+                families.dead_letters.get_or_create(&by).inc();
                 families
-                    .dead_letters
-                    .get_or_create(&ByReason {
-                        listener,
-                        topic,
-                        reason: class.as_str(),
-                    })
-                    .inc();
+                    .dead_letter_bytes
+                    .get_or_create(&by)
+                    .inc_by(bytes as u64);
             }
             Observation::Postponed { topic, .. } => {
                 families

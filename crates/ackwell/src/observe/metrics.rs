@@ -78,6 +78,7 @@ pub(super) struct ListenerFamilies {
     pub(super) failed_attempts: Family<ByOutcome, Counter>,
     pub(super) retries: Family<ByListener, Counter>,
     pub(super) dead_letters: Family<ByReason, Counter>,
+    pub(super) dead_letter_bytes: Family<ByReason, Counter>,
     pub(super) postponed: Family<ByTopic, Counter>,
     pub(super) recovery_failures: Family<ByListener, Counter>,
     pub(super) dropped_notices: Family<ByListener, Counter>,
@@ -197,6 +198,12 @@ impl ListenerFamilies {
             "dead_letters",
             "Records written to a dead-letter topic, by reason class",
             self.dead_letters.clone(),
+        );
+        to.register_with_unit(
+            "dead_letter",
+            "Size of the records written to a dead-letter topic, by reason class",
+            Unit::Bytes,
+            self.dead_letter_bytes.clone(),
         );
         to.register(
             "postponed_records",
