@@ -72,6 +72,13 @@ impl<R> Manual<R> {
         self.look_at
     }
 
+    /// Since when records fail that wait for their acknowledgement.
+    pub(super) fn failing(&mut self) -> impl Iterator<Item = &mut Timestamp> {
+        self.runs
+            .values_mut()
+            .filter_map(|run| run.failing_since.as_mut())
+    }
+
     /// Whether the failed record at this place of a run was acknowledged before it failed.
     fn is_closed(&self, run: RunId, place: usize) -> bool {
         let run = self.runs.get(&run);

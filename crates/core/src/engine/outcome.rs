@@ -118,6 +118,8 @@ impl<R: Record> Engine<R> {
                 );
             }
         }
+        // What was refused meanwhile comes before what a failure has put back.
+        self.take_returned(id, lane_id);
         self.update_pauses(Some(id));
     }
 
