@@ -10,6 +10,7 @@
 //! - [`lane`]: which records may be handled at the same time.
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
 //! - [`alarm`]: when failures are too many to be left to themselves.
+//! - [`ordered`]: which keys wait for a failed record, and when it is tried again.
 //! - [`commit`]: when a position is worth a commit.
 //! - [`engine`]: the container, which puts the above together.
 //! - [`envelope`]: the header names of events and dead letters.
@@ -28,6 +29,7 @@ pub mod mutation;
 #[cfg(not(feature = "mutations"))]
 mod mutation;
 pub mod offset;
+pub mod ordered;
 pub mod settle;
 pub mod time;
 pub mod tracker;

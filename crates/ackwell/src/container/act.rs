@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ackwell_core::engine::{Effect, Event, PartitionId};
+use ackwell_core::engine::{Effect, Event, Failure, PartitionId};
 use ackwell_core::offset::CommitOffset;
 use ackwell_core::settle::Destination;
 use rdkafka::consumer::Consumer;
@@ -18,6 +18,13 @@ use crate::record::Record;
 /// How long the client may take to note a seek; it does not wait for the broker.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A record that is to be parked, and why.
+pub(super) struct Waits {
+    pub(super) record: Record,
+    pub(super) failure: Failure,
+    pub(super) attempts: u32,
+}
+
 impl Poller {
     /// Carries out everything that the engine asks for.
     pub(super) fn act(&mut self) {
@@ -30,14 +37,32 @@ impl Poller {
         match effect {
             Effect::Dispatch {
                 run,
+                partition,
                 attempt,
                 records,
                 ..
             } => {
-                self.dispatcher.dispatch(run, attempt, records);
+                self.dispatcher.dispatch(run, partition, attempt, records);
             }
             Effect::Halt { run } => self.dispatcher.halt(run),
             Effect::Cancel { run } => self.dispatcher.cancel(run),
+            Effect::Recover {
+                recovery,
+                partition,
+                record,
+                destination: Destination::Parked,
+                failure,
+                attempts,
+            } => {
+                let waits = Waits {
+                    record,
+                    failure,
+                    attempts,
+                };
+                self.postponed.insert(recovery);
+                self.park(recovery, partition, waits);
+            }
+            Effect::Retry { run, partition } => self.retry(run, partition),
             Effect::Recover {
                 recovery,
                 record,
@@ -119,11 +144,21 @@ impl Poller {
             Effect::Seek { partition, to } => self.seek(partition, to),
             Effect::RevokeDone(partitions) => self.give_back(&partitions),
             Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
-            Effect::Close { run } => {
-                let now = self.clock.now();
-                self.engine.on_event(now, Event::Closed { run });
+            Effect::Close { run } => self.close_acks(run),
+            Effect::Answer { waiter, committed } => self.answer_commit(waiter, committed),
+            Effect::Nacked {
+                partition,
+                offset,
+                nack,
+            } => self.nacked(partition, offset, nack),
+            Effect::Unacknowledged {
+                partition,
+                offset,
+                since,
+            } => {
+                let waits = self.clock.now().since(since);
+                self.unacknowledged(partition, offset, waits);
             }
-            Effect::Answer { .. } | Effect::Unacknowledged { .. } => {}
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();
@@ -151,6 +186,11 @@ impl Poller {
     }
 
     fn give_back(&mut self, partitions: &[PartitionId]) {
+        let names = partitions.iter().filter_map(|id| self.partitions.name(*id));
+        let names: Vec<_> = names
+            .map(|(topic, number)| (topic.to_string(), *number))
+            .collect();
+        self.tell_parking(&names, false);
         if let Err(error) = self.partitions.unassign(&self.client, partitions) {
             tracing::warn!(%error, "partitions could not be given back");
         }

@@ -188,7 +188,7 @@ impl<R: Record> Engine<R> {
             return end;
         };
         let (id, place) = (open.partition, open.records.len());
-        let end = match end {
+        match end {
             End::Failed {
                 failure,
                 record,
@@ -205,16 +205,13 @@ impl<R: Record> Engine<R> {
                 End::Cancelled { rest }
             }
             end => end,
-        };
-        match end {
-            End::Cancelled { rest } if rest.is_empty() => End::Complete,
-            end => end,
         }
     }
 
     /// Drops what is known of a run that has ended, if nothing of it is open.
     pub(super) fn forget_closed(&mut self, run: RunId) {
-        if self.manual.runs.get(&run).is_some_and(|run| run.open == 0) {
+        let ended = !self.flights.contains_key(&run);
+        if ended && self.manual.runs.get(&run).is_some_and(|run| run.open == 0) {
             self.manual.runs.remove(&run);
         }
     }
@@ -298,6 +295,11 @@ impl<R: Record> Engine<R> {
             return;
         }
         partition.end_poll();
+        self.effects.push_back(Effect::Nacked {
+            partition: id,
+            offset: record.offset(),
+            nack,
+        });
         let tries = match nack {
             Nack::After(wait) => Some(Tries {
                 attempt,

@@ -63,12 +63,18 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
+        let away = match &end {
+            End::Failed { failure, .. } if failure.class == Class::Unavailable => {
+                Some(failure.summary.clone())
+            }
+            _ => None,
+        };
         let end = self.end_of_manual(run, end);
         let unhandled = match &end {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
             End::Cancelled { .. } if mutation::is(Fault::RestOfHaltedSettled) => 0,
-            End::Cancelled { rest } => rest.len(),
+            End::Cancelled { rest } | End::Held { rest, .. } => rest.len(),
         };
         let Some(flight) = self.flights.get(&run) else {
             return;
@@ -79,7 +85,7 @@ impl<R: Record> Engine<R> {
             return;
         };
         self.forget_closed(run);
-        let was_probe = self.end_probe(run);
+        let mut was_probe = self.end_probe(run);
         let (id, lane_id) = (flight.partition, flight.lane);
         let Some(partition) = self.current(&flight) else {
             return self.zombie_ended(now, id, was_probe);
@@ -94,9 +100,24 @@ impl<R: Record> Engine<R> {
                 lane.settled_at = settled;
             }
         }
+        if !matches!(end, End::Held { .. }) {
+            self.held_no_longer(id, lane_id);
+        }
+        if let Some(reason) = away.filter(|_| was_probe && !matches!(end, End::Failed { .. })) {
+            // Its record is acknowledged, and what it needed is away all the same.
+            self.outage(now, (id, lane_id), reason, true);
+            was_probe = false;
+        }
         match end {
             End::Complete => self.succeeded(id, lane_id, was_probe),
             End::Cancelled { rest } => self.interrupted(now, id, lane_id, rest, was_probe),
+            End::Held { reason, rest } => {
+                self.put_back(id, lane_id, rest);
+                self.hold(now, id, lane_id, reason);
+                if was_probe {
+                    self.outage_over();
+                }
+            }
             End::Failed {
                 failure,
                 record,
@@ -119,7 +140,9 @@ impl<R: Record> Engine<R> {
             }
         }
         // What was refused meanwhile comes before what a failure has put back.
-        self.take_returned(id, lane_id);
+        if self.config.commit.is_manual() {
+            self.dispatch_lane(id, lane_id);
+        }
         self.update_pauses(Some(id));
     }
 
@@ -129,7 +152,7 @@ impl<R: Record> Engine<R> {
         (partition.generation() == flight.generation).then_some(partition)
     }
 
-    fn end_probe(&mut self, run: RunId) -> bool {
+    pub(super) fn end_probe(&mut self, run: RunId) -> bool {
         match &mut self.outage {
             Some(outage) if outage.probe == Some(run) => {
                 outage.probe = None;
@@ -139,7 +162,7 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    fn zombie_ended(&mut self, now: Timestamp, id: PartitionId, was_probe: bool) {
+    pub(super) fn zombie_ended(&mut self, now: Timestamp, id: PartitionId, was_probe: bool) {
         if let Some(count) = self.zombies.get_mut(&id) {
             *count -= 1;
             if *count == 0 {
@@ -274,6 +297,11 @@ impl<R: Record> Engine<R> {
             random,
         );
         match settlement {
+            Settlement::Recover(Destination::DeadLetter)
+                if config.ordered && failure.class == Class::Transient =>
+            {
+                Settlement::Recover(Destination::Parked)
+            }
             Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
             decided => decided,
         }

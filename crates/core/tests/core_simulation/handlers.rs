@@ -58,14 +58,17 @@ impl World {
                 if self.is_manual() && self.void_ack(id, run_id, run.done) {
                     // It was acknowledged before it failed: the failure is only told.
                     self.report_acks(id, run_id)?;
-                    self.note_end(id, run_id, false);
+                    if failure.class == Class::Unavailable {
+                        self.note_away(id, run_id);
+                    }
+                    self.note_end(id, run_id, true);
                 } else {
                     self.note_failure(id, run_id, place, record, failure);
                     settled.extend((failure.class == Class::Skip).then_some(record.offset));
                 }
             }
             End::Complete => self.note_end(id, run_id, true),
-            End::Cancelled { rest } => {
+            End::Cancelled { rest } | End::Held { rest, .. } => {
                 let first = rest.first().map(|record| record.offset);
                 if self.is_manual() && self.void_ack(id, run_id, run.done) {
                     self.report_acks(id, run_id)?;

@@ -53,7 +53,7 @@ pub(crate) fn claimed(position: i64, metadata: &str) -> BTreeSet<i64> {
             .iter()
             .flat_map(|span| span.first.0..span.end())
             .collect(),
-        Metadata::Unreadable | Metadata::Foreign(_) => BTreeSet::new(),
+        Metadata::Referring(..) | Metadata::Unreadable | Metadata::Foreign(_) => BTreeSet::new(),
     }
 }
 
@@ -144,22 +144,26 @@ impl World {
         if class != Class::Unavailable || stopping {
             return;
         }
-        let probe = &self.weather.config.probe;
-        match &mut self.members[id].away {
-            Some(away) if away.probe == Some(run) => {
-                away.probe = None;
-                away.probes += 1;
-                away.not_before = now + millis(probe.wait(away.probes, 0.0));
-            }
-            Some(_) => {}
-            away => {
-                *away = Some(Away {
-                    began: now,
-                    probe: None,
-                    probes: 1,
-                    not_before: now + millis(probe.wait(1, 0.0)),
-                });
-            }
+        if self.members[id].away.is_some() {
+            return self.note_away(id, run);
+        }
+        let wait = self.weather.config.probe.wait(1, 0.0);
+        self.members[id].away = Some(Away {
+            began: now,
+            probe: None,
+            probes: 1,
+            not_before: now + millis(wait),
+        });
+    }
+
+    /// A run has found an outage that is known; if it was the probe, the next one is due later.
+    pub(crate) fn note_away(&mut self, id: MemberId, run: RunId) {
+        let (now, probe) = (self.now, &self.weather.config.probe);
+        let away = self.members[id].away.as_mut();
+        if let Some(away) = away.filter(|away| away.probe == Some(run)) {
+            away.probe = None;
+            away.probes += 1;
+            away.not_before = now + millis(probe.wait(away.probes, 0.0));
         }
     }
 

@@ -127,6 +127,8 @@ impl World {
                 self.seen.late_acks += 1;
                 Ok(())
             }
+            // Nothing is parked, and refusals are noted when they are told.
+            Effect::Retry { .. } | Effect::Nacked { .. } => Ok(()),
         }
     }
 

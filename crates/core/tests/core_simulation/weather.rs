@@ -191,6 +191,8 @@ fn config(dice: &mut Dice, troubles: Troubles) -> Config {
     let commit = dice.pick(if manual { MANUAL } else { BY_RETURN });
     let retry = RetryPolicy::exponential(ms(dice.in_range(0, 40)), 2.0).max(ms(200));
     Config {
+        ordered: false,
+        hold_wait: Duration::from_millis(500),
         concurrency: if dice.percent(40) {
             Concurrency::ByPartition
         } else {
@@ -217,6 +219,7 @@ fn config(dice: &mut Dice, troubles: Troubles) -> Config {
         cancel_wait: ms(100),
         commit_wait: ms(200),
         commit_gap: ms(dice.in_range(0, 5)),
+        snapshots: false,
         metadata_bytes: dice.pick(&[0, 40, 200, 3_072]),
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
         recovery: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
