@@ -58,10 +58,11 @@ impl World {
                 if self.is_manual() && self.void_ack(id, run_id, run.done) {
                     // It was acknowledged before it failed: the failure is only told.
                     self.report_acks(id, run_id)?;
-                    if failure.class == Class::Unavailable {
+                    let current = self.members[id].current(place.0, place.1).is_some();
+                    if current && failure.class == Class::Unavailable {
                         self.note_away(id, run_id);
                     }
-                    self.note_end(id, run_id, true);
+                    self.note_end(id, run_id, current);
                 } else {
                     self.note_failure(id, run_id, place, record, failure);
                     settled.extend((failure.class == Class::Skip).then_some(record.offset));
