@@ -80,7 +80,10 @@ async fn what_an_ack_mode_cannot_give_is_refused_at_the_start_with_a_mend() {
     let cases = [
         (on().handle(queue), ".ack_mode(AckMode::Manual)"),
         (on().ack_mode(AckMode::Manual).handle(at_once), "ack: Ack"),
-        (on().ack_mode(AckMode::Manual).handle(twice), "ask once"),
+        (
+            on().ack_mode(AckMode::Manual).handle(twice),
+            "ask for it once",
+        ),
         (on().ack_mode(AckMode::Count(0)).handle(at_once), "positive"),
         (
             on().ack_mode(AckMode::Time(Duration::ZERO)).handle(at_once),
