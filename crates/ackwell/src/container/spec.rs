@@ -13,6 +13,7 @@ use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
+use crate::observe::Tally;
 use crate::record::Record;
 use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
@@ -232,6 +233,11 @@ pub enum Observation<'a> {
         duplicates: usize,
         /// Time of the whole run.
         elapsed: Duration,
+        /// How long those handlers took that had to wait for something; the others were quick.
+        waited: &'a Tally,
+        /// Of the attempt that ended the run by failing: its class, and how long it took, if it
+        /// had to wait.
+        failed: Option<(Class, Option<Duration>)>,
     },
     /// An attempt has failed.
     Failed {

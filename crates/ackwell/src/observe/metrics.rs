@@ -185,7 +185,7 @@ impl ListenerFamilies {
         );
         to.register_with_unit(
             "handling",
-            "Time to handle a record (mean of its run), by outcome of the run",
+            "Time of an attempt at a record, by how it ended: ok, or the class of the failure",
             Unit::Seconds,
             self.handling.clone(),
         );

@@ -18,6 +18,7 @@ use super::{Control, Judged};
 use crate::container::{RecordHandler, RunAcks};
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Panicked};
+use crate::observe::Tally;
 use crate::record::Record;
 
 /// Settled records are reported at least this often while handlers keep the thread busy, so that
@@ -69,6 +70,10 @@ pub struct Run {
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
+    /// How long those handlers took that waited for something.
+    waited: Tally,
+    /// The same of the one in work.
+    waited_last: Option<Duration>,
     /// In a manual ack mode, where its records are acknowledged.
     acks: Option<Arc<RunAcks>>,
     held: Option<String>,
@@ -80,6 +85,9 @@ pub(crate) struct Ended {
     pub(crate) settled: usize,
     pub(crate) duplicates: usize,
     pub(crate) failure: Option<Failure>,
+    pub(crate) waited: Tally,
+    /// How long the attempt took that failed, if it waited for something.
+    pub(crate) failed_after: Option<Duration>,
     /// Why it can't go on now, although nothing failed.
     pub(crate) held: Option<String>,
 }
@@ -106,6 +114,8 @@ impl Run {
             reported: 0,
             reported_at: Instant::now(),
             failure: None,
+            waited: Tally::default(),
+            waited_last: None,
             held: None,
             acks: None,
         }
@@ -167,6 +177,7 @@ impl Run {
         let record = self.peek()?.clone();
         let attempt = self.attempt();
         self.started += 1;
+        self.waited_last = None;
         Some((record, attempt))
     }
 
@@ -182,14 +193,26 @@ impl Run {
     /// Dropping the future drops the handler where it waits.
     pub async fn drive<T>(&mut self, handling: impl Future<Output = T>) -> T {
         let mut handling = pin!(handling);
+        let mut since = None;
         std::future::poll_fn(|cx| {
             let poll = handling.as_mut().poll(cx);
             if poll.is_pending() {
+                since.get_or_insert_with(Instant::now);
                 self.report();
+            } else if let Some(since) = since {
+                self.waited(since.elapsed());
             }
             poll
         })
         .await
+    }
+
+    /// The handler in work has come to its end, this long after it first had to wait. Called by
+    /// [`drive`](Run::drive); a unit of work that waits by other means calls it itself. Handlers
+    /// that never wait are timed together, as one that reads the clock costs more than they do.
+    pub fn waited(&mut self, time: Duration) {
+        self.waited.add(time);
+        self.waited_last = Some(time);
     }
 
     /// The earliest `count` started but unsettled records are durable.
@@ -295,14 +318,22 @@ impl Run {
             settled,
             duplicates,
             failure,
+            mut waited,
+            waited_last,
             held,
             ..
         } = self;
+        let failed_after = waited_last.filter(|_| failure.is_some());
+        if let Some(time) = failed_after {
+            waited.take_back(time);
+        }
         Ended {
             records,
             settled,
             duplicates,
             failure,
+            waited,
+            failed_after,
             held,
         }
     }
