@@ -9,6 +9,8 @@ mod parking;
 mod rehearsal;
 mod run;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
@@ -17,6 +19,8 @@ pub use parking::{Judged, Parking, Retried, Retries, Waiting};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub(crate) use run::{Ended, ProgressSink, panicked, readable};
 pub use run::{Handling, Run};
+
+use crate::container::SnapshotStore;
 
 /// Carries out the records of a run.
 pub trait UnitOfWork: Send + Sync + 'static {
@@ -29,6 +33,13 @@ pub trait UnitOfWork: Send + Sync + 'static {
     /// the drain limit has passed. What was not reported by [`Run::settled`] is handled again,
     /// here or by the next owner.
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()>;
+
+    /// Where to keep what is settled beyond a position and has no room in its commit, if this unit
+    /// has a place for it; otherwise a topic is used, see
+    /// [`Snapshots`](crate::container::Snapshots).
+    fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
+        None
+    }
 }
 
 /// The default: one record after another, each settled when its handler returns.

@@ -210,6 +210,7 @@ fn prepare(
         verdicts: options.verdicts,
         commit: options.ack_mode,
         strict_commits: options.strict_commits,
+        snapshots: options.snapshots,
         limits,
         unit,
         parking,

@@ -111,7 +111,9 @@ impl Committer {
         id: CommitId,
         positions: Vec<Position>,
     ) -> Result<(), String> {
-        let request = self.request(partitions, id, positions).map_err(|error| error.to_string())?;
+        let request = self
+            .request(partitions, id, positions)
+            .map_err(|error| error.to_string())?;
         self.requests
             .try_send(request)
             .map_err(|error| match error {
@@ -183,16 +185,24 @@ impl Keeper {
             return;
         }
         let writes = std::mem::take(&mut request.writes);
-        let (positions, snapshots): (Vec<_>, Vec<_>) =
-            writes.into_iter().map(|Write { position, snapshot }| (position, snapshot)).unzip();
+        let (positions, snapshots): (Vec<_>, Vec<_>) = writes
+            .into_iter()
+            .map(|Write { position, snapshot }| (position, snapshot))
+            .unzip();
         let places = match self.wait(self.store.write(&snapshots)) {
             Ok(places) => places,
             Err(error) => {
-                tracing::warn!(error, "what is settled beyond the position could not be kept");
+                tracing::warn!(
+                    error,
+                    "what is settled beyond the position could not be kept"
+                );
                 return;
             }
         };
-        listeners.counters.snapshots.fetch_add(snapshots.len() as u64, Ordering::Relaxed);
+        listeners
+            .counters
+            .snapshots
+            .fetch_add(snapshots.len() as u64, Ordering::Relaxed);
         for ((position, snapshot), place) in positions.iter().zip(&snapshots).zip(places) {
             if self.refer(&mut request.positions, position, snapshot, &place) {
                 listeners.mailbox.send(Event::Stored {
@@ -270,7 +280,9 @@ impl Keeper {
         match self.wait(self.store.read(&wanted)) {
             Ok(found) => {
                 let found = named.into_iter().zip(found);
-                found.filter_map(|(named, bytes)| Some((named, bytes?))).collect()
+                found
+                    .filter_map(|(named, bytes)| Some((named, bytes?)))
+                    .collect()
             }
             Err(error) => {
                 tracing::warn!(error, "what is settled beyond positions could not be read");

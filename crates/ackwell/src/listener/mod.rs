@@ -9,7 +9,7 @@ use std::fmt;
 pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 
-use crate::container::Limits;
+use crate::container::{Limits, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
@@ -48,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
     pub(crate) strict_commits: bool,
+    pub(crate) snapshots: Snapshots,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
     pub(crate) hooks: Vec<Hook>,

@@ -89,7 +89,12 @@ impl TopicStore {
     }
 
     /// Writes one value, or its absence; where it lies.
-    async fn send(&self, origin: &Origin, slot: u8, value: Option<&[u8]>) -> Result<Place, StoreError> {
+    async fn send(
+        &self,
+        origin: &Origin,
+        slot: u8,
+        value: Option<&[u8]>,
+    ) -> Result<Place, StoreError> {
         let producer = self.producer().await?;
         let key = key(origin, slot);
         let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).key(key.as_bytes());
@@ -150,11 +155,16 @@ impl SnapshotStore for TopicStore {
         &'a self,
         wanted: &'a [Wanted],
     ) -> BoxFuture<'a, Result<Vec<Option<Vec<u8>>>, StoreError>> {
-        let places: Vec<_> = wanted.iter().map(|wanted| Place::from_bytes(&wanted.place)).collect();
+        let places: Vec<_> = wanted
+            .iter()
+            .map(|wanted| Place::from_bytes(&wanted.place))
+            .collect();
         let (config, topic) = (self.consuming.clone(), self.topic.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let reader = Reader::open(config, topic)?;
-            let found = places.into_iter().map(|place| place.map_or(Ok(None), |at| reader.read(at)));
+            let found = places
+                .into_iter()
+                .map(|place| place.map_or(Ok(None), |at| reader.read(at)));
             found.collect::<Result<Vec<_>, KafkaError>>()
         });
         reading.map(|found| Ok(found??)).boxed()
@@ -169,7 +179,9 @@ impl SnapshotStore for TopicStore {
 
 impl fmt::Debug for TopicStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopicStore").field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("TopicStore")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }
 
