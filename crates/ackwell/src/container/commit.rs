@@ -189,7 +189,7 @@ impl Keeper {
             .into_iter()
             .map(|Write { position, snapshot }| (position, snapshot))
             .unzip();
-        let places = match self.wait(self.store.write(&snapshots)) {
+        let places = match self.wait(async { self.store.write(&snapshots).await }) {
             Ok(places) => places,
             Err(error) => {
                 tracing::warn!(
@@ -244,7 +244,7 @@ impl Keeper {
         if origins.is_empty() {
             return;
         }
-        if let Err(error) = self.wait(self.store.remove(origins)) {
+        if let Err(error) = self.wait(async { self.store.remove(origins).await }) {
             tracing::debug!(error, "snapshots that are not needed could not be removed");
         }
     }
@@ -277,7 +277,7 @@ impl Keeper {
         if wanted.is_empty() {
             return HashMap::new();
         }
-        match self.wait(self.store.read(&wanted)) {
+        match self.wait(async { self.store.read(&wanted).await }) {
             Ok(found) => {
                 let found = named.into_iter().zip(found);
                 found
@@ -291,6 +291,7 @@ impl Keeper {
         }
     }
 
+    /// Awaits what the store does, which may need the runtime from its first moment on.
     fn wait<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
         let work = async { tokio::time::timeout(STORE_WAIT, work).await };
         // The runtime may be gone before the listener is.

@@ -160,14 +160,16 @@ impl SnapshotStore for TopicStore {
             .map(|wanted| Place::from_bytes(&wanted.place))
             .collect();
         let (config, topic) = (self.consuming.clone(), self.topic.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            let reader = Reader::open(config, topic)?;
-            let found = places
-                .into_iter()
-                .map(|place| place.map_or(Ok(None), |at| reader.read(at)));
-            found.collect::<Result<Vec<_>, KafkaError>>()
-        });
-        reading.map(|found| Ok(found??)).boxed()
+        async move {
+            let reading = tokio::task::spawn_blocking(move || {
+                let reader = Reader::open(config, topic)?;
+                let found = places.into_iter();
+                let found = found.map(|place| place.map_or(Ok(None), |at| reader.read(at)));
+                found.collect::<Result<Vec<_>, KafkaError>>()
+            });
+            Ok(reading.await??)
+        }
+        .boxed()
     }
 
     fn remove<'a>(&'a self, origins: &'a [Origin]) -> BoxFuture<'a, Result<(), StoreError>> {
