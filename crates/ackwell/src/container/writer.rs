@@ -287,7 +287,8 @@ fn options() -> AdminOptions {
         .operation_timeout(Some(ANSWER_WAIT))
 }
 
-fn settings(base: &ClientConfig) -> ClientConfig {
+/// Settings of a producer whose writes are safe when they are acknowledged.
+pub(super) fn settings(base: &ClientConfig) -> ClientConfig {
     let mut config = base.clone();
     for (name, value) in [
         ("message.timeout.ms", "10000"),
