@@ -11,6 +11,7 @@ use ackwell_core::envelope;
 
 use super::StartError;
 use super::plan::Named;
+use crate::container::Snapshots;
 use crate::context::{KnownEvents, SetupError};
 use crate::dead_letters::DeadLetters;
 use crate::failure::Hook;
@@ -121,6 +122,12 @@ fn commits(named: &Named) -> Checked {
     let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
     let checked = mode.check(strict);
     checked.map_err(|found| SetupError::new(found.what).mend(found.mend))?;
+    if let Snapshots::Topic(topic) = &named.options.snapshots {
+        refuse_if(!is_legal(topic.as_str()), || {
+            SetupError::new(format!("`{topic}` is not a topic's name for snapshots"))
+                .mend("use up to 249 letters, digits, `.`, `_` and `-`")
+        })?;
+    }
     let limit = named.options.limits.unacknowledged_limit;
     refuse_if(limit.is_zero(), || {
         SetupError::new("`unacknowledged_limit` of 0 lets no record wait for its acknowledgement")

@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use ackwell_core::envelope;
+
 use super::StartError;
 use super::plan::Named;
 use crate::context::SetupError;
-use crate::listener::{Common, Matcher};
+use crate::listener::{Common, Matcher, Options};
+use crate::retry::Later;
 
 /// Refuses topics that two listeners of a group read, or one listener twice.
 pub(super) fn check(listeners: &[Named]) -> Result<(), StartError> {
-    let mut readers: BTreeMap<(&str, &str), &Named> = BTreeMap::new();
+    let mut readers: BTreeMap<(&str, String), &Named> = BTreeMap::new();
     for listener in listeners {
-        for topic in &listener.options.topics {
-            match readers.insert((&listener.group, &topic.name), listener) {
+        for topic in topics_read(&listener.options) {
+            match readers.insert((&listener.group, topic.clone()), listener) {
                 Some(first) if std::ptr::eq(first, listener) => {
-                    return Err(named_twice(listener, &topic.name));
+                    return Err(named_twice(listener, &topic));
                 }
-                Some(first) => return Err(clash(first, listener, topic.name.to_string())),
+                Some(first) => return Err(clash(first, listener, topic)),
                 None => {}
             }
         }
@@ -35,10 +38,7 @@ pub(super) fn check(listeners: &[Named]) -> Result<(), StartError> {
 fn between(first: &Named, second: &Named) -> Result<(), StartError> {
     let meant = |by: &Option<std::sync::Arc<Matcher>>, of: &Named| {
         let matcher = by.as_ref()?;
-        let mut topics = of.options.topics.iter();
-        topics
-            .find(|topic| matcher.means(&topic.name))
-            .map(|topic| topic.name.to_string())
+        topics_read(&of.options).find(|topic| matcher.means(topic))
     };
     let named = meant(&first.matcher, second).or_else(|| meant(&second.matcher, first));
     if let Some(topic) = named {
@@ -63,6 +63,19 @@ fn between(first: &Named, second: &Named) -> Result<(), StartError> {
             })
         }
     }
+}
+
+/// What a listener reads by name: its topics, and their retry topics.
+fn topics_read(options: &Options) -> impl Iterator<Item = String> {
+    let delays = match &options.retry.later {
+        Later::Topics(delays) => delays.len(),
+        _ => 0,
+    };
+    let last = u32::try_from(delays).unwrap_or(u32::MAX);
+    options.topics.iter().flat_map(move |topic| {
+        let retries = (1..=last).map(|number| envelope::retry::topic(&topic.name, number));
+        std::iter::once(topic.name.to_string()).chain(retries)
+    })
 }
 
 fn named_twice(listener: &Named, topic: &str) -> StartError {

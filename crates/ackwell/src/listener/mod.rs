@@ -18,7 +18,7 @@ pub(crate) use filter::Passage;
 pub(crate) use pattern::Common;
 pub use pattern::{Matcher, Pattern};
 
-use crate::container::Limits;
+use crate::container::{Limits, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
@@ -59,6 +59,7 @@ pub(crate) struct Options {
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
     pub(crate) strict_commits: bool,
+    pub(crate) snapshots: Snapshots,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
     pub(crate) hooks: Vec<Hook>,
