@@ -1,4 +1,5 @@
 //! Records that are tried again later, without holding up those behind them.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod container_support;
 

@@ -1,4 +1,5 @@
 //! What a listener makes of failures, who hears of them, and that poison hurts only itself.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod container_support;
 
@@ -161,12 +162,15 @@ async fn note(Event(placed): Event<Placed>, Key(_): Key, State(seen): State<Numb
 
 const PLACED: (&str, &[u8]) = ("eventType", b"Placed");
 
-/// Poison of every kind, each with what makes it so.
-fn poison() -> Vec<(
+/// Key, value and headers.
+type Parts = (
     Option<Vec<u8>>,
     Option<Vec<u8>>,
     Vec<(&'static str, Vec<u8>)>,
-)> {
+);
+
+/// Poison of every kind, each with what makes it so.
+fn poison() -> Vec<Parts> {
     let fine = || Some(br#"{"number":0}"#.to_vec());
     let key = || Some(b"k".to_vec());
     let placed = || vec![(PLACED.0, PLACED.1.to_vec())];

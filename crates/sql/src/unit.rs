@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use ackwell::core::ordered::Rank;
 use ackwell::unit::{Handling, Run, UnitOfWork};
@@ -271,11 +272,15 @@ impl<'a> Lane<'a> {
         // handled before it commits.
         drop(seat.take_unused_turn());
         run.report();
+        let since = Instant::now();
         loop {
             let oldest = self.unsettled.front().map(|batch| batch.outcome.clone());
             tokio::select! {
                 biased;
-                end = &mut handling => return Ok(Some(end)),
+                end = &mut handling => {
+                    run.waited(since.elapsed());
+                    return Ok(Some(end));
+                }
                 () = seat.duplicate() => return Ok(None),
                 durable = durable(oldest) => {
                     self.settle_oldest(run, durable).map_err(unavailable_halt)?;

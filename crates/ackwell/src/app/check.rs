@@ -119,7 +119,12 @@ fn limits(named: &Named) -> Checked {
 fn commits(named: &Named) -> Checked {
     let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
     let checked = mode.check(strict);
-    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))
+    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))?;
+    let limit = named.options.limits.unacknowledged_limit;
+    refuse_if(limit.is_zero(), || {
+        SetupError::new("`unacknowledged_limit` of 0 lets no record wait for its acknowledgement")
+            .mend("write a positive time")
+    })
 }
 
 fn policies(named: &Named) -> Checked {

@@ -161,7 +161,7 @@ fn prepare(
         options,
         handler,
     } = named;
-    let mut setup = Setup::new(&name, &group, states);
+    let mut setup = Setup::new(&name, &group, states).with_ack_mode(options.ack_mode);
     let recovery = &options.limits.recovery;
     let prepared = handler.prepare(&mut setup).and_then(|()| {
         let parking = options.retry.parking(&setup, recovery)?;

@@ -144,11 +144,21 @@ impl Poller {
             Effect::Seek { partition, to } => self.seek(partition, to),
             Effect::RevokeDone(partitions) => self.give_back(&partitions),
             Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
-            Effect::Close { run } => {
-                let now = self.clock.now();
-                self.engine.on_event(now, Event::Closed { run });
+            Effect::Close { run } => self.close_acks(run),
+            Effect::Answer { waiter, committed } => self.answer_commit(waiter, committed),
+            Effect::Nacked {
+                partition,
+                offset,
+                nack,
+            } => self.nacked(partition, offset, nack),
+            Effect::Unacknowledged {
+                partition,
+                offset,
+                since,
+            } => {
+                let waits = self.clock.now().since(since);
+                self.unacknowledged(partition, offset, waits);
             }
-            Effect::Answer { .. } | Effect::Unacknowledged { .. } => {}
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();

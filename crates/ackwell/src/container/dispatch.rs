@@ -7,6 +7,7 @@ use ackwell_core::engine::{PartitionId, RunId};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use super::acks::Acks;
 use super::handle;
 use super::mailbox::Mailbox;
 use super::spec::{Observer, RecordHandler};
@@ -31,6 +32,8 @@ pub(super) struct Dispatcher {
     pub(super) runtime: Handle,
     pub(super) tasks: TaskTracker,
     pub(super) runs: HashMap<RunId, Arc<Control>>,
+    /// In a manual ack mode, what waits for acknowledgements.
+    pub(super) acks: Option<Acks>,
 }
 
 impl Dispatcher {
@@ -50,6 +53,7 @@ impl Dispatcher {
             observer: Arc::clone(&self.observer),
             mailbox: self.mailbox.clone(),
             control: Arc::clone(&control),
+            manual: self.acks.is_some(),
         };
         let sink = Box::new(handle::Progress {
             run: id,
@@ -60,7 +64,9 @@ impl Dispatcher {
         });
         let group = Arc::clone(&self.group);
         let handler = Arc::clone(&self.handler);
+        let acks = self.acks.as_mut().map(|acks| acks.open(id, records.len()));
         let run = Run::new(group, handler, sink, control, records, attempt);
+        let run = run.acknowledged_at(acks);
         self.tasks.spawn_on(work.carry_out(run), &self.runtime);
     }
 

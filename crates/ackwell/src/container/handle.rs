@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ackwell_core::Timestamp;
 use ackwell_core::engine::{End, Event, Failure as CoreFailure, PartitionId, RunId};
@@ -56,7 +56,7 @@ impl ProgressSink for Progress {
     }
 
     fn judge(&self, failure: &Failure) -> Judged {
-        let failure = judged(failure, &self.verdicts);
+        let failure = judged(failure, self.verdicts.judge(failure));
         let policies = self.policies.as_deref().unwrap_or_default();
         let in_place = policies.get(failure.policy).copied().unwrap_or(true);
         Judged { failure, in_place }
@@ -71,6 +71,8 @@ pub(super) struct Work {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) control: Arc<Control>,
+    /// Whether handled records wait for acknowledgements.
+    pub(super) manual: bool,
 }
 
 impl Work {
@@ -95,15 +97,32 @@ impl Work {
                 "the unit of work left a record unsettled",
             ));
         }
-        let ended = run.finish();
-        self.observe(&ended, started);
+        let mut ended = run.finish();
+        let verdict = ended
+            .failure
+            .as_ref()
+            .map(|failure| self.verdicts.judge(failure));
+        self.observe(&ended, verdict, started.elapsed());
+        if self.manual {
+            self.give_back_handled(&mut ended);
+        }
         self.mailbox.send(Event::Finished {
             run: self.id,
-            end: end(ended, &self.verdicts),
+            end: end(ended, verdict),
         });
     }
 
-    fn observe(&self, ended: &Ended, started: Instant) {
+    /// What was handled waits with the engine for its acknowledgements.
+    fn give_back_handled(&self, ended: &mut Ended) {
+        let rest = ended.records.split_off(ended.settled);
+        ended.settled = 0;
+        self.mailbox.send(Event::Handled {
+            run: self.id,
+            records: std::mem::replace(&mut ended.records, rest),
+        });
+    }
+
+    fn observe(&self, ended: &Ended, verdict: Option<Verdict>, elapsed: Duration) {
         let Some(first) = ended.records.first() else {
             return;
         };
@@ -112,12 +131,14 @@ impl Work {
             partition: first.partition(),
             settled: ended.settled,
             duplicates: ended.duplicates,
-            elapsed: started.elapsed(),
+            elapsed,
+            waited: &ended.waited,
+            failed: verdict.map(|verdict| (verdict.class, ended.failed_after)),
         });
     }
 }
 
-fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
+fn end(ended: Ended, verdict: Option<Verdict>) -> End<Record> {
     let Ended {
         mut records,
         settled,
@@ -132,10 +153,10 @@ fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
     if let Some(reason) = held {
         return End::Held { reason, rest };
     }
-    let Some(failure) = failure else {
+    let (Some(failure), Some(verdict)) = (failure, verdict) else {
         return End::Cancelled { rest };
     };
-    let failure = judged(&failure, verdicts);
+    let failure = judged(&failure, verdict);
     log(&failure, rest.first());
     let behind = rest.split_off(1);
     match rest.pop() {
@@ -148,8 +169,7 @@ fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
     }
 }
 
-pub(super) fn judged(failure: &Failure, verdicts: &Verdicts) -> CoreFailure {
-    let Verdict { class, policy } = verdicts.judge(failure);
+pub(super) fn judged(failure: &Failure, Verdict { class, policy }: Verdict) -> CoreFailure {
     CoreFailure {
         class,
         summary: failure.reason(),

@@ -6,6 +6,7 @@
 //! | decode | `decode.rs` | a poll's records are copied into one shared buffer |
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
 //! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
+//! | (acknowledge) | `acks.rs` | in the manual ack modes, handlers settle their records, from any task |
 //! | settle | `act.rs` | the engine's verdict is carried out |
 //! | (retry) | `ordered.rs` | what waits for its key's turn is tried again |
 //! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
@@ -15,6 +16,7 @@
 //! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `consumer.rs`
 //! is the client with its callbacks, `mailbox.rs` how the poll thread hears of the rest.
 
+mod acks;
 mod act;
 mod commit;
 mod consumer;
@@ -46,10 +48,12 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use crate::dead_letters::DeadLetters;
+pub(crate) use acks::RunAcks;
 pub(crate) use decode::Decoder;
 pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
+use self::acks::Acks;
 use self::commit::{Committer, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
@@ -122,6 +126,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         runtime: Handle::current(),
         tasks: tasks.clone(),
         runs: HashMap::new(),
+        acks: Acks::new(spec.commit, mailbox.waker().clone(), Arc::clone(&counters)),
     };
     let thread = |source| StartError::Thread {
         listener: spec.listener.clone(),
@@ -223,6 +228,7 @@ fn engine_config(spec: &Spec) -> Config {
         revoke_drain: limits.revoke_drain,
         stop_drain: limits.stop_drain,
         commit_wait: limits.commit_wait,
+        unacknowledged_limit: limits.unacknowledged_limit,
         metadata_bytes: limits.metadata_bytes,
         probe: limits.probe,
         recovery: limits.recovery,

@@ -13,6 +13,7 @@ use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
+use crate::observe::Tally;
 use crate::record::Record;
 use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
@@ -157,6 +158,9 @@ pub struct Limits {
     /// Bytes of commit metadata for records settled beyond a gap. Default 3,072, below the
     /// broker's `offset.metadata.max.bytes` of 4,096.
     pub metadata_bytes: usize,
+    /// How long a handled record may wait for its acknowledgement before the listener is
+    /// unhealthy. Default 60 s.
+    pub unacknowledged_limit: Duration,
     /// Between probes of something unavailable. Default from 250 ms doubling to 5 s.
     pub probe: RetryPolicy,
     /// Between attempts to write a dead letter. Default from 1 s doubling to 30 s.
@@ -186,6 +190,7 @@ impl Default for Limits {
             stop_drain: Duration::from_secs(20),
             commit_wait: Duration::from_secs(10),
             metadata_bytes: 3_072,
+            unacknowledged_limit: Duration::from_secs(60),
             probe: RetryPolicy::exponential(Duration::from_millis(250), 2.0)
                 .max(Duration::from_secs(5))
                 .jitter(0.1),
@@ -228,6 +233,11 @@ pub enum Observation<'a> {
         duplicates: usize,
         /// Time of the whole run.
         elapsed: Duration,
+        /// How long those handlers took that had to wait for something; the others were quick.
+        waited: &'a Tally,
+        /// Of the attempt that ended the run by failing: its class, and how long it took, if it
+        /// had to wait.
+        failed: Option<(Class, Option<Duration>)>,
     },
     /// An attempt has failed.
     Failed {
@@ -282,6 +292,17 @@ pub enum Observation<'a> {
         offset: i64,
         /// What went wrong.
         error: &'a str,
+    },
+    /// A handled record was refused, or its acknowledgement was dropped; it is handled again.
+    Nacked {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Whether its acknowledgement was dropped rather than refused on purpose.
+        dropped: bool,
     },
     /// A commit was acknowledged; `lag` is not known here, the position is.
     Committed {

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
@@ -214,6 +216,18 @@ impl Writer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Awaits a recovery's write. A panic on the way is a failed write: were it not answered, the
+/// record's lane would wait for ever.
+pub(super) async fn answered(
+    write: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let panicked = |_| Err("writing it panicked".to_owned());
+    AssertUnwindSafe(write)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(panicked)
 }
 
 impl WriteError {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::counter::Counter;
 
 use super::health::{Reporter, Status};
-use super::histogram::Histogram;
+use super::histogram::{Histogram, Tally};
 use super::metrics::{ByListener, ByOutcome, ByPartition, ByReason, ByTopic, Metrics};
 use crate::container::{Container, Observation, Observer};
 use crate::failure::{
@@ -63,6 +63,28 @@ impl ListenerObserver {
             .listeners
             .undecodable
             .get_or_create_owned(&self.by())
+    }
+
+    /// Handlers that waited are timed one by one, the others by their mean.
+    fn time(
+        &self,
+        settled: usize,
+        elapsed: Duration,
+        waited: &Tally,
+        failed: Option<(Class, Option<Duration>)>,
+    ) {
+        let quick = settled.saturating_sub(waited.count() as usize) as u64;
+        let mut left = elapsed.saturating_sub(waited.total());
+        if let Some((class, took)) = failed {
+            let attempts = u32::try_from(quick).unwrap_or(u32::MAX).saturating_add(1);
+            let took = took.unwrap_or(left / attempts);
+            left = left.saturating_sub(took);
+            let failed = self.by_outcome(class.as_str());
+            let times = &self.metrics.listeners.handling;
+            times.get_or_create(&failed).observe(took);
+        }
+        self.handled.observe_many(left, quick);
+        self.handled.add(waited);
     }
 
     /// Tells those who want to hear of failures.
@@ -178,12 +200,14 @@ pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Co
     };
     let paused = metrics.listeners.paused.get_or_create_owned(&by);
     let in_work = metrics.listeners.in_work.get_or_create_owned(&by);
+    let open = metrics.listeners.unacknowledged.get_or_create_owned(&by);
     let container = Arc::downgrade(container);
     metrics.refresh(move || {
         let stats = container.upgrade().map(|container| container.stats());
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         paused.set(stats.map_or(0, |stats| gauge(stats.paused)));
         in_work.set(stats.map_or(0, |stats| gauge(stats.in_flight)));
+        open.set(stats.map_or(0, |stats| gauge(stats.unacknowledged)));
         stats.is_some()
     });
 }
@@ -219,6 +243,8 @@ impl Observer for ListenerObserver {
                 settled,
                 duplicates,
                 elapsed,
+                waited,
+                failed,
                 ..
             } => {
                 let by = self.by_topic(topic);
@@ -229,7 +255,7 @@ impl Observer for ListenerObserver {
                         .get_or_create(&by)
                         .inc_by(duplicates as u64);
                 }
-                self.handled.observe_many(elapsed, settled as u64);
+                self.time(settled, elapsed, waited, failed);
             }
             Observation::Failed {
                 topic,
@@ -271,6 +297,10 @@ impl Observer for ListenerObserver {
                     .postponed
                     .get_or_create(&self.by_topic(topic))
                     .inc();
+            }
+            Observation::Nacked { dropped, .. } => {
+                let how = if dropped { "dropped" } else { "asked" };
+                families.nacks.get_or_create(&self.by_outcome(how)).inc();
             }
             Observation::RecoveryFailed { .. } => {
                 families.recovery_failures.get_or_create(&self.by()).inc();

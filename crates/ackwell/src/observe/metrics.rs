@@ -89,6 +89,8 @@ pub(super) struct ListenerFamilies {
     pub(super) paused: Family<ByListener, Gauge>,
     pub(super) in_work: Family<ByListener, Gauge>,
     pub(super) commits: Family<ByOutcome, Counter>,
+    pub(super) unacknowledged: Family<ByListener, Gauge>,
+    pub(super) nacks: Family<ByOutcome, Counter>,
     pub(super) parked_keys: Family<ByListener, Gauge>,
     pub(super) parked_records: Family<ByListener, Gauge>,
     pub(super) parked_oldest: Family<ByListener, Gauge>,
@@ -183,7 +185,7 @@ impl ListenerFamilies {
         );
         to.register_with_unit(
             "handling",
-            "Time to handle a record (mean of its run), by outcome of the run",
+            "Time of an attempt at a record, by how it ended: ok, or the class of the failure",
             Unit::Seconds,
             self.handling.clone(),
         );
@@ -252,6 +254,16 @@ impl ListenerFamilies {
             "in_work_records",
             "Records that wait or are in work",
             self.in_work.clone(),
+        );
+        to.register(
+            "unacknowledged_records",
+            "Handled records that wait for their acknowledgement",
+            self.unacknowledged.clone(),
+        );
+        to.register(
+            "nacks",
+            "Acknowledgements refused, by whether they were asked for or dropped",
+            self.nacks.clone(),
         );
         to.register(
             "parked_keys",

@@ -15,9 +15,10 @@ use ackwell_core::settle::{Destination, Settlement};
 use futures_util::future::BoxFuture;
 
 use super::{Control, Judged};
-use crate::container::RecordHandler;
+use crate::container::{RecordHandler, RunAcks};
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Panicked};
+use crate::observe::Tally;
 use crate::record::Record;
 
 /// Settled records are reported at least this often while handlers keep the thread busy, so that
@@ -69,6 +70,12 @@ pub struct Run {
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
+    /// How long those handlers took that waited for something.
+    waited: Tally,
+    /// The same of the one in work.
+    waited_last: Option<Duration>,
+    /// In a manual ack mode, where its records are acknowledged.
+    acks: Option<Arc<RunAcks>>,
     held: Option<String>,
 }
 
@@ -78,6 +85,9 @@ pub(crate) struct Ended {
     pub(crate) settled: usize,
     pub(crate) duplicates: usize,
     pub(crate) failure: Option<Failure>,
+    pub(crate) waited: Tally,
+    /// How long the attempt took that failed, if it waited for something.
+    pub(crate) failed_after: Option<Duration>,
     /// Why it can't go on now, although nothing failed.
     pub(crate) held: Option<String>,
 }
@@ -104,7 +114,22 @@ impl Run {
             reported: 0,
             reported_at: Instant::now(),
             failure: None,
+            waited: Tally::default(),
+            waited_last: None,
             held: None,
+            acks: None,
+        }
+    }
+
+    /// The same run, whose records are settled by acknowledgements.
+    pub(crate) fn acknowledged_at(self, acks: Option<Arc<RunAcks>>) -> Self {
+        Run { acks, ..self }
+    }
+
+    /// Puts the acknowledgement of the record that was started last, in a manual ack mode.
+    pub(crate) fn put_ack(&self, extensions: &mut Extensions) {
+        if let (Some(acks), Some(place)) = (&self.acks, self.started.checked_sub(1)) {
+            extensions.put_ack(Arc::clone(acks), place);
         }
     }
 
@@ -134,8 +159,9 @@ impl Run {
     /// Starts handling the next record; `extensions` are at hand for its extractors. `None` where
     /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
     /// failure of the record.
-    pub fn start(&mut self, extensions: Extensions) -> Option<Handling> {
+    pub fn start(&mut self, mut extensions: Extensions) -> Option<Handling> {
         let (record, attempt) = self.take()?;
+        self.put_ack(&mut extensions);
         if let Err(unreadable) = readable(&record) {
             return Some(Handling::refused(unreadable));
         }
@@ -151,6 +177,7 @@ impl Run {
         let record = self.peek()?.clone();
         let attempt = self.attempt();
         self.started += 1;
+        self.waited_last = None;
         Some((record, attempt))
     }
 
@@ -166,19 +193,35 @@ impl Run {
     /// Dropping the future drops the handler where it waits.
     pub async fn drive<T>(&mut self, handling: impl Future<Output = T>) -> T {
         let mut handling = pin!(handling);
+        let mut since = None;
         std::future::poll_fn(|cx| {
             let poll = handling.as_mut().poll(cx);
             if poll.is_pending() {
+                since.get_or_insert_with(Instant::now);
                 self.report();
+            } else if let Some(since) = since {
+                self.waited(since.elapsed());
             }
             poll
         })
         .await
     }
 
+    /// The handler in work has come to its end, this long after it first had to wait. Called by
+    /// [`drive`](Run::drive); a unit of work that waits by other means calls it itself. Handlers
+    /// that never wait are timed together, as one that reads the clock costs more than they do.
+    pub fn waited(&mut self, time: Duration) {
+        self.waited.add(time);
+        self.waited_last = Some(time);
+    }
+
     /// The earliest `count` started but unsettled records are durable.
     pub fn settled(&mut self, count: usize) {
-        self.settled = self.started.min(self.settled + count);
+        let before = self.settled;
+        self.settled = self.started.min(before + count);
+        if let Some(acks) = &self.acks {
+            acks.handled(before..self.settled);
+        }
         let waiting = self.settled - self.reported;
         // A clock read at 1, 2, 4, .. records: rare for fast handlers, soon enough for slow ones.
         if waiting.is_power_of_two() && self.reported_at.elapsed() >= PROGRESS_INTERVAL {
@@ -244,6 +287,11 @@ impl Run {
     /// Tells the container what has settled so far. Called by [`drive`](Run::drive); a unit of
     /// work that waits by other means calls it before.
     pub fn report(&mut self) {
+        if let Some(acks) = &self.acks {
+            self.reported = self.settled;
+            self.reported_at = Instant::now();
+            return acks.report();
+        }
         if self.settled > self.reported {
             self.sink.progress(self.settled - self.reported);
             self.reported = self.settled;
@@ -262,19 +310,30 @@ impl Run {
     }
 
     pub(crate) fn finish(self) -> Ended {
+        if let Some(acks) = &self.acks {
+            acks.close(self.settled);
+        }
         let Run {
             records,
             settled,
             duplicates,
             failure,
+            mut waited,
+            waited_last,
             held,
             ..
         } = self;
+        let failed_after = waited_last.filter(|_| failure.is_some());
+        if let Some(time) = failed_after {
+            waited.take_back(time);
+        }
         Ended {
             records,
             settled,
             duplicates,
             failure,
+            waited,
+            failed_after,
             held,
         }
     }

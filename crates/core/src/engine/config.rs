@@ -53,6 +53,9 @@ pub struct Config {
     pub unacknowledged_limit: Duration,
     /// Bytes of metadata beside a committed position. Default 3,072.
     pub metadata_bytes: usize,
+    /// Whether what does not fit into the metadata is written as a
+    /// [snapshot](crate::metadata::snapshot). Default no: it is left out, and a restart repeats it.
+    pub snapshots: bool,
     /// Between probes of something unavailable. Never given up. Default 250 ms doubling to 5 s.
     pub probe: Policy,
     /// Between attempts to recover a record, and between failed commits. Never given up.
@@ -85,6 +88,7 @@ impl Default for Config {
             commit_gap: Duration::from_millis(5),
             unacknowledged_limit: Duration::from_secs(60),
             metadata_bytes: 3_072,
+            snapshots: false,
             probe: Policy::exponential(Duration::from_millis(250), 2.0)
                 .max(Duration::from_secs(5))
                 .jitter(0.1),

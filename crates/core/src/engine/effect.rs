@@ -1,6 +1,6 @@
 //! What the engine asks for.
 
-use super::event::{CommitId, Failure, PartitionId, RunId};
+use super::event::{CommitId, Failure, Nack, PartitionId, RunId};
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::CommitOffset;
@@ -90,6 +90,15 @@ pub enum Effect<R> {
         /// somebody else before that.
         committed: bool,
     },
+    /// A handled record was refused: for logs and metrics.
+    Nacked {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// Its offset.
+        offset: i64,
+        /// How.
+        nack: Nack,
+    },
     /// A handled record waits for its acknowledgement for too long: for logs.
     Unacknowledged {
         /// Where the record comes from.
@@ -134,4 +143,24 @@ pub struct Position {
     pub offset: CommitOffset,
     /// What is settled beyond it, see [`metadata`](crate::metadata).
     pub metadata: String,
+    /// What to do with what is settled beyond it and has no room in the metadata.
+    pub snapshot: Snapshot,
+}
+
+/// What becomes of a partition's snapshot with a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Snapshot {
+    /// There is none, or it is still right.
+    Keep,
+    /// It is written before the commit, whose metadata is then a
+    /// [reference](crate::metadata::refer_up_to) to it. If it can't be written, the position is
+    /// committed with the metadata that it has, which knows less.
+    Write {
+        /// The slot that is free.
+        slot: u8,
+        /// The snapshot.
+        bytes: Vec<u8>,
+    },
+    /// It is not needed any more, once the commit is done.
+    Remove,
 }

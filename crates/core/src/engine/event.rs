@@ -29,6 +29,8 @@ pub struct Assigned {
     pub position: Option<CommitOffset>,
     /// The metadata beside it.
     pub metadata: String,
+    /// The snapshot that it refers to, if it refers to one and it was found.
+    pub snapshot: Option<Vec<u8>>,
 }
 
 /// Why an attempt failed.
@@ -167,6 +169,16 @@ pub enum Event<R> {
         recovery: RunId,
         /// Whether it is safe.
         result: Result<(), String>,
+    },
+    /// A commit's [`Snapshot::Write`](super::Snapshot::Write) is durable, and its position was sent
+    /// with a reference to it; comes before the answer.
+    Stored {
+        /// Which commit.
+        commit: CommitId,
+        /// The snapshot's partition.
+        partition: PartitionId,
+        /// Where the store has put it.
+        place: Vec<u8>,
     },
     /// A commit was answered.
     CommitDone {

@@ -132,6 +132,11 @@ impl<R: Record> Engine<R> {
                 problem,
             } => self.retried(now, run, next, failure, problem),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
+            Event::Stored {
+                commit,
+                partition,
+                place,
+            } => self.snapshot_stored(commit, partition, place),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(partition, to),
             Event::Pause => self.set_paused(true),

@@ -96,6 +96,7 @@ impl World {
             Effect::Retry { .. }
             | Effect::Close { .. }
             | Effect::Answer { .. }
+            | Effect::Nacked { .. }
             | Effect::Unacknowledged { .. } => Ok(()),
         }
     }
