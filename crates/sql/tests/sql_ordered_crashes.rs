@@ -17,6 +17,7 @@ mod ordered_support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ackwell::extract::{Attempt, Key, Text};
@@ -30,6 +31,8 @@ const FOLDER: &str = "ACKWELL_ORDERED_FOLDER";
 const BOOTSTRAP: &str = "ACKWELL_ORDERED_BOOTSTRAP";
 const TOPIC: &str = "ACKWELL_ORDERED_TOPIC";
 const INSTANCE: &str = "ACKWELL_ORDERED_INSTANCE";
+const PACE_OF: &str = "ACKWELL_ORDERED_PACE";
+const WAIT: &str = "ACKWELL_ORDERED_WAIT";
 const PARTITIONS: i32 = 3;
 const KEYS: usize = 12;
 /// Attempts of a record, the first one included.
@@ -53,6 +56,19 @@ fn parts(value: &str) -> (usize, usize) {
     (key.parse().unwrap(), number.parse().unwrap())
 }
 
+/// How long a handler takes. Who will be stopped is slow at its first records and would then
+/// rush ahead; its successor takes its time.
+fn pace(number: usize) -> Duration {
+    static PACE: OnceLock<String> = OnceLock::new();
+    let pace = PACE.get_or_init(|| std::env::var(PACE_OF).unwrap_or_default());
+    Duration::from_millis(match (pace.as_str(), number) {
+        ("rushing", 2) => 500,
+        ("rushing", _) => 0,
+        ("slow", _) => 60,
+        (_, number) => u64::from(number % 4 == 1),
+    })
+}
+
 async fn handle(
     Key(key): Key,
     Text(value): Text,
@@ -62,9 +78,7 @@ async fn handle(
     let insert = "INSERT INTO effects (key, value) VALUES ($1, $2)";
     let name = key.unwrap_or_default();
     let (key, number) = parts(&value);
-    if number % 4 == 1 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    tokio::time::sleep(pace(number)).await;
     tx.execute(insert, params![name, value]).await?;
     if fails(key, number, attempt) {
         return Err(Failure::transient("by plan"));
@@ -88,9 +102,8 @@ fn works_until_it_is_killed() {
     }
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let database = open(Path::new(&folder)).await;
-        let policy = exponential(Duration::from_millis(5), 2.0)
-            .max(Duration::from_millis(40))
-            .max_attempts(ATTEMPTS);
+        let wait = Duration::from_millis(setting(WAIT).parse().unwrap());
+        let policy = exponential(wait, 2.0).max(wait * 4).max_attempts(ATTEMPTS);
         let listener = Listener::on(topic)
             .group(format!("g-{topic}"))
             .concurrency(by_key(4))
@@ -103,7 +116,12 @@ fn works_until_it_is_killed() {
 }
 
 /// A member that takes its own place again at once when it is started anew.
-fn child(world: &World, instance: &str) -> Child {
+fn child(world: &World) -> Child {
+    start(world, "one", "", 5)
+}
+
+/// A member of this pace that waits so many milliseconds before the first retry.
+fn start(world: &World, instance: &str, pace: &str, wait: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -115,6 +133,8 @@ fn child(world: &World, instance: &str) -> Child {
         .env(BOOTSTRAP, &world.bootstrap)
         .env(TOPIC, world.topic)
         .env(INSTANCE, instance)
+        .env(PACE_OF, pace)
+        .env(WAIT, wait.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -218,7 +238,7 @@ async fn whatever_is_killed_when_ever_nothing_is_lost_repeated_or_out_of_order()
     for round in 0..rounds {
         send(&world, round * 20..(round + 1) * 20).await;
         let before = effects_count(&database).await;
-        let mut child = child(&world, "one");
+        let mut child = child(&world);
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
@@ -235,7 +255,7 @@ async fn whatever_is_killed_when_ever_nothing_is_lost_repeated_or_out_of_order()
         child.wait().unwrap();
     }
     assert!(effects_count(&database).await > 0);
-    let mut child = child(&world, "one");
+    let mut child = child(&world);
     check(&world, &database, rounds * 20).await;
     child.kill().unwrap();
     child.wait().unwrap();
@@ -245,18 +265,22 @@ async fn whatever_is_killed_when_ever_nothing_is_lost_repeated_or_out_of_order()
 async fn an_owner_that_wakes_up_behind_its_successor_changes_nothing() {
     let world = World::start(PARTITIONS).await;
     let database = world.database().await;
-    let numbers = 600;
-    let mut old = child(&world, "");
+    let numbers = 20;
     send(&world, 0..numbers).await;
+    let mut old = start(&world, "", "rushing", 1_000);
     until("the old owner's work", async || {
-        effects_count(&database).await > 300
+        effects_count(&database).await >= 2 * KEYS
     })
     .await;
     stop_between_transactions(&world, &old).await;
-    let stopped_at = effects_count(&database).await;
-    let mut new = child(&world, "");
-    until("the new owner's work", async || {
-        effects_count(&database).await > stopped_at + 200
+    assert_eq!(
+        parked(&database).await,
+        0,
+        "the old owner has not come so far"
+    );
+    let mut new = start(&world, "", "slow", 1_000);
+    until("a record that fails at the new owner", async || {
+        parked(&database).await > 0
     })
     .await;
     signal(&old, "-CONT");
