@@ -5,23 +5,36 @@
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
 mod control;
+mod handling;
 mod parking;
+mod portion;
 mod rehearsal;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
+pub use handling::Handling;
+pub(crate) use handling::panicked;
 pub(crate) use parking::Grave;
 pub use parking::{Judged, Parking, Retried, Retries, Waiting};
+pub use portion::{Judgement, Portion};
 pub use rehearsal::{Rehearsal, Rehearsed};
-pub(crate) use run::{Ended, ProgressSink, panicked, readable};
-pub use run::{Handling, Run};
+pub use run::Run;
+pub(crate) use run::{Ended, ProgressSink};
+
+use crate::extensions::Extensions;
 
 /// Carries out the records of a run.
 pub trait UnitOfWork: Send + Sync + 'static {
     /// Handles the records of `run` in order and returns when each outcome is durable. Stops at
     /// the first failure, which it reports by [`Run::failed`].
+    ///
+    /// The run of a [batch handler](crate::batch) is carried out by
+    /// [portions](Run::next_portion); a unit of work that starts its records one by one gives the
+    /// handler lists of one.
     ///
     /// # Cancel safety
     ///
@@ -31,15 +44,29 @@ pub trait UnitOfWork: Send + Sync + 'static {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()>;
 }
 
-/// The default: one record after another, each settled when its handler returns.
+/// The default: one record (or list) after another, each settled when its handler returns.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OneByOne;
 
 impl UnitOfWork for OneByOne {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        if run.is_batch() {
+            return Box::pin(by_portions(run));
+        }
         Box::pin(async move {
             let handler = run.handler();
             handler.handle_run(run).await;
         })
+    }
+}
+
+async fn by_portions(run: &mut Run) {
+    while let Some(mut portion) = run.next_portion() {
+        if portion.has_work() {
+            let handling = run.start_portion(&portion, Extensions::new());
+            // There is nothing to take back: what the handler did, it did.
+            let _ = portion.judge(run.drive(handling).await);
+        }
+        run.close_portion(portion);
     }
 }

@@ -11,7 +11,7 @@ use ackwell_core::envelope;
 
 use super::StartError;
 use super::plan::Named;
-use crate::context::SetupError;
+use crate::context::{KnownEvents, SetupError};
 use crate::dead_letters::DeadLetters;
 use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
@@ -272,6 +272,43 @@ fn verdicts(named: &Named) -> Checked {
         let what = format!("there are two rules for failures caused by `{cause}`");
         Err(SetupError::new(what).mend("keep one; the first would always win"))
     })
+}
+
+/// What is sent to its topics, as far as they tell, against what its handlers know.
+pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
+    let told = (options.topics.iter()).all(|topic| !topic.event_types.is_empty());
+    let listed = known.iter().all(|events| !events.types.is_empty());
+    if !told || !listed || known.is_empty() {
+        return Ok(());
+    }
+    let sent = || {
+        let topics = options.topics.iter();
+        topics.flat_map(|topic| topic.event_types.iter().map(move |sent| (topic, *sent)))
+    };
+    for events in known {
+        let stray = events
+            .types
+            .iter()
+            .find(|known| !sent().any(|(_, sent)| sent == **known));
+        if let Some(stray) = stray {
+            let name = events.name;
+            return Err(SetupError::new(format!(
+                "`{name}` knows the event type `{stray}`, which is sent to none of its topics"
+            ))
+            .mend("correct `const TYPES`, or the topic's `event_types(..)`"));
+        }
+    }
+    let unknown = sent().find(|(_, sent)| !known.iter().any(|known| known.types.contains(sent)));
+    match unknown {
+        Some((topic, sent)) if options.on_unknown_event.is_none() => {
+            let topic = &topic.name;
+            Err(SetupError::new(format!(
+                "no handler knows the event type `{sent}`, which is sent to `{topic}`"
+            ))
+            .mend("add a handler, or say what happens to it by `.on_unknown_event(..)`"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_if(wrong: bool, problem: impl FnOnce() -> SetupError) -> Checked {

@@ -103,12 +103,27 @@ impl Work {
             .as_ref()
             .map(|failure| self.verdicts.judge(failure));
         self.observe(&ended, verdict, started.elapsed());
+        self.settle_behind(&mut ended);
         if self.manual {
             self.give_back_handled(&mut ended);
         }
         self.mailbox.send(Event::Finished {
             run: self.id,
             end: end(ended, verdict),
+        });
+    }
+
+    /// What of a list is settled behind its failed record is not given back.
+    fn settle_behind(&self, ended: &mut Ended) {
+        let offsets = std::mem::take(&mut ended.settled_behind);
+        if offsets.is_empty() || ended.failure.is_none() {
+            return;
+        }
+        let behind = |record: &Record| offsets.binary_search(&record.offset()).is_ok();
+        ended.records.retain(|record| !behind(record));
+        self.mailbox.send(Event::SettledBehind {
+            run: self.id,
+            offsets,
         });
     }
 
@@ -129,8 +144,9 @@ impl Work {
         self.observer.observe(&Observation::Handled {
             topic: first.topic(),
             partition: first.partition(),
-            settled: ended.settled,
+            settled: ended.settled + ended.settled_behind.len(),
             duplicates: ended.duplicates,
+            filtered: ended.filtered,
             elapsed,
             waited: &ended.waited,
             failed: verdict.map(|verdict| (verdict.class, ended.failed_after)),

@@ -116,6 +116,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
     let dispatcher = Dispatcher {
         group: spec.group.as_str().into(),
         handler: Arc::clone(&spec.handler),
+        filter: spec.filter.clone(),
         unit: Arc::clone(&spec.unit),
         verdicts: Arc::new(spec.verdicts.clone()),
         parking: spec.parking.clone(),

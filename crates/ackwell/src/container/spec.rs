@@ -13,6 +13,7 @@ use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
+use crate::listener::Filter;
 use crate::observe::Tally;
 use crate::record::Record;
 use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
@@ -26,6 +27,24 @@ pub trait RecordHandler: Send + Sync + 'static {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// Whether it takes lists: then [`call_batch`](RecordHandler::call_batch) is called.
+    fn is_batch(&self) -> bool {
+        false
+    }
+
+    /// Handles `records`, at least one; `attempt` is that of the first. A failure may name some of
+    /// them, see [`BatchError`](crate::BatchError).
+    fn call_batch(
+        &self,
+        records: Vec<Record>,
+        attempt: u32,
+        extensions: Extensions,
+    ) -> BoxFuture<'static, Result<(), Failure>> {
+        drop((records, attempt, extensions));
+        let failure = Failure::new(Class::Stop, "the handler takes no batches");
+        Box::pin(std::future::ready(Err(failure)))
+    }
 
     /// Handles the records of `run` one after another, each settled when its handler returns,
     /// and stops at the first failure. One allocation a run; [`call`](RecordHandler::call) makes
@@ -96,6 +115,8 @@ pub struct Spec {
     pub parking: Option<Arc<dyn Parking>>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
+    /// Which records are handled; all of them without one.
+    pub filter: Option<Filter>,
     /// Where records go that can't be handled.
     pub dead_letters: DeadLetters,
     /// How the topics to which it passes records on are created where they are missing.
@@ -130,6 +151,7 @@ impl Spec {
             unit: Arc::new(OneByOne),
             parking: None,
             handler,
+            filter: None,
             dead_letters: DeadLetters::default(),
             creation: Topics::default(),
             observer: Arc::new(Silent),
@@ -231,6 +253,8 @@ pub enum Observation<'a> {
         settled: usize,
         /// Records among them that had been settled before.
         duplicates: usize,
+        /// Records among them that the listener's filter passed over.
+        filtered: usize,
         /// Time of the whole run.
         elapsed: Duration,
         /// How long those handlers took that had to wait for something; the others were quick.

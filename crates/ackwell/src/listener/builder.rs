@@ -2,18 +2,17 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use super::{AckMode, Concurrency, Listener, OnUndecodable, Options};
+use super::{AckMode, Concurrency, OnUndecodable, Options};
 use crate::container::Limits;
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
-use crate::handler::{Handler, Typed};
 use crate::retry::{Retry, RetryPolicy};
 use crate::topic::TopicDeclaration;
 
 /// A listener without its handler yet.
 #[must_use = "a listener needs `.handle(f)`"]
 pub struct ListenerBuilder {
-    options: Options,
+    pub(super) options: Options,
 }
 
 impl ListenerBuilder {
@@ -30,6 +29,9 @@ impl ListenerBuilder {
             hooks: Vec::new(),
             dead_letters: DeadLetters::default(),
             on_undecodable: OnUndecodable::default(),
+            on_unknown_event: None,
+            filter: None,
+            layers: Vec::new(),
             limits: Limits::default(),
         };
         Self { options }
@@ -179,12 +181,6 @@ impl ListenerBuilder {
         self
     }
 
-    /// What happens to a record that does not decode; default: a dead letter.
-    pub fn on_undecodable(mut self, policy: OnUndecodable) -> Self {
-        self.options.on_undecodable = policy;
-        self
-    }
-
     /// How many of a partition's records may wait or be in work before its fetching is paused;
     /// default 5,000, or 50 a lane if that is more.
     pub fn queued_records(mut self, records: usize) -> Self {
@@ -199,7 +195,8 @@ impl ListenerBuilder {
     }
 
     /// How many records a lane is handed at once; default 500. With a transaction, the most that
-    /// one transaction holds.
+    /// one transaction holds; for a [batch handler](Self::handle_batch), the most that one batch
+    /// holds.
     pub fn run_limit(mut self, records: usize) -> Self {
         self.options.limits.run_records = records;
         self
@@ -210,14 +207,6 @@ impl ListenerBuilder {
     pub fn revoke_drain(mut self, limit: Duration) -> Self {
         self.options.limits.revoke_drain = limit;
         self
-    }
-
-    /// The handler: an async function with up to eight extractors.
-    pub fn handle<H: Handler<A>, A: 'static>(self, handler: H) -> Listener {
-        Listener {
-            options: self.options,
-            handler: Box::new(Typed::new(handler)),
-        }
     }
 }
 

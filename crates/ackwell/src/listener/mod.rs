@@ -2,17 +2,24 @@
 
 mod builder;
 mod concurrency;
+mod events;
+mod filter;
+mod handling;
 
 use std::borrow::Cow;
 use std::fmt;
 
 pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
+pub use events::EventListener;
+pub use filter::Filter;
+pub(crate) use filter::Passage;
 
 use crate::container::Limits;
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
+use crate::layer::ErasedLayer;
 use crate::retry::Retry;
 use crate::topic::{DEAD_LETTER_SUFFIX, TopicDeclaration};
 
@@ -53,6 +60,11 @@ pub(crate) struct Options {
     pub(crate) hooks: Vec<Hook>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
+    /// As `on_undecodable`, if it is not set.
+    pub(crate) on_unknown_event: Option<OnUndecodable>,
+    pub(crate) filter: Option<Filter>,
+    /// The innermost first.
+    pub(crate) layers: Vec<ErasedLayer>,
     pub(crate) limits: Limits,
 }
 

@@ -242,6 +242,7 @@ impl Observer for ListenerObserver {
                 topic,
                 settled,
                 duplicates,
+                filtered,
                 elapsed,
                 waited,
                 failed,
@@ -254,6 +255,9 @@ impl Observer for ListenerObserver {
                         .duplicates
                         .get_or_create(&by)
                         .inc_by(duplicates as u64);
+                }
+                if filtered > 0 {
+                    families.filtered.get_or_create(&by).inc_by(filtered as u64);
                 }
                 self.time(settled, elapsed, waited, failed);
             }

@@ -74,6 +74,7 @@ pub(crate) struct ByTarget {
 pub(super) struct ListenerFamilies {
     pub(super) consumed: Family<ByTopic, Counter>,
     pub(super) duplicates: Family<ByTopic, Counter>,
+    pub(super) filtered: Family<ByTopic, Counter>,
     pub(super) handling: Family<ByOutcome, Histogram>,
     pub(super) failed_attempts: Family<ByOutcome, Counter>,
     pub(super) retries: Family<ByListener, Counter>,
@@ -182,6 +183,11 @@ impl ListenerFamilies {
             "duplicate_records",
             "Records that an earlier delivery had settled",
             self.duplicates.clone(),
+        );
+        to.register(
+            "filtered_records",
+            "Records that the listener's filter passed over",
+            self.filtered.clone(),
         );
         to.register_with_unit(
             "handling",

@@ -51,6 +51,7 @@ impl Rehearsal {
             group: Arc::clone(&group),
             states,
             on_undecodable: crate::listener::OnUndecodable::default(),
+            on_unknown_event: crate::listener::OnUndecodable::default(),
             undecodable: prometheus_client::metrics::counter::Counter::default(),
         }));
         Ok(Self {

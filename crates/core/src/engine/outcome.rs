@@ -39,6 +39,17 @@ impl Flight {
         }
         taken
     }
+
+    /// Takes these records out, wherever they stand.
+    fn take_out(&mut self, offsets: &[i64]) -> Vec<Span> {
+        let is_taken = |offset: &i64| offsets.binary_search(offset).is_ok();
+        let spans = std::mem::take(&mut self.spans);
+        let all = spans.into_iter().flat_map(|span| span.first.0..span.end());
+        let (taken, kept): (Vec<_>, Vec<_>) = all.partition(is_taken);
+        self.spans = Span::of(kept.into_iter()).into();
+        self.total -= taken.len();
+        Span::of(taken.into_iter())
+    }
 }
 
 impl<R: Record> Engine<R> {
@@ -60,6 +71,21 @@ impl<R: Record> Engine<R> {
             partition.settle(now, span);
         }
         self.update_pauses(Some(id));
+    }
+
+    pub(super) fn settled_behind(&mut self, now: Timestamp, run: RunId, offsets: &[i64]) {
+        let Some(flight) = self.flights.get_mut(&run) else {
+            return;
+        };
+        let (id, generation) = (flight.partition, flight.generation);
+        let spans = flight.take_out(offsets);
+        let partition = self.partitions.get_mut(&id);
+        let Some(partition) = partition.filter(|found| found.generation() == generation) else {
+            return;
+        };
+        for span in spans {
+            partition.settle(now, span);
+        }
     }
 
     pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
