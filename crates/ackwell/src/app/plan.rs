@@ -212,6 +212,13 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
     limits.stop_drain = config.stop.drain;
     let layers = options.layers.iter().chain(common.layers);
     let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
+    if parking.is_some() && handler.is_batch() {
+        let what = "its ordered retry parks single records, and its handler takes lists";
+        return Err(StartError::Listener {
+            listener: name,
+            problem: SetupError::new(what).mend("handle records one by one, or retry in place"),
+        });
+    }
     let spec = Spec {
         listener: name,
         topics: options

@@ -87,6 +87,8 @@
 //!   `records_max` are those of a partition; where one is reached, the partition takes no new
 //!   records until there is room, and the listener is degraded meanwhile.
 //!
+//! Handlers that take lists, and manual acknowledgement, are refused at the start.
+//!
 //! A record that was given up no longer blocks its event's id in the inbox: a replay of the dead
 //! letter takes effect.
 

@@ -212,6 +212,10 @@ impl<'a> Retry<'a> {
         if parked.waiting.given_up {
             return Ok(End::GivenUp);
         }
+        // Parked again after its first group was lost: memory remembers the earlier date.
+        if parked.waiting.due > now() {
+            return Ok(End::Again(parked.waiting.due));
+        }
         let claim = Claim(parked.row);
         let closed = self.handle(progress, parked, claim).await;
         let (
