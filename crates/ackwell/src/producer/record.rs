@@ -89,6 +89,11 @@ impl OutgoingRecord {
         &self.topic
     }
 
+    #[cfg(test)]
+    pub(crate) fn own_headers(&self) -> &Headers {
+        &self.headers
+    }
+
     /// Bytes of key, value and headers.
     pub(super) fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);

@@ -89,6 +89,12 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
+        let away = match &end {
+            End::Failed { failure, .. } if failure.class == Class::Unavailable => {
+                Some(failure.summary.clone())
+            }
+            _ => None,
+        };
         let end = self.end_of_manual(run, end);
         let unhandled = match &end {
             End::Complete => 0,
@@ -105,7 +111,7 @@ impl<R: Record> Engine<R> {
             return;
         };
         self.forget_closed(run);
-        let was_probe = self.end_probe(run);
+        let mut was_probe = self.end_probe(run);
         let (id, lane_id) = (flight.partition, flight.lane);
         let Some(partition) = self.current(&flight) else {
             return self.zombie_ended(now, id, was_probe);
@@ -122,6 +128,11 @@ impl<R: Record> Engine<R> {
         }
         if !matches!(end, End::Held { .. }) {
             self.held_no_longer(id, lane_id);
+        }
+        if let Some(reason) = away.filter(|_| was_probe && !matches!(end, End::Failed { .. })) {
+            // Its record is acknowledged, and what it needed is away all the same.
+            self.outage(now, (id, lane_id), reason, true);
+            was_probe = false;
         }
         match end {
             End::Complete => self.succeeded(id, lane_id, was_probe),
@@ -153,6 +164,10 @@ impl<R: Record> Engine<R> {
                     was_probe,
                 );
             }
+        }
+        // What was refused meanwhile comes before what a failure has put back.
+        if self.config.commit.is_manual() {
+            self.dispatch_lane(id, lane_id);
         }
         self.update_pauses(Some(id));
     }
