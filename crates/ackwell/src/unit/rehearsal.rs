@@ -10,9 +10,10 @@ use futures_util::future::BoxFuture;
 use super::{
     Control, Grave, Judged, OneByOne, Parking, ProgressSink, Retried, Retries, Run, UnitOfWork,
 };
+use crate::batch::BatchHandler;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::failure::Failure;
-use crate::handler::{Erased, Handler, Typed};
+use crate::handler::{Erased, Handler, Typed, TypedBatch};
 use crate::record::Record;
 use crate::retry::{Ordered, Retry};
 
@@ -49,14 +50,27 @@ impl Rehearsal {
         A: 'static,
         T: Clone + Send + Sync + 'static,
     {
-        Self::prepared(group, state, handler, None)
+        Self::of(group, state, &Typed::new(handler), None)
     }
 
-    /// The same with ordered retry: partitions are [assigned](Self::assign), and what is due is
+    /// The same for a handler that takes lists.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_batches<H, A, T>(group: &str, state: T, handler: H) -> Result<Self, SetupError>
+    where
+        H: BatchHandler<A>,
+        A: 'static,
+        T: Clone + Send + Sync + 'static,
+    {
+        Self::of(group, state, &TypedBatch::new(handler), None)
+    }
+
+    /// With ordered retry: partitions are [assigned](Self::assign), and what is due is
     /// [retried](Self::retry).
     ///
     /// # Errors
-    /// Those of [`new`](Self::new), and when the place for parked records is missing.
+    /// As [`new`](Self::new), and when the place for parked records is missing.
     pub fn ordered<H, A, T>(
         group: &str,
         state: T,
@@ -68,24 +82,21 @@ impl Rehearsal {
         A: 'static,
         T: Clone + Send + Sync + 'static,
     {
-        Self::prepared(group, state, handler, Some(ordered))
+        Self::of(group, state, &Typed::new(handler), Some(ordered))
     }
 
-    fn prepared<H, A, T>(
+    fn of<T>(
         group: &str,
         state: T,
-        handler: H,
+        handler: &dyn Erased,
         ordered: Option<Ordered>,
     ) -> Result<Self, SetupError>
     where
-        H: Handler<A>,
-        A: 'static,
         T: Clone + Send + Sync + 'static,
     {
         let values: HashMap<TypeId, Box<dyn Any + Send + Sync>> =
             HashMap::from([(TypeId::of::<T>(), Box::new(state) as _)]);
         let states = States::from_values(values);
-        let handler = Typed::new(handler);
         let mut setup = Setup::new("rehearsal", group, &states);
         handler.prepare(&mut setup)?;
         let recovery = crate::container::Limits::default().recovery;

@@ -50,6 +50,7 @@ impl Retry<'_> {
                 stage,
                 turn,
                 emitted,
+                ..
             },
         ) = closed;
         progress.turn = turn;
