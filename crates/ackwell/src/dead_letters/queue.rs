@@ -331,7 +331,9 @@ fn narrowed(filter: &Filter, after: Option<Position>, present: &[Span]) -> Vec<S
             let Some(first) = offsets.next().map(|position| position.offset) else {
                 continue;
             };
-            let last = offsets.next_back().map_or(first, |position| position.offset);
+            let last = offsets
+                .next_back()
+                .map_or(first, |position| position.offset);
             span.from = span.from.max(first);
             span.end = span.end.min(last.saturating_add(1));
         }
