@@ -235,6 +235,18 @@ impl<'a> Setup<'a> {
         Self { ack_mode, ..self }
     }
 
+    /// The handler says by its outcome what becomes of each record.
+    pub(crate) fn settles_by_outcomes(&self) -> Result<(), SetupError> {
+        if self.ack_mode.is_manual() {
+            let what =
+                "its ack mode is manual, but a batch handler says by its outcomes what is settled";
+            return Err(SetupError::new(what).mend(
+                "use `AckMode::Record` or `AckMode::Batch`, or a handler of single records",
+            ));
+        }
+        Ok(())
+    }
+
     /// The handler acknowledges its records.
     pub(crate) fn acknowledges(&mut self) -> Result<(), SetupError> {
         if !self.ack_mode.is_manual() {

@@ -13,6 +13,8 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
@@ -26,6 +28,8 @@ pub use run::Run;
 pub(crate) use run::{Ended, ProgressSink};
 
 use crate::extensions::Extensions;
+
+use crate::container::SnapshotStore;
 
 /// Carries out the records of a run.
 pub trait UnitOfWork: Send + Sync + 'static {
@@ -42,6 +46,13 @@ pub trait UnitOfWork: Send + Sync + 'static {
     /// the drain limit has passed. What was not reported by [`Run::settled`] is handled again,
     /// here or by the next owner.
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()>;
+
+    /// Where to keep what is settled beyond a position and has no room in its commit, if this unit
+    /// has a place for it; otherwise a topic is used, see
+    /// [`Snapshots`](crate::container::Snapshots).
+    fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
+        None
+    }
 }
 
 /// The default: one record (or list) after another, each settled when its handler returns.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use ackwell::container::SnapshotStore;
 use ackwell::core::ordered::Rank;
 use ackwell::unit::{Handling, Run, UnitOfWork};
 use ackwell::{Class, Classify, Extensions, Failure, Record};
@@ -27,6 +28,7 @@ use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
 use crate::ordered::{Stay, Waiting, Way, now};
 use crate::seat::{Closed, Mark, Seat, Stage};
+use crate::snapshots::Kept;
 
 /// Carries out runs in shared transactions of one database.
 pub(crate) struct Transactional(pub(crate) Database);
@@ -38,6 +40,10 @@ impl UnitOfWork for Transactional {
                 .carry_out(run)
                 .await;
         })
+    }
+
+    fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
+        Some(Arc::new(Kept(self.0.clone())))
     }
 }
 

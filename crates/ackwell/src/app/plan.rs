@@ -231,6 +231,7 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         verdicts: options.verdicts,
         commit: options.ack_mode,
         strict_commits: options.strict_commits,
+        snapshots: options.snapshots,
         limits,
         unit,
         parking,

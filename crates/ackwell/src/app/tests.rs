@@ -211,6 +211,17 @@ fn retry_settings_that_contradict_each_other_are_refused_with_a_mend() {
 }
 
 #[test]
+fn a_retry_topic_has_one_listener_in_a_group() {
+    let retry = retry::topics([Duration::from_secs(1)]);
+    let said = refusal(
+        app()
+            .listener(Listener::on("a").retry(retry).handle(nothing))
+            .listener(Listener::on("a.retry.1").handle(nothing)),
+    );
+    assert!(said.contains("both read `a.retry.1`"), "{said}");
+}
+
+#[test]
 fn a_retry_topics_name_must_fit() {
     let name: &'static str = "a".repeat(245).leak();
     let retry = retry::topics([Duration::from_secs(1)]);

@@ -11,7 +11,7 @@
 //! | (retry) | `ordered.rs` | what waits for its key's turn is tried again |
 //! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
-//! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
+//! | commit | `commit.rs`, `snapshots.rs` | settled positions go to the broker, one request in flight; what has no room in it goes elsewhere before |
 //!
 //! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `consumer.rs`
 //! is the client with its callbacks, `mailbox.rs` how the poll thread hears of the rest.
@@ -28,6 +28,7 @@ mod handle;
 mod mailbox;
 mod ordered;
 mod poll;
+mod snapshots;
 mod spec;
 mod stats;
 mod track;
@@ -50,11 +51,14 @@ use tokio_util::task::TaskTracker;
 pub use crate::dead_letters::DeadLetters;
 pub(crate) use acks::RunAcks;
 pub(crate) use decode::Decoder;
+pub use snapshots::{
+    Origin, SNAPSHOT_TOPIC, Snapshot, SnapshotStore, Snapshots, StoreError, Wanted,
+};
 pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
 use self::acks::Acks;
-use self::commit::{Committer, Listeners};
+use self::commit::{Committer, Keeper, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::dispatch::Dispatcher;
@@ -138,8 +142,19 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         observer: Arc::clone(&spec.observer),
         counters: Arc::clone(&counters),
     };
-    let committer =
-        Committer::start(&spec.listener, Arc::clone(&client), listeners).map_err(thread)?;
+    let keeper = snapshots::store(&spec).map(|store| Keeper {
+        store,
+        runtime: Handle::current(),
+        group: spec.group.as_str().into(),
+        room: spec.limits.metadata_bytes,
+    });
+    let committer = Committer::start(
+        (&spec.listener, &spec.group),
+        Arc::clone(&client),
+        keeper.clone(),
+        listeners,
+    )
+    .map_err(thread)?;
     let poller = Poller::new(Parts {
         client,
         topics: spec.topics.clone(),
@@ -148,6 +163,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         mailbox: mailbox.clone(),
         dispatcher,
         committer,
+        keeper,
         dead_letters,
         retry_topics,
         counters: Arc::clone(&counters),
@@ -222,6 +238,7 @@ fn engine_config(spec: &Spec) -> Config {
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
         strict_commits: spec.strict_commits,
+        snapshots: snapshots::store(spec).is_some(),
         recover: spec.dead_letters != DeadLetters::Stop,
         queued_records: limits.queued_records(spec.concurrency),
         queued_bytes: limits.queued_bytes,

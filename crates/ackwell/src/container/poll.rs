@@ -16,7 +16,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use super::End;
-use super::commit::Committer;
+use super::commit::{Committer, Keeper};
 use super::consumer::{Client, Told, problem};
 use super::dead_letter::DeadLetterWriter;
 use super::decode::Decoder;
@@ -44,6 +44,7 @@ pub(super) struct Poller {
     pub(super) partitions: Partitions,
     pub(super) dispatcher: Dispatcher,
     pub(super) committer: Committer,
+    pub(super) keeper: Option<Keeper>,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) retry_topics: Option<RetryTopics>,
     /// Recoveries that are no dead letters.
@@ -99,6 +100,7 @@ pub(super) struct Parts {
     pub(super) mailbox: Mailbox,
     pub(super) dispatcher: Dispatcher,
     pub(super) committer: Committer,
+    pub(super) keeper: Option<Keeper>,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) retry_topics: Option<RetryTopics>,
     pub(super) counters: Arc<Counters>,
@@ -114,6 +116,7 @@ impl Poller {
             mailbox,
             dispatcher,
             committer,
+            keeper,
             dead_letters,
             retry_topics,
             counters,
@@ -127,6 +130,7 @@ impl Poller {
             partitions: Partitions::new(retry_topics.iter().flat_map(RetryTopics::names)),
             dispatcher,
             committer,
+            keeper,
             dead_letters,
             retry_topics,
             postponed: HashSet::new(),
@@ -224,7 +228,10 @@ impl Poller {
         let client = Arc::clone(&self.client);
         let waker = self.mailbox.waker().clone();
         let partitions = named.len();
-        match self.partitions.assign(&client, &waker, named) {
+        match self
+            .partitions
+            .assign(&client, &waker, named, self.keeper.as_ref())
+        {
             Ok(assigned) => {
                 self.tell_parking(named, true);
                 tracing::info!(

@@ -9,6 +9,7 @@ use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
+use super::snapshots::Snapshots;
 use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
@@ -106,6 +107,8 @@ pub struct Spec {
     /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
     /// the commit of the one before it.
     pub strict_commits: bool,
+    /// Where what is settled beyond a position is kept when it has no room in the commit.
+    pub snapshots: Snapshots,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
@@ -147,6 +150,7 @@ impl Spec {
             verdicts: Verdicts::default(),
             commit: AckMode::default(),
             strict_commits: false,
+            snapshots: Snapshots::default(),
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             parking: None,

@@ -13,6 +13,7 @@ use rdkafka::consumer::{Consumer, RebalanceProtocol};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::commit::Keeper;
 use super::consumer::{Callbacks, Client, Named};
 use super::mailbox::Waker;
 
@@ -118,12 +119,15 @@ impl Partitions {
         client: &Arc<Client>,
         waker: &Waker,
         named: &[Named],
+        keeper: Option<&Keeper>,
     ) -> KafkaResult<Vec<Assigned>> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in named {
             list.add_partition(topic, *partition);
         }
         let positions = committed(client, &list);
+        let found = positions.as_ref().zip(keeper);
+        let mut snapshots = found.map_or_else(HashMap::new, |(found, keeper)| keeper.read(found));
         let mut assigned = Vec::with_capacity(named.len());
         let mut start = TopicPartitionList::new();
         for named in named {
@@ -147,7 +151,7 @@ impl Partitions {
                 metadata: found
                     .map(|(_, metadata)| metadata.clone())
                     .unwrap_or_default(),
-                snapshot: None,
+                snapshot: snapshots.remove(named),
             });
         }
         match client.rebalance_protocol() {

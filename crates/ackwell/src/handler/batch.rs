@@ -32,6 +32,7 @@ impl<H, A> TypedBatch<H, A> {
 
 impl<H: BatchHandler<A>, A: 'static> Erased for TypedBatch<H, A> {
     fn prepare(&self, setup: &mut Setup<'_>) -> Result<(), SetupError> {
+        setup.settles_by_outcomes()?;
         setup.handler(H::prepare)
     }
 

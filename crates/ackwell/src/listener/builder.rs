@@ -3,7 +3,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::{AckMode, Concurrency, OnUndecodable, Options};
-use crate::container::Limits;
+use crate::container::{Limits, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
 use crate::retry::{Retry, RetryPolicy};
@@ -24,6 +24,7 @@ impl ListenerBuilder {
             concurrency: Concurrency::default(),
             ack_mode: AckMode::default(),
             strict_commits: false,
+            snapshots: Snapshots::default(),
             retry: Retry::default(),
             verdicts: Verdicts::default(),
             hooks: Vec::new(),
@@ -67,6 +68,14 @@ impl ListenerBuilder {
     /// says for each mode when, and what happens on a failure, a rebalance and a stop.
     pub fn ack_mode(mut self, mode: AckMode) -> Self {
         self.options.ack_mode = mode;
+        self
+    }
+
+    /// Where what is settled beyond the committed position is kept when it has no room in the
+    /// commit, so that a restart repeats only what is unsettled; default
+    /// [`Snapshots::Automatic`].
+    pub fn snapshots(mut self, snapshots: Snapshots) -> Self {
+        self.options.snapshots = snapshots;
         self
     }
 

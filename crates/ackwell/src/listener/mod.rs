@@ -15,7 +15,7 @@ pub use events::EventListener;
 pub use filter::Filter;
 pub(crate) use filter::Passage;
 
-use crate::container::Limits;
+use crate::container::{Limits, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
@@ -55,6 +55,7 @@ pub(crate) struct Options {
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
     pub(crate) strict_commits: bool,
+    pub(crate) snapshots: Snapshots,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
     pub(crate) hooks: Vec<Hook>,

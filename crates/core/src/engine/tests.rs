@@ -9,6 +9,7 @@ use crate::offset::CommitOffset;
 use crate::settle::Class;
 
 mod acks;
+mod beyond;
 mod manual;
 
 const P: PartitionId = PartitionId(0);
