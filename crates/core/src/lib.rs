@@ -10,6 +10,7 @@
 //! - [`lane`]: which records may be handled at the same time.
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
 //! - [`commit`]: when a position is worth a commit.
+//! - [`seek`], [`idle`]: where to read on, and when nothing has come for long.
 //! - [`engine`]: the container, which puts the above together.
 //! - [`envelope`]: the header names of events and dead letters.
 //! - [`murmur2`]: Java's partitioner.
@@ -18,10 +19,12 @@ pub mod backoff;
 pub mod commit;
 pub mod engine;
 pub mod envelope;
+pub mod idle;
 pub mod lane;
 pub mod metadata;
 pub mod murmur2;
 pub mod offset;
+pub mod seek;
 pub mod settle;
 pub mod time;
 pub mod tracker;

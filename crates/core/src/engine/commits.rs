@@ -47,7 +47,8 @@ impl<R: Record> Engine<R> {
                 continue;
             };
             let leaving = partition.phase != Phase::Active;
-            if !leaving && !self.config.commit.due(&pending, now) {
+            let due = leaving || self.config.commit.due(&pending, now);
+            if !due || !partition.may_commit() {
                 continue;
             }
             let generation = partition.generation();
@@ -142,7 +143,8 @@ impl<R: Record> Engine<R> {
         if let Some(in_flight) = &self.commits.in_flight {
             return Some(in_flight.until);
         }
-        let due = self.partitions.values().filter_map(|partition| {
+        let partitions = self.partitions.values();
+        let due = partitions.filter(|found| found.may_commit()).filter_map(|partition| {
             let pending = partition.pending()?;
             let leaving = partition.phase != Phase::Active;
             if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {

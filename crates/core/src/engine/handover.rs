@@ -64,18 +64,6 @@ impl<R: Record> Engine<R> {
         self.update_pauses(None);
     }
 
-    pub(super) fn seek(&mut self, id: PartitionId, to: CommitOffset) {
-        let Some(partition) = self.partitions.get(&id) else {
-            return;
-        };
-        if partition.phase == Phase::Active {
-            let to = partition.safe_start(to);
-            self.restart(id, to);
-            self.effects.push_back(Effect::Seek { partition: id, to });
-            self.update_pauses(Some(id));
-        }
-    }
-
     /// Reads a partition anew from `position`; runs in work are cancelled and no longer count.
     pub(super) fn restart(&mut self, id: PartitionId, position: CommitOffset) {
         let generation = Generation(self.next_id());
@@ -89,6 +77,7 @@ impl<R: Record> Engine<R> {
     fn forget(&mut self, id: PartitionId) {
         self.disown_work(id);
         self.partitions.remove(&id);
+        self.control.forget(id);
     }
 
     fn disown_work(&mut self, id: PartitionId) {
@@ -148,7 +137,11 @@ impl<R: Record> Engine<R> {
             Phase::Draining(earlier) => {
                 return partition.phase = Phase::Draining(earlier.min(until));
             }
-            Phase::Cancelling(_) | Phase::Committing(_) | Phase::Done => return,
+            Phase::Cancelling(_)
+            | Phase::Drained
+            | Phase::Flushing(_)
+            | Phase::Committing(_)
+            | Phase::Done => return,
         };
         for lane in &mut partition.lanes {
             // A record that is being recovered stays until its recovery is answered.
@@ -197,6 +190,7 @@ impl<R: Record> Engine<R> {
         for id in self.ids() {
             while self.leave(now, id) {}
         }
+        self.flush(now);
         self.finish_revoke();
         self.finish_stop();
     }
@@ -208,8 +202,12 @@ impl<R: Record> Engine<R> {
         };
         let idle = partition.in_work == 0;
         let committing = Phase::Committing(now + self.config.commit_wait);
+        let drained = match self.config.flush_wait {
+            Some(_) => Phase::Drained,
+            None => committing,
+        };
         partition.phase = match partition.phase {
-            Phase::Draining(_) | Phase::Cancelling(_) if idle => committing,
+            Phase::Draining(_) | Phase::Cancelling(_) if idle => drained,
             Phase::Draining(until) if until <= now => {
                 let generation = partition.generation();
                 partition.phase = Phase::Cancelling(now + self.config.cancel_wait);
@@ -219,15 +217,49 @@ impl<R: Record> Engine<R> {
                 }
                 return true;
             }
-            Phase::Cancelling(until) if until <= now => committing,
+            Phase::Cancelling(until) if until <= now => drained,
+            Phase::Flushing(until) if until <= now => committing,
             Phase::Committing(until) if until <= now || partition.is_clean() => Phase::Done,
             Phase::Active
             | Phase::Draining(_)
             | Phase::Cancelling(_)
+            | Phase::Drained
+            | Phase::Flushing(_)
             | Phase::Committing(_)
             | Phase::Done => return false,
         };
         true
+    }
+
+    /// Asks for the flush of what is drained, once all that leaves is.
+    fn flush(&mut self, now: Timestamp) {
+        let Some(wait) = self.config.flush_wait else {
+            return;
+        };
+        let works = |phase| matches!(phase, Phase::Draining(_) | Phase::Cancelling(_));
+        if self.partitions.values().any(|found| works(found.phase)) {
+            return;
+        }
+        let mut drained = Vec::new();
+        for (id, partition) in &mut self.partitions {
+            if partition.phase == Phase::Drained {
+                partition.phase = Phase::Flushing(now + wait);
+                drained.push(*id);
+            }
+        }
+        if !drained.is_empty() {
+            self.effects.push_back(Effect::Flush(drained));
+        }
+    }
+
+    pub(super) fn flushed(&mut self, now: Timestamp, ids: Vec<PartitionId>) {
+        let until = now + self.config.commit_wait;
+        for id in ids {
+            let found = self.partitions.get_mut(&id);
+            if let Some(partition) = found.filter(|p| matches!(p.phase, Phase::Flushing(_))) {
+                partition.phase = Phase::Committing(until);
+            }
+        }
     }
 
     fn finish_revoke(&mut self) {
@@ -268,10 +300,11 @@ impl<R: Record> Engine<R> {
             .partitions
             .values()
             .filter_map(|partition| match partition.phase {
-                Phase::Draining(until) | Phase::Cancelling(until) | Phase::Committing(until) => {
-                    Some(until)
-                }
-                Phase::Active | Phase::Done => None,
+                Phase::Draining(until)
+                | Phase::Cancelling(until)
+                | Phase::Flushing(until)
+                | Phase::Committing(until) => Some(until),
+                Phase::Active | Phase::Drained | Phase::Done => None,
             });
         waits.min()
     }

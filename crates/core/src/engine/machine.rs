@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Record;
 use super::commits::Commits;
 use super::config::Config;
+use super::control::Control;
 use super::dispatch::Outage;
 use super::effect::Effect;
 use super::event::{Event, PartitionId, RunId};
@@ -29,6 +30,9 @@ pub struct Engine<R> {
     pub(super) revoking: Vec<PartitionId>,
     pub(super) life: Life,
     pub(super) paused: bool,
+    /// Whether the partitions together are over their limit and not yet drained to half.
+    pub(super) crowded: bool,
+    pub(super) control: Control,
     pub(super) outage: Option<Outage>,
     pub(super) recovery_problem: Option<String>,
     pub(super) failing_recoveries: usize,
@@ -74,6 +78,8 @@ impl<R: Record> Engine<R> {
             revoking: Vec::new(),
             life: Life::Running,
             paused: false,
+            crowded: false,
+            control: Control::default(),
             outage: None,
             recovery_problem: None,
             failing_recoveries: 0,
@@ -99,15 +105,26 @@ impl<R: Record> Engine<R> {
             Event::Finished { run, end } => self.finished(now, run, end),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
-            Event::Seek { partition, to } => self.seek(partition, to),
+            Event::Seek { partition, to } => self.seek(now, partition, to),
             Event::Pause => self.set_paused(true),
             Event::Resume => self.set_paused(false),
+            Event::PausePartitions(ids) => self.pause_partitions(ids),
+            Event::ResumePartitions(ids) => self.resume_partitions(ids),
+            Event::Hold(ids) => self.hold(ids),
+            Event::Release(ids) => self.release(ids),
+            Event::Flushed(ids) => self.flushed(now, ids),
+            Event::Unreadable {
+                partition,
+                reason,
+                again,
+            } => self.unreadable(now, partition, reason, again),
             Event::Stop => self.stop(now, None),
             Event::Tick => {}
         }
         self.wake_lanes(now);
         self.probe(now);
         self.commit_timeout(now);
+        self.carry_out(now);
         self.hand_over(now);
         self.send_commit(now);
         self.forget_commit_problem();
@@ -127,6 +144,7 @@ impl<R: Record> Engine<R> {
             self.probe_deadline(),
             self.commit_deadline(),
             self.handover_deadline(),
+            self.control_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -171,6 +189,7 @@ impl<R: Record> Engine<R> {
             Life::Running | Life::Stopping(None) | Life::Stopped(None) => self
                 .recovery_problem
                 .as_ref()
+                .or(self.control.problem())
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
                 .or(self.commits.problem()),
         };

@@ -13,9 +13,11 @@
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |
 //! | `handover.rs` | assign, revoke, lose, rewind, stop |
+//! | `control.rs` | pauses and seeks by request, partitions that can't be read |
 
 mod commits;
 mod config;
+mod control;
 mod dispatch;
 mod effect;
 mod event;

@@ -175,6 +175,9 @@ impl World {
             fetching.position = to;
             return Ok(());
         }
+        // A seek is carried out to the letter: one that passes over nothing unsettled.
+        let earliest = self.checker.earliest(partition);
+        let to = earliest.map_or(to, |earliest| to.min(earliest));
         self.tell(
             id,
             Event::Seek {

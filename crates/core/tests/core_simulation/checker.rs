@@ -10,11 +10,19 @@ use crate::brain::Record;
 pub(crate) type MemberId = usize;
 pub(crate) type Checked = Result<(), String>;
 
+/// What must not overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serial {
+    Partition,
+    Key(u64),
+    Alone(i64),
+}
+
 /// A record that is being handled.
 #[derive(Debug, Clone)]
 struct InWork {
     member: MemberId,
-    lane: Option<u64>,
+    lane: Serial,
     /// Its owner has lost the partition without being told: nobody can prevent an overlap.
     excused: bool,
 }
@@ -40,9 +48,19 @@ impl Checker {
             .insert((partition, record.offset), record.clone());
     }
 
-    /// Records that are serial among each other.
-    fn lane(&self, record: &Record) -> Option<u64> {
-        if self.by_key { record.key } else { None }
+    /// Records that are serial among each other: by key, those without one are nobody's equals.
+    fn lane(&self, record: &Record) -> Serial {
+        match record.key {
+            Some(key) if self.by_key => Serial::Key(key),
+            None if self.by_key => Serial::Alone(record.offset),
+            _ => Serial::Partition,
+        }
+    }
+
+    /// The earliest unsettled record of a partition.
+    pub(crate) fn earliest(&self, partition: u32) -> Option<i64> {
+        let of = (partition, i64::MIN)..=(partition, i64::MAX);
+        self.unsettled.range(of).next().map(|((_, at), _)| *at)
     }
 
     /// A handler starts: nobody else may be at work on its key, and everything before it in the

@@ -300,6 +300,7 @@ impl World {
                 }
                 Ok(())
             }
+            Effect::Flush(ids) => self.tell(id, Event::Flushed(ids)),
             Effect::RevokeDone(ids) => self.revoke_done(id, &ids),
             Effect::Stopped { .. } => {
                 self.seen.stops += 1;
