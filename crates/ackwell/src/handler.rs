@@ -183,8 +183,8 @@ impl<H, A> Bound<H, A> {
         self.shared.undecodable.inc();
         match self.shared.on_undecodable {
             OnUndecodable::DeadLetter => failure,
-            OnUndecodable::Skip => Failure::new(Class::Skip, failure.summary()),
-            OnUndecodable::Stop => Failure::new(Class::Stop, failure.summary()),
+            OnUndecodable::Skip => failure.reclassified(Class::Skip),
+            OnUndecodable::Stop => failure.reclassified(Class::Stop),
         }
     }
 }

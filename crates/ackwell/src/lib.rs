@@ -29,6 +29,8 @@
 //!     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
 //! }
 //!
+//! impl std::error::Error for MailError {}
+//!
 //! impl Classify for MailError {
 //!     fn class(&self) -> Class {
 //!         match self {
@@ -92,6 +94,7 @@ pub mod failure;
 mod handler;
 pub mod listener;
 pub mod observe;
+mod origin;
 pub mod producer;
 pub mod reader;
 pub mod record;
@@ -114,6 +117,7 @@ pub use extract::FromRecord;
 pub use failure::{Class, Classify, Failure};
 pub use handler::{Handler, Outcome};
 pub use listener::{AckMode, Listener, OnUndecodable, by_key, by_partition};
+pub use origin::{Identity, Origin};
 pub use producer::Producer;
 pub use record::{Headers, Record};
 pub use service::Service;

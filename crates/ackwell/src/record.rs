@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rdkafka::message::OwnedHeaders;
 
 /// One Kafka record. Cheap to clone.
 #[derive(Clone)]
@@ -37,9 +38,10 @@ pub(crate) struct Entry {
     pub(crate) start: usize,
     pub(crate) key_len: Option<u32>,
     pub(crate) value_len: Option<u32>,
-    /// Whether the client library could read its headers.
-    pub(crate) readable: bool,
     pub(crate) headers: Headers,
+    /// Headers that are no text, as the client library holds them: nobody can read them, and yet
+    /// they can be passed on as they are.
+    pub(crate) unreadable: Option<OwnedHeaders>,
 }
 
 impl Batch {
@@ -63,8 +65,8 @@ impl Entry {
             start,
             key_len: key.map(len),
             value_len: value.map(len),
-            readable: true,
             headers: Headers::new(),
+            unreadable: None,
         }
     }
 
@@ -140,7 +142,12 @@ impl Record {
 
     /// Whether the client library could not read the record's headers.
     pub(crate) fn has_unreadable_headers(&self) -> bool {
-        !self.entry().readable
+        self.entry().unreadable.is_some()
+    }
+
+    /// The headers that the client library could not read.
+    pub(crate) fn unreadable_headers(&self) -> Option<&OwnedHeaders> {
+        self.entry().unreadable.as_ref()
     }
 
     /// The topic it was read from.
@@ -287,6 +294,30 @@ impl Headers {
         Arc::make_mut(self.list.get_or_insert_default()).push(Header { name, value });
     }
 
+    /// Takes out the last header of this name, if there is one; those before it stay.
+    pub fn remove_last(&mut self, name: &str) {
+        if let Some(at) = self.iter().rposition(|header| header.name() == name) {
+            Arc::make_mut(self.list.get_or_insert_default()).remove(at);
+        }
+    }
+
+    /// Takes out all headers of this name.
+    pub fn remove(&mut self, name: &str) {
+        if self.iter().any(|header| header.name() == name) {
+            Arc::make_mut(self.list.get_or_insert_default()).retain(|header| header.name() != name);
+        }
+    }
+
+    /// As the client library wants them, behind those that it already has.
+    pub(crate) fn behind(&self, first: OwnedHeaders) -> OwnedHeaders {
+        self.iter().fold(first, |all, header| {
+            all.insert(rdkafka::message::Header {
+                key: header.name(),
+                value: header.value(),
+            })
+        })
+    }
+
     /// The last header of this name (as Kafka's `lastHeader`), if its value is not null.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.iter()
@@ -377,6 +408,19 @@ mod tests {
         let after = before.clone().with_timestamp(7);
         assert_eq!((before.timestamp(), after.timestamp()), (None, Some(7)));
         assert_eq!((after.key(), after.value()), (before.key(), before.value()));
+    }
+
+    #[test]
+    fn of_a_repeated_header_the_last_one_is_taken_out_first() {
+        let mut headers = Headers::new();
+        headers.push("hop", &b"1"[..]);
+        headers.push("other", &b""[..]);
+        headers.push("hop", &b"2"[..]);
+        headers.remove_last("hop");
+        assert_eq!((headers.len(), headers.get("hop")), (2, Some(&b"1"[..])));
+        headers.remove("hop");
+        headers.remove_last("hop");
+        assert_eq!(headers.len(), 1);
     }
 
     #[test]

@@ -2,18 +2,38 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use ackwell::retry::{exponential, fixed};
+//! use ackwell::retry::{exponential, fixed, topics};
 //!
 //! let patient = exponential(Duration::from_secs(1), 2.0)
 //!     .max(Duration::from_secs(10))
 //!     .within(Duration::from_secs(60))
 //!     .jitter(0.2);
 //! let quick = fixed(Duration::from_millis(100)).max_attempts(3);
-//! # let _ = (patient, quick);
+//! let later = topics([Duration::from_secs(1), Duration::from_secs(60)]).after(quick);
+//! # let _ = (patient, later);
 //! ```
 //!
-//! The listener waits, not the handler: polling goes on, so a long wait never costs the
-//! partition. Other lanes go on too; the failing lane keeps its order.
+//! | kind | who waits | order per key | survives a restart |
+//! |---|---|---|---|
+//! | in place: [`fixed`], [`exponential`] | the record's lane | kept | the record yes, its count of attempts no |
+//! | by retry topics: [`topics`] | the record alone | given up | with its count of attempts |
+//!
+//! **In place**, the listener waits, not the handler: polling goes on, so a long wait never costs
+//! the partition. Other lanes and partitions go on; the failing lane keeps its order.
+//!
+//! **By retry topics**, a record that fails is written to `<topic>.retry.1` and settled, so that
+//! those behind it go on, and is read from there by the same listener when its delay has passed:
+//! never earlier, by the clock of who wrote it, and later if the listener is busy or down. If it
+//! fails again it goes to `<topic>.retry.2`, and after the last one to the dead-letter topic.
+//! What this costs: **the order of its key is given up**, later records of the key overtake it.
+//! Key, value, headers, topic, partition, offset and timestamp that the handler sees are those of
+//! the origin, and so is what a dead letter says.
+//!
+//! The topics are created at the start with the partitions of their origin, and a record keeps
+//! its partition. Groups that read one origin share its retry topics and leave each other's
+//! records alone. Writers' and readers' clocks should agree (NTP): a reader whose clock is ahead
+//! of the writer's handles a record earlier by the difference; one that is behind, later, but by
+//! no more than the delay itself.
 
 use std::time::Duration;
 
@@ -34,4 +54,84 @@ pub fn exponential(initial: Duration, multiplier: f64) -> RetryPolicy {
 /// No second attempt: what fails is recovered at once.
 pub fn none() -> RetryPolicy {
     RetryPolicy::none()
+}
+
+/// One retry topic for each of `delays`, in which a record is tried once more. They must grow, from
+/// 1 ms to at most 24 hours; up to 16 of them. Without [`Retry::after`] there is one attempt in
+/// place. See the [module](self) for what they keep and what they give up.
+pub fn topics(delays: impl IntoIterator<Item = Duration>) -> Retry {
+    Retry {
+        in_place: none(),
+        later: Later::Topics(delays.into_iter().collect()),
+    }
+}
+
+/// Delays for [`topics`]: the first one, and each next `multiplier` times longer, `count` in all.
+///
+/// ```
+/// use std::time::Duration;
+/// use ackwell::retry::{growing, topics};
+///
+/// // 1 s, 10 s, 100 s
+/// let retry = topics(growing(Duration::from_secs(1), 10.0, 3));
+/// # let _ = retry;
+/// ```
+pub fn growing(first: Duration, multiplier: f64, count: u32) -> impl Iterator<Item = Duration> {
+    let delays = RetryPolicy::exponential(first, multiplier).max(Duration::MAX);
+    (1..=count).map(move |number| delays.wait(number, 0.5))
+}
+
+/// How a listener repeats transient failures: in place, and then perhaps later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    pub(crate) in_place: RetryPolicy,
+    pub(crate) later: Later,
+}
+
+/// What follows the attempts in place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Later {
+    /// The dead letter.
+    Never,
+    /// Retry topics with these delays.
+    Topics(Vec<Duration>),
+}
+
+impl Retry {
+    /// The attempts in place that come first. They must be limited, or what follows would never
+    /// be reached.
+    #[must_use]
+    pub fn after(mut self, in_place: RetryPolicy) -> Self {
+        self.in_place = in_place;
+        self
+    }
+}
+
+impl From<RetryPolicy> for Retry {
+    fn from(in_place: RetryPolicy) -> Self {
+        Retry {
+            in_place,
+            later: Later::Never,
+        }
+    }
+}
+
+impl Default for Retry {
+    /// [`RetryPolicy::default`], in place.
+    fn default() -> Self {
+        RetryPolicy::default().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growing_delays_grow_by_their_multiplier() {
+        let seconds: Vec<_> = growing(Duration::from_secs(1), 10.0, 4)
+            .map(|delay| delay.as_secs())
+            .collect();
+        assert_eq!(seconds, [1, 10, 100, 1_000]);
+    }
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 /// What is appended to a topic's name for its dead letters.
-pub const DEAD_LETTER_SUFFIX: &str = ackwell_core::envelope::dead_letter::TOPIC_SUFFIX;
+pub const DEAD_LETTER_SUFFIX: &str = ackwell_core::envelope::DEAD_LETTER_SUFFIX;
 
 /// A topic: its name, the events on it, and how it is created where it is missing.
 ///

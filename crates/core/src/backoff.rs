@@ -15,6 +15,8 @@ pub struct Policy {
     elapsed_max: Option<Duration>,
     attempts_max: Option<u32>,
     jitter: f64,
+    /// A value that could not be taken as it was given.
+    wrong: Option<&'static str>,
 }
 
 impl Policy {
@@ -28,19 +30,18 @@ impl Policy {
             elapsed_max: None,
             attempts_max: None,
             jitter: 0.0,
+            wrong: None,
         }
     }
 
     /// A first wait of `initial`, each later one `multiplier` times the one before, up to
-    /// 30 seconds unless [`max`](Policy::max) says otherwise. A multiplier below 1 counts as 1.
+    /// 30 seconds unless [`max`](Policy::max) says otherwise. A multiplier below 1 counts as 1,
+    /// and is a [`problem`](Policy::problem).
     pub fn exponential(initial: Duration, multiplier: f64) -> Self {
-        let multiplier = if multiplier.is_finite() {
-            multiplier.max(1.0)
-        } else {
-            1.0
-        };
+        let fits = multiplier.is_finite() && multiplier >= 1.0;
         Policy {
-            multiplier,
+            multiplier: if fits { multiplier } else { 1.0 },
+            wrong: (!fits).then_some("a multiplier must be a number from 1 up"),
             interval_max: Duration::from_secs(30).max(initial),
             ..Policy::fixed(initial)
         }
@@ -66,34 +67,58 @@ impl Policy {
         self
     }
 
-    /// Gives up after this many attempts, the first one included; at least 1.
+    /// Gives up after this many attempts, the first one included. 0 counts as 1, and is a
+    /// [`problem`](Policy::problem).
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.attempts_max = Some(attempts.max(1));
+        if attempts == 0 {
+            self.wrong = Some("0 attempts leave a record unhandled; the least is 1");
+        }
         self
     }
 
-    /// Spreads each wait evenly over `1 - part .. 1 + part` of itself; `part` is clamped to
-    /// `0.0..=1.0`. The interval's maximum still holds.
+    /// Spreads each wait evenly over `1 - part .. 1 + part` of itself; what is outside of
+    /// `0.0..=1.0` is clamped, and is a [`problem`](Policy::problem). The interval's maximum still
+    /// holds.
     #[must_use]
     pub fn jitter(mut self, part: f64) -> Self {
+        let fits = (0.0..=1.0).contains(&part);
         self.jitter = if part.is_finite() {
             part.clamp(0.0, 1.0)
         } else {
             0.0
         };
+        if !fits {
+            self.wrong = Some("a jitter is a part of the wait, from 0.0 to 1.0");
+        }
         self
+    }
+
+    /// What is wrong with it: a value out of range, or retries that neither wait nor end.
+    pub fn problem(&self) -> Option<&'static str> {
+        let spins = self.initial.is_zero() && !self.is_limited();
+        let spinning = spins.then_some("it repeats without a wait and without an end");
+        self.wrong.or(spinning)
     }
 
     /// The wait after the `attempt`th failure (from 1), or `None` to give up. `elapsed` is the
     /// time since the first failure; `random` in `0.0..1.0` feeds the jitter.
     pub fn next(&self, attempt: u32, elapsed: Duration, random: f64) -> Option<Duration> {
-        if self.attempts_max.is_some_and(|max| attempt >= max) {
-            return None;
-        }
         let wait = self.wait(attempt, random);
+        self.allows(attempt, elapsed, wait).then_some(wait)
+    }
+
+    /// Whether another attempt may follow the `attempt`th failure after `wait`.
+    pub fn allows(&self, attempt: u32, elapsed: Duration, wait: Duration) -> bool {
+        let more = self.attempts_max.is_none_or(|max| attempt < max);
         let in_time = |max: Duration| elapsed.checked_add(wait).is_some_and(|end| end <= max);
-        self.elapsed_max.is_none_or(in_time).then_some(wait)
+        more && self.elapsed_max.is_none_or(in_time)
+    }
+
+    /// Whether it ever gives up, by attempts or by time.
+    pub fn is_limited(&self) -> bool {
+        self.attempts_max.is_some() || self.elapsed_max.is_some()
     }
 
     /// The wait after the `attempt`th failure, without any limit on attempts or time: for things
@@ -149,6 +174,24 @@ mod tests {
     #[test]
     fn no_policy_means_one_attempt() {
         assert_eq!(Policy::none().next(1, Duration::ZERO, 0.5), None);
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let policy = || Policy::fixed(MS);
+        assert_eq!(policy().jitter(0.2).max_attempts(1).problem(), None);
+        assert!(policy().max_attempts(0).problem().is_some());
+        assert!(policy().jitter(1.5).problem().is_some());
+        assert!(policy().jitter(f64::NAN).problem().is_some());
+        assert!(Policy::exponential(MS, 0.5).problem().is_some());
+        assert!(Policy::exponential(MS, f64::INFINITY).problem().is_some());
+    }
+
+    #[test]
+    fn retries_that_neither_wait_nor_end_are_a_problem() {
+        let spinning = Policy::fixed(Duration::ZERO);
+        assert!(spinning.problem().is_some());
+        assert_eq!(spinning.max_attempts(3).problem(), None);
     }
 
     proptest! {

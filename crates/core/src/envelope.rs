@@ -16,28 +16,91 @@ pub const CONTENT_TYPE: &str = "contentType";
 /// The W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// What a dead letter adds to the headers of its origin.
-pub mod dead_letter {
-    /// The suffix of a dead-letter topic, unless configured otherwise.
-    pub const TOPIC_SUFFIX: &str = ".DLQ";
+/// The suffix of a dead-letter topic, unless configured otherwise.
+pub const DEAD_LETTER_SUFFIX: &str = ".DLQ";
+/// Stands between a topic's name and the number of one of its retry topics.
+pub const RETRY_INFIX: &str = ".retry.";
 
-    /// The topic that the record was read from.
-    pub const ORIGINAL_TOPIC: &str = "original.topic";
+/// Where a record was first read, whatever topics it has passed since: on dead letters, on
+/// records in retry topics, and on replayed ones. It stays what it is when it is passed on again.
+///
+/// For a record without an event id, topic, partition and offset are also what makes it
+/// recognisable when it comes back at another place.
+pub mod original {
+    /// The topic that the record was first read from.
+    pub const TOPIC: &str = "original.topic";
     /// The partition that it was read from.
-    pub const ORIGINAL_PARTITION: &str = "original.partition";
+    pub const PARTITION: &str = "original.partition";
     /// Its offset there.
-    pub const ORIGINAL_OFFSET: &str = "original.offset";
-    /// Its timestamp there, in milliseconds since the Unix epoch.
-    pub const ORIGINAL_TIMESTAMP: &str = "original.timestamp";
+    pub const OFFSET: &str = "original.offset";
+    /// Its timestamp there, in milliseconds since the Unix epoch; empty if it had none.
+    pub const TIMESTAMP: &str = "original.timestamp";
     /// The group in which it could not be handled.
-    pub const ORIGINAL_GROUP: &str = "original.group";
+    pub const GROUP: &str = "original.group";
 
+    /// All of them.
+    pub const ALL: [&str; 5] = [TOPIC, PARTITION, OFFSET, TIMESTAMP, GROUP];
+}
+
+/// Why a dead letter is one.
+pub mod failure {
     /// What went wrong at the last attempt.
-    pub const FAILURE_REASON: &str = "failure.reason";
+    pub const REASON: &str = "failure.reason";
     /// The class of that failure: `transient`, `permanent`.
-    pub const FAILURE_CLASS: &str = "failure.class";
+    pub const CLASS: &str = "failure.class";
     /// When it was given up: RFC 3339, UTC.
-    pub const FAILURE_TIMESTAMP: &str = "failure.timestamp";
+    pub const TIMESTAMP: &str = "failure.timestamp";
     /// How many attempts were made.
-    pub const FAILURE_ATTEMPTS: &str = "failure.attempts";
+    pub const ATTEMPTS: &str = "failure.attempts";
+
+    /// All of them.
+    pub const ALL: [&str; 4] = [REASON, CLASS, TIMESTAMP, ATTEMPTS];
+}
+
+/// What a replay of a dead letter adds.
+pub mod replay {
+    /// How often the record has been replayed.
+    pub const HOPS: &str = "replay.hops";
+}
+
+/// What a record on a retry topic adds to the headers of its origin, behind them and in the order
+/// of [`HEADERS`](retry::HEADERS).
+pub mod retry {
+    use super::{failure, original};
+
+    /// When the record failed first: RFC 3339, UTC.
+    pub const FIRST_TIMESTAMP: &str = "failure.first.timestamp";
+    /// The class of that failure.
+    pub const FIRST_CLASS: &str = "failure.first.class";
+    /// The number of the retry topic, from 1.
+    pub const NUMBER: &str = "retry.number";
+    /// When the record may be handled again, in milliseconds since the Unix epoch, by the clock
+    /// of who wrote it.
+    pub const DUE: &str = "retry.due";
+    /// How long before that it was written, in milliseconds.
+    pub const DELAY: &str = "retry.delay";
+
+    /// All of them. A record carries the whole list or none of it, so that headers of the same
+    /// name that a user has sent are told apart.
+    pub const HEADERS: [&str; 14] = [
+        original::TOPIC,
+        original::PARTITION,
+        original::OFFSET,
+        original::TIMESTAMP,
+        original::GROUP,
+        failure::REASON,
+        failure::CLASS,
+        failure::TIMESTAMP,
+        failure::ATTEMPTS,
+        FIRST_TIMESTAMP,
+        FIRST_CLASS,
+        NUMBER,
+        DUE,
+        DELAY,
+    ];
+
+    /// The name of the `number`th retry topic of `origin`.
+    pub fn topic(origin: &str, number: u32) -> String {
+        format!("{origin}{}{number}", super::RETRY_INFIX)
+    }
 }

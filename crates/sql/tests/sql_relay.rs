@@ -8,6 +8,8 @@
 )]
 
 mod events;
+#[path = "../../ackwell/tests/support/kafka.rs"]
+mod kafka;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -17,25 +19,21 @@ use std::time::Duration;
 use ackwell::observe::{Health, Kind, Metrics};
 use ackwell::service::{Service, ServiceContext};
 use ackwell::{Config, EVENT_ID, EVENT_TYPE};
-use ackwell_broker::Broker;
 use ackwell_sql::{Database, Relay, params};
 use events::{Happened, open, outbox};
+use kafka::{Kafka, LIMIT};
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{Headers, Message};
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-const LIMIT: Duration = Duration::from_secs(30);
-
-async fn start_broker(folder: &TempDir, listen: &str) -> Broker {
-    let mut config = ackwell_broker::Config::new(folder.path());
-    config.listen = listen.to_owned();
-    config.auto_create_topics = true;
-    config.default_partitions = 3;
-    Broker::start(config).await.unwrap()
+/// The topic of what happens.
+async fn prepared(kafka: Kafka) -> (Kafka, String) {
+    kafka.create_topic("happenings", 3).await;
+    let servers = kafka.address.clone();
+    (kafka, servers)
 }
 
 fn config(servers: &str) -> Config {
@@ -141,9 +139,8 @@ fn check_order(published: &[(i64, Uuid)], writer: impl Fn(i64) -> i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_committed_is_published_once_and_in_order() {
-    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let broker = start_broker(&data, "127.0.0.1:0").await;
-    let servers = broker.local_addr().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let (_kafka, servers) = prepared(Kafka::start().await).await;
     let db = open(&folder).await;
     emit(&db, 0..100).await;
     let relay = start_relay(&db, &servers);
@@ -162,14 +159,12 @@ async fn what_is_committed_is_published_once_and_in_order() {
         "{metrics}"
     );
     relay.stop().await;
-    broker.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_stands_by_takes_over() {
-    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let broker = start_broker(&data, "127.0.0.1:0").await;
-    let servers = broker.local_addr().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let (_kafka, servers) = prepared(Kafka::start().await).await;
     // Two handles on one file, as two processes have.
     let (first, second) = (open(&folder).await, open(&folder).await);
     let working = start_relay(&first, &servers);
@@ -188,10 +183,9 @@ async fn a_relay_that_stands_by_takes_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_away_is_waited_for() {
-    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let broker = start_broker(&data, "127.0.0.1:0").await;
-    let servers = broker.local_addr().to_string();
-    broker.shutdown().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut kafka, servers) = prepared(Kafka::own().await).await;
+    kafka.stop().await;
     let db = open(&folder).await;
     emit(&db, 0..50).await;
     let relay = start_relay(&db, &servers);
@@ -203,7 +197,7 @@ async fn a_broker_that_is_away_is_waited_for() {
     });
     timeout(LIMIT, degraded).await.expect("health says so");
     assert_eq!(outbox(&db).await.len(), 50, "nothing is given up");
-    let broker = start_broker(&data, &servers).await;
+    kafka.restart().await;
     until_empty(&db).await;
     timeout(LIMIT, relay.health.until_ready()).await.unwrap();
     // And again in the middle of the work.
@@ -214,9 +208,9 @@ async fn a_broker_that_is_away_is_waited_for() {
     while db.counts().members < 150 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    broker.shutdown().await.unwrap();
+    kafka.stop().await;
     writing.await.unwrap();
-    let broker = start_broker(&data, &servers).await;
+    kafka.restart().await;
     until_empty(&db).await;
     let published = published(&servers, 400).await;
     assert_eq!(
@@ -229,7 +223,6 @@ async fn a_broker_that_is_away_is_waited_for() {
     );
     check_order(&published, |_| 0);
     relay.stop().await;
-    broker.shutdown().await.unwrap();
 }
 
 const FOLDER: &str = "ACKWELL_SQL_RELAY_FOLDER";
@@ -275,9 +268,8 @@ async fn emits_and_relays_until_it_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_killed_processes_committed_is_published_at_least_once_and_in_order() {
-    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let broker = start_broker(&data, "127.0.0.1:0").await;
-    let servers = broker.local_addr().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let (_kafka, servers) = prepared(Kafka::start().await).await;
     let db = open(&folder).await;
     for round in 0..4 {
         let before = events::ids(&db).await.len();
@@ -304,7 +296,6 @@ async fn what_killed_processes_committed_is_published_at_least_once_and_in_order
     assert_eq!(ids.into_values().collect::<HashSet<_>>(), committed);
     check_order(&published, |item| item / 1_000_000);
     relay.stop().await;
-    broker.shutdown().await.unwrap();
 }
 
 async fn until_more(db: &Database, count: usize) {

@@ -5,17 +5,29 @@
 //! new setting adds its own function, or a line to the one of its concern.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ackwell_core::envelope;
 
 use super::StartError;
 use super::plan::Named;
 use crate::context::SetupError;
-use crate::listener::Concurrency;
+use crate::listener::{Concurrency, Options};
+use crate::retry::{Later, RetryPolicy};
 
 /// What is wrong, with how to mend it; or nothing.
 type Checked = Result<(), SetupError>;
 
 /// In the order in which they are told: the first problem is shown alone.
-const CHECKS: &[fn(&Named) -> Checked] = &[group, topics, lanes, limits];
+const CHECKS: &[fn(&Named) -> Checked] = &[
+    group,
+    topics,
+    lanes,
+    limits,
+    policies,
+    retry_topics,
+    verdicts,
+];
 
 /// Looks at a listener's settings one by one.
 pub(super) fn listener(named: &Named) -> Checked {
@@ -67,6 +79,89 @@ fn limits(named: &Named) -> Checked {
             SetupError::new(format!("`{setting}(0)` leaves no room for a record"))
                 .mend("write a positive number")
         })
+    })
+}
+
+fn policies(named: &Named) -> Checked {
+    let Options {
+        retry,
+        verdicts,
+        limits,
+        ..
+    } = &named.options;
+    let mut policies = vec![("retry", &retry.in_place), ("probe", &limits.probe)];
+    policies.extend(
+        verdicts
+            .policies()
+            .iter()
+            .map(|policy| ("retry_for", policy)),
+    );
+    policies.into_iter().try_for_each(|(setting, policy)| {
+        let refused = |problem| {
+            SetupError::new(format!("its `{setting}` policy can't be: {problem}"))
+                .mend("correct the policy")
+        };
+        policy
+            .problem()
+            .map_or(Ok(()), |problem| Err(refused(problem)))
+    })
+}
+
+/// Limits of retry topics: as many as anyone can keep an overview of, and delays that are well
+/// within the time that the topics keep their records.
+const RETRY_TOPICS_MAX: usize = 16;
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn retry_topics(named: &Named) -> Checked {
+    let Options {
+        retry,
+        verdicts,
+        topics,
+        ..
+    } = &named.options;
+    let Later::Topics(delays) = &retry.later else {
+        return Ok(());
+    };
+    refuse_if(delays.is_empty(), || {
+        SetupError::new("`retry::topics` names no delay")
+            .mend("give it one for each retry topic, or retry in place")
+    })?;
+    refuse_if(delays.len() > RETRY_TOPICS_MAX, || {
+        let count = delays.len();
+        SetupError::new(format!(
+            "{count} retry topics are more than {RETRY_TOPICS_MAX}"
+        ))
+        .mend("give fewer delays that grow faster")
+    })?;
+    let fits = |delay| (RETRY_DELAY_MIN..=RETRY_DELAY_MAX).contains(delay);
+    refuse_if(!delays.iter().all(fits), || {
+        SetupError::new("a retry topic's delay must be from 1 ms to 24 h")
+            .mend("give delays in between; a longer wait is a scheduler's task")
+    })?;
+    refuse_if(!delays.is_sorted_by(|one, next| one < next), || {
+        SetupError::new("the delays of its retry topics don't grow")
+            .mend("give each one a longer delay than the one before")
+    })?;
+    let mut policies = verdicts.policies().iter().chain([&retry.in_place]);
+    refuse_if(!policies.all(RetryPolicy::is_limited), || {
+        SetupError::new("its attempts in place never end, so no record would reach a retry topic")
+            .mend("limit them with `max_attempts` or `within`")
+    })?;
+    topics.iter().try_for_each(|origin| {
+        let last = u32::try_from(delays.len()).unwrap_or(u32::MAX);
+        let name = envelope::retry::topic(&origin.name, last);
+        refuse_if(!is_legal(&name), || {
+            SetupError::new(format!("the retry topic's name `{name}` is too long"))
+                .mend("shorten the topic's name; a name has up to 249 characters")
+        })
+    })
+}
+
+fn verdicts(named: &Named) -> Checked {
+    named.options.verdicts.repeated().map_or(Ok(()), |cause| {
+        let what = format!("there are two rules for failures caused by `{cause}`");
+        Err(SetupError::new(what).mend("keep one; the first would always win"))
     })
 }
 

@@ -178,12 +178,14 @@ fn prepare(
         producer: config.kafka.producer(&config.producer),
         group,
         concurrency: options.concurrency,
-        retry: options.retry,
+        retry: options.retry.in_place,
+        verdicts: options.verdicts,
         commit: options.ack_mode.into(),
         limits,
         unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
         handler: handler.bind(Arc::new(shared)),
         dead_letters: options.dead_letters,
+        creation: config.topics.clone(),
         observer: Arc::new(observer),
     };
     Ok(PlannedListener {

@@ -63,7 +63,7 @@ impl Poller {
                 offset,
                 failure,
                 attempt,
-                retry,
+                settlement,
             } => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
                 if let Some((topic, number)) = self.partitions.name(partition) {
@@ -73,8 +73,9 @@ impl Poller {
                         partition,
                         offset,
                         class,
+                        reason: &failure.summary,
                         attempt,
-                        retry,
+                        settlement,
                     };
                     self.dispatcher.observer.observe(&failed);
                 }

@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message};
 
 use crate::record::{Batch, Entry, Headers, Record};
 
@@ -47,7 +47,7 @@ impl Decoder {
         let copied = std::panic::catch_unwind(AssertUnwindSafe(|| self.push_headers(message)));
         if copied.is_err() {
             self.headers.truncate(before);
-            entry.readable = false;
+            entry.unreadable = message.headers().map(BorrowedHeaders::detach);
         }
         let headers = self.headers.len() - before;
         if headers > 0 {

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::handle;
 use super::mailbox::Mailbox;
 use super::spec::{Observer, RecordHandler};
+use crate::failure::Verdicts;
 use crate::record::Record;
 use crate::unit::{Control, Run, UnitOfWork};
 
@@ -18,6 +19,7 @@ pub(super) struct Dispatcher {
     pub(super) group: Arc<str>,
     pub(super) handler: Arc<dyn RecordHandler>,
     pub(super) unit: Arc<dyn UnitOfWork>,
+    pub(super) verdicts: Arc<Verdicts>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) runtime: Handle,
@@ -32,6 +34,7 @@ impl Dispatcher {
         let work = handle::Work {
             id,
             unit: Arc::clone(&self.unit),
+            verdicts: Arc::clone(&self.verdicts),
             observer: Arc::clone(&self.observer),
             mailbox: self.mailbox.clone(),
             control: Arc::clone(&control),

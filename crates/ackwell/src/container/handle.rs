@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 
 use super::mailbox::Mailbox;
 use super::spec::{Observation, Observer};
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, Verdict, Verdicts};
 use crate::record::Record;
 use crate::unit::{Control, Ended, ProgressSink, Run, UnitOfWork};
 
@@ -32,6 +32,7 @@ impl ProgressSink for Progress {
 pub(super) struct Work {
     pub(super) id: RunId,
     pub(super) unit: Arc<dyn UnitOfWork>,
+    pub(super) verdicts: Arc<Verdicts>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) control: Arc<Control>,
@@ -63,7 +64,7 @@ impl Work {
         self.observe(&ended, started);
         self.mailbox.send(Event::Finished {
             run: self.id,
-            end: end(ended),
+            end: end(ended, &self.verdicts),
         });
     }
 
@@ -81,7 +82,7 @@ impl Work {
     }
 }
 
-fn end(ended: Ended) -> End<Record> {
+fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
     let Ended {
         mut records,
         settled,
@@ -95,34 +96,33 @@ fn end(ended: Ended) -> End<Record> {
     let Some(failure) = failure else {
         return End::Cancelled { rest };
     };
+    let Verdict { class, policy } = verdicts.judge(&failure);
+    let failure = CoreFailure {
+        class,
+        summary: failure.reason(),
+        policy,
+        retry_after: failure.wait(),
+    };
     log(&failure, rest.first());
     let behind = rest.split_off(1);
     match rest.pop() {
-        Some(record) => {
-            let failure = CoreFailure {
-                class: failure.class(),
-                summary: failure.summary().into(),
-            };
-            End::Failed {
-                failure,
-                record,
-                rest: behind,
-            }
-        }
+        Some(record) => End::Failed {
+            failure,
+            record,
+            rest: behind,
+        },
         None => End::Complete,
     }
 }
 
-fn log(failure: &Failure, record: Option<&Record>) {
+fn log(failure: &CoreFailure, record: Option<&Record>) {
     let Some(record) = record else { return };
-    let source = std::error::Error::source(failure);
     tracing::warn!(
         topic = record.topic(),
         partition = record.partition(),
         offset = record.offset(),
-        class = failure.class().as_str(),
-        reason = failure.summary(),
-        source,
+        class = failure.class.as_str(),
+        reason = failure.summary,
         "a record could not be handled",
     );
 }

@@ -7,7 +7,7 @@
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
 //! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
 //! | settle | `act.rs` | the engine's verdict is carried out |
-//! | (recover) | `dead_letter.rs` | what cannot be handled is written down before it is passed |
+//! | (recover) | `dead_letter.rs`, `writer.rs` | what cannot be handled is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
 //! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
 //!
@@ -26,6 +26,7 @@ mod poll;
 mod spec;
 mod stats;
 mod track;
+mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -54,6 +55,7 @@ use self::dispatch::Dispatcher;
 use self::mailbox::Mailbox;
 use self::poll::{Parts, Poller};
 use self::stats::Counters;
+use self::writer::Writer;
 
 /// How long tasks of cancelled runs are awaited after the container has ended; only a handler
 /// that blocks its thread takes that long.
@@ -91,7 +93,10 @@ pub enum End {
 pub async fn start(spec: Spec) -> Result<Container, StartError> {
     check(&spec)?;
     let dead_letters = match &spec.dead_letters {
-        DeadLetters::Suffix(suffix) => Some(DeadLetterWriter::open(&spec, suffix).await?),
+        DeadLetters::Suffix(suffix) => {
+            let writer = Writer::new(&spec)?;
+            Some(DeadLetterWriter::open(&spec, suffix, writer).await?)
+        }
         DeadLetters::Stop => None,
     };
     let (mailbox, inbox) = Mailbox::new();
@@ -101,6 +106,7 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         group: spec.group.as_str().into(),
         handler: Arc::clone(&spec.handler),
         unit: Arc::clone(&spec.unit),
+        verdicts: Arc::new(spec.verdicts.clone()),
         observer: Arc::clone(&spec.observer),
         mailbox: mailbox.clone(),
         runtime: Handle::current(),
@@ -178,6 +184,7 @@ fn engine_config(spec: &Spec) -> Config {
     Config {
         concurrency: spec.concurrency,
         retry: spec.retry.clone(),
+        retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
         recover: spec.dead_letters != DeadLetters::Stop,
         queued_records: limits.queued_records,

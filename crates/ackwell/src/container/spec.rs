@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_core::commit::Schedule;
+use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
+use crate::config::Topics;
 use crate::extensions::Extensions;
-use crate::failure::Failure;
+use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
 use crate::unit::{OneByOne, UnitOfWork};
 
@@ -57,8 +59,10 @@ pub struct Spec {
     pub producer: ClientConfig,
     /// How many records may be handled at the same time.
     pub concurrency: Concurrency,
-    /// When a transient failure is repeated.
+    /// When a transient failure is repeated in place.
     pub retry: RetryPolicy,
+    /// Classes and policies of failures by their causes.
+    pub verdicts: Verdicts,
     /// When positions are committed.
     pub commit: Schedule,
     /// Bounds on queues and waits.
@@ -69,6 +73,8 @@ pub struct Spec {
     pub handler: Arc<dyn RecordHandler>,
     /// Where records go that can't be handled.
     pub dead_letters: DeadLetters,
+    /// How the topics to which it passes records on are created where they are missing.
+    pub creation: Topics,
     /// Who hears of what happens.
     pub observer: Arc<dyn Observer>,
 }
@@ -91,11 +97,13 @@ impl Spec {
             producer: client,
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
+            verdicts: Verdicts::default(),
             commit: Schedule::default(),
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             handler,
             dead_letters: DeadLetters::default(),
+            creation: Topics::default(),
             observer: Arc::new(Silent),
         }
     }
@@ -204,12 +212,14 @@ pub enum Observation<'a> {
         partition: i32,
         /// Its offset.
         offset: i64,
-        /// Why.
+        /// What kind of failure it was.
         class: Class,
-        /// Which attempt it was, from 1.
+        /// What went wrong.
+        reason: &'a str,
+        /// Which attempt it was, from 1, those before a retry topic included.
         attempt: u32,
-        /// Whether another attempt follows.
-        retry: bool,
+        /// What follows.
+        settlement: Settlement,
     },
     /// A dead letter was acknowledged by the broker.
     DeadLettered {

@@ -270,6 +270,7 @@ async fn the_error_of_a_handler_says_its_class() {
             f.write_str("the gateway is away")
         }
     }
+    impl std::error::Error for Away {}
     impl Classify for Away {
         fn class(&self) -> Class {
             Class::Unavailable

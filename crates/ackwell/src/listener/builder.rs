@@ -1,10 +1,12 @@
 use std::borrow::Cow;
+use std::error::Error;
 use std::time::Duration;
 
 use super::{AckMode, Concurrency, Listener, OnUndecodable, Options};
 use crate::container::{DeadLetters, Limits};
+use crate::failure::{Class, Verdicts};
 use crate::handler::{Handler, Typed};
-use crate::retry::RetryPolicy;
+use crate::retry::{Retry, RetryPolicy};
 use crate::topic::TopicDeclaration;
 
 /// A listener without its handler yet.
@@ -21,7 +23,8 @@ impl ListenerBuilder {
             name: None,
             concurrency: Concurrency::default(),
             ack_mode: AckMode::default(),
-            retry: RetryPolicy::default(),
+            retry: Retry::default(),
+            verdicts: Verdicts::default(),
             dead_letters: DeadLetters::default(),
             on_undecodable: OnUndecodable::default(),
             limits: Limits::default(),
@@ -61,10 +64,52 @@ impl ListenerBuilder {
         self
     }
 
-    /// When transient failures are repeated; default 10 attempts within about a minute. See
-    /// [`retry`](crate::retry).
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.options.retry = policy;
+    /// When transient failures are repeated; default 10 attempts in place within about a minute.
+    /// See [`retry`](crate::retry).
+    pub fn retry(mut self, retry: impl Into<Retry>) -> Self {
+        self.options.retry = retry.into();
+        self
+    }
+
+    /// Failures caused by an `E` are of this class, whatever they say themselves: `E` is the
+    /// handler's error or any [`source`](Error::source) beneath it. The outermost error for which
+    /// there is a rule decides.
+    ///
+    /// ```
+    /// # use ackwell::{Class, Listener};
+    /// # async fn charge() {}
+    /// Listener::on("order-events")
+    ///     .group("payment")
+    ///     .classify::<std::net::AddrParseError>(Class::Permanent)
+    ///     .classify::<std::io::Error>(Class::Unavailable)
+    ///     .handle(charge);
+    /// ```
+    pub fn classify<E: Error + 'static>(mut self, class: Class) -> Self {
+        self.options.verdicts.classify::<E>(class);
+        self
+    }
+
+    /// Transient failures for whose causes there is no rule are of this class instead. With
+    /// [`Class::Permanent`], only what [`classify`](Self::classify) or
+    /// [`retry_for`](Self::retry_for) names is retried.
+    pub fn classify_others(mut self, class: Class) -> Self {
+        self.options.verdicts.classify_others(class);
+        self
+    }
+
+    /// Failures caused by an `E` are transient and repeated in place by this policy instead of
+    /// the listener's; what follows when it gives up is the same. Attempts count on if a record's
+    /// failures have different causes.
+    pub fn retry_for<E: Error + 'static>(mut self, policy: RetryPolicy) -> Self {
+        self.options.verdicts.retry_for::<E>(policy);
+        self
+    }
+
+    /// The waits between two probes while something that all records need is away
+    /// ([`Class::Unavailable`]); default from 250 ms doubling to 5 s. An outage is never given up,
+    /// so limits on attempts and time don't apply.
+    pub fn probe(mut self, waits: RetryPolicy) -> Self {
+        self.options.limits.probe = waits;
         self
     }
 

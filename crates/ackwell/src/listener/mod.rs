@@ -10,8 +10,9 @@ pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 
 use crate::container::{DeadLetters, Limits};
+use crate::failure::Verdicts;
 use crate::handler::Erased;
-use crate::retry::RetryPolicy;
+use crate::retry::Retry;
 use crate::topic::TopicDeclaration;
 
 /// A handler with its container: made by [`Listener::on`], given to
@@ -45,7 +46,8 @@ pub(crate) struct Options {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) retry: Retry,
+    pub(crate) verdicts: Verdicts,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) limits: Limits,

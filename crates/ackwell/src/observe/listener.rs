@@ -126,14 +126,14 @@ impl Observer for ListenerObserver {
             Observation::Failed {
                 topic,
                 class,
-                retry,
+                settlement,
                 ..
             } => {
                 families
                     .failed_attempts
                     .get_or_create(&self.by_outcome(class.as_str()))
                     .inc();
-                if retry {
+                if settlement.is_retry() {
                     self.retries.inc();
                 }
                 if class == Class::Skip {

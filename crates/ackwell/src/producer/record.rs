@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use super::delivery::Pending;
@@ -97,14 +97,8 @@ impl OutgoingRecord {
         record.payload = self.value.as_deref();
         record.timestamp = self.timestamp;
         if !self.headers.is_empty() {
-            let empty = OwnedHeaders::new_with_capacity(self.headers.len());
-            let insert = |all: OwnedHeaders, header: &crate::record::Header| {
-                all.insert(Header {
-                    key: header.name(),
-                    value: header.value(),
-                })
-            };
-            record.headers = Some(self.headers.iter().fold(empty, insert));
+            let room = OwnedHeaders::new_with_capacity(self.headers.len());
+            record.headers = Some(self.headers.behind(room));
         }
         record
     }

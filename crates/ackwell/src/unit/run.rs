@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use super::Control;
 use crate::container::RecordHandler;
 use crate::extensions::Extensions;
-use crate::failure::Failure;
+use crate::failure::{Failure, Panicked};
 use crate::record::Record;
 
 /// Settled records are reported at least this often while handlers keep the thread busy, so that
@@ -231,5 +231,5 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    Failure::permanent(format!("the handler panicked: {text}"))
+    Failure::permanent(format!("the handler panicked: {text}")).with_source(Panicked)
 }

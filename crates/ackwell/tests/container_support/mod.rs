@@ -64,7 +64,7 @@ impl Cluster {
     pub async fn topic(&self, partitions: i32) -> String {
         let name = format!("t-{}", uuid::Uuid::new_v4().simple());
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin");
-        let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+        let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(-1));
         let made = admin
             .create_topics([&new], &AdminOptions::new())
             .await

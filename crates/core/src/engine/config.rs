@@ -11,8 +11,13 @@ use crate::lane::Concurrency;
 pub struct Config {
     /// How records are spread over lanes.
     pub concurrency: Concurrency,
-    /// When a transient failure is repeated.
+    /// When a transient failure is repeated in place.
     pub retry: Policy,
+    /// The same for failures of certain causes, see [`Failure::policy`](super::Failure::policy).
+    pub retry_for: Vec<Policy>,
+    /// The delays of the retry topics, in which a record is handled again when its attempts in
+    /// place are used up; empty without retry topics.
+    pub retry_topics: Vec<Duration>,
     /// When positions are committed.
     pub commit: Schedule,
     /// Whether records that can't be handled are recovered (dead-lettered); if not, the first
@@ -61,6 +66,8 @@ impl Default for Config {
         Config {
             concurrency: Concurrency::default(),
             retry: Policy::default(),
+            retry_for: Vec::new(),
+            retry_topics: Vec::new(),
             commit: Schedule::default(),
             recover: true,
             queued_records: 5_000,

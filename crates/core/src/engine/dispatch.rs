@@ -14,6 +14,7 @@ use crate::offset::{CommitOffset, Span};
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) reason: String,
+    pub(super) began: Timestamp,
     pub(super) probes: u32,
     pub(super) next_probe: Timestamp,
     pub(super) probe: Option<RunId>,
@@ -70,13 +71,40 @@ impl<R: Record> Engine<R> {
 
     /// Dispatches the lane's next chunk, if nothing forbids it.
     pub(super) fn dispatch_lane(&mut self, id: PartitionId, lane: LaneId) {
+        self.await_due(id, lane);
         if self.paused || self.outage.is_some() || !self.is_dispatchable(id, lane) {
             return;
         }
-        let found = self.lane_mut(id, lane).and_then(|lane| lane.take_chunk());
+        let (now, delayed) = (self.now, self.is_delayed(id));
+        let found = self.lane_mut(id, lane).and_then(|lane| {
+            if delayed {
+                lane.take_due(now)
+            } else {
+                lane.take_chunk()
+            }
+        });
         if let Some(chunk) = found {
             self.start_run(id, lane, chunk);
         }
+    }
+
+    /// Has the lane wait if its first record is not due yet.
+    fn await_due(&mut self, id: PartitionId, lane_id: LaneId) {
+        if !self.is_delayed(id) {
+            return;
+        }
+        let now = self.now;
+        let Some(lane) = self.active_lane(id, lane_id).filter(|lane| lane.is_ready()) else {
+            return;
+        };
+        if let Some(at) = lane.due_after(now) {
+            lane.state = State::Waiting(at);
+            self.timers.insert((at, id, lane_id));
+        }
+    }
+
+    fn is_delayed(&self, id: PartitionId) -> bool {
+        self.partitions.get(&id).is_some_and(|found| found.delayed)
     }
 
     fn is_dispatchable(&self, id: PartitionId, LaneId(lane): LaneId) -> bool {
@@ -160,6 +188,7 @@ impl<R: Record> Engine<R> {
                 let next_probe = next_probe(1);
                 self.outage = Some(Outage {
                     reason,
+                    began: now,
                     probes: 1,
                     next_probe,
                     probe: None,
@@ -205,9 +234,23 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn outage_over(&mut self) {
-        self.outage = None;
+        if let Some(outage) = self.outage.take() {
+            self.forgive(outage.began);
+        }
         self.update_pauses(None);
         self.dispatch_all();
+    }
+
+    /// An outage uses up no attempt, and none of the time within which a record is retried.
+    fn forgive(&mut self, began: Timestamp) {
+        let now = self.now;
+        let lanes = self
+            .partitions
+            .values_mut()
+            .flat_map(|partition| &mut partition.lanes);
+        for since in lanes.filter_map(|lane| lane.failing_since.as_mut()) {
+            *since += now.since(began.max(*since));
+        }
     }
 
     pub(super) fn probe_deadline(&self) -> Option<Timestamp> {

@@ -3,6 +3,7 @@
 use super::event::{CommitId, Failure, PartitionId, RunId};
 use crate::lane::LaneId;
 use crate::offset::CommitOffset;
+use crate::settle::{Destination, Settlement};
 
 /// Something to do. Effects are carried out in their order.
 #[derive(Debug, Clone)]
@@ -15,7 +16,8 @@ pub enum Effect<R> {
         partition: PartitionId,
         /// Their lane; it has no other run.
         lane: LaneId,
-        /// Which attempt it is for the first of them, from 1; the others were not tried yet.
+        /// Which attempt it is for the first of them since it was polled, from 1; the others were
+        /// not tried yet.
         attempt: u32,
         /// At least one.
         records: Vec<R>,
@@ -38,9 +40,11 @@ pub enum Effect<R> {
         partition: PartitionId,
         /// The record.
         record: R,
+        /// Where it goes.
+        destination: Destination,
         /// Why it can't be handled.
         failure: Failure,
-        /// How often it was tried.
+        /// How often it was tried, everywhere.
         attempts: u32,
     },
     /// An attempt has failed: for logs and metrics.
@@ -51,10 +55,10 @@ pub enum Effect<R> {
         offset: i64,
         /// Why.
         failure: Failure,
-        /// Which attempt it was, from 1.
+        /// Which attempt it was, from 1, those made before it came by a retry topic included.
         attempt: u32,
-        /// Whether it is tried again.
-        retry: bool,
+        /// What follows.
+        settlement: Settlement,
     },
     /// Commit these positions in one request and answer by `CommitDone`.
     Commit {

@@ -1,6 +1,7 @@
 //! What the engine is told.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::offset::CommitOffset;
 use crate::settle::Class;
@@ -35,6 +36,24 @@ pub struct Failure {
     pub class: Class,
     /// What dead letters and health say.
     pub summary: String,
+    /// Which of the container's policies repeats it: 0 is [`Config::retry`](super::Config::retry),
+    /// `n` the `n`th of [`Config::retry_for`](super::Config::retry_for), from 1. Only transient
+    /// failures are repeated by a policy.
+    pub policy: usize,
+    /// The wait that the handler asks for, in place of the policy's.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without further wishes.
+    pub fn new(class: Class, summary: impl Into<String>) -> Self {
+        Failure {
+            class,
+            summary: summary.into(),
+            policy: 0,
+            retry_after: None,
+        }
+    }
 }
 
 impl fmt::Display for Failure {

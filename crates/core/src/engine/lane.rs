@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::Record;
 use super::event::Failure;
 use crate::Timestamp;
+use crate::settle::Destination;
 
 /// Records that travel together: they were polled together, or gathered for one lane.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(super) enum State {
     Idle,
     /// A run is in work.
     Running,
-    /// The first record failed and is tried again at this time.
+    /// The first record failed, or came by a retry topic, and is handled at this time.
     Waiting(Timestamp),
     /// The first record is being recovered.
     Recovering(Recovery),
@@ -38,6 +39,7 @@ pub(super) enum State {
 /// The recovery of a lane's first record.
 #[derive(Debug, Clone)]
 pub(super) struct Recovery {
+    pub(super) destination: Destination,
     pub(super) failure: Failure,
     /// How often the record was handled.
     pub(super) attempts: u32,
@@ -106,6 +108,21 @@ impl<R: Record> Lane<R> {
     /// The next chunk to dispatch.
     pub(super) fn take_chunk(&mut self) -> Option<Chunk<R>> {
         self.chunks.pop_front()
+    }
+
+    /// The first records that are due; those behind them in their chunk stay.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Option<Chunk<R>> {
+        let mut chunk = self.chunks.pop_front()?;
+        let waits = |record: &R| record.due().is_some_and(|at| at > now);
+        let due = chunk.records.iter().position(waits);
+        let rest = chunk.records.split_off(due.unwrap_or(chunk.records.len()));
+        self.put_back(rest);
+        (!chunk.records.is_empty()).then(|| Chunk::new(chunk.records))
+    }
+
+    /// When the first record may be handled, if it has to wait.
+    pub(super) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        self.first()?.due().filter(|at| *at > now)
     }
 
     /// Only the first record.

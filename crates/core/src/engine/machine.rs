@@ -36,6 +36,8 @@ pub struct Engine<R> {
     pub(super) outage: Option<Outage>,
     pub(super) recovery_problem: Option<String>,
     pub(super) failing_recoveries: usize,
+    /// When the event came that is being taken in.
+    pub(super) now: Timestamp,
     problem: Option<String>,
     last_id: u64,
     random: u64,
@@ -83,6 +85,7 @@ impl<R: Record> Engine<R> {
             outage: None,
             recovery_problem: None,
             failing_recoveries: 0,
+            now: Timestamp::EPOCH,
             problem: None,
             last_id: 0,
             random,
@@ -92,6 +95,7 @@ impl<R: Record> Engine<R> {
     /// Takes in what has happened at `now`; what follows is asked for by
     /// [`poll_effect`](Engine::poll_effect).
     pub fn on_event(&mut self, now: Timestamp, event: Event<R>) {
+        self.now = now;
         match event {
             Event::Assigned(partitions) => self.assign(partitions),
             Event::Revoke(partitions) => self.revoke(now, partitions),

@@ -34,6 +34,8 @@ pub use effect::{Effect, Position};
 pub use event::{Assigned, CommitId, End, Event, Failure, PartitionId, RunId};
 pub use machine::Engine;
 
+use crate::Timestamp;
+
 /// What the engine must know of a record. A clone must be cheap: one is made when a record is
 /// recovered.
 pub trait Record: Clone {
@@ -43,4 +45,16 @@ pub trait Record: Clone {
     fn key_hash(&self) -> Option<u64>;
     /// Its bytes, for the queue's limit.
     fn size(&self) -> usize;
+    /// When it may be handled, if it has to wait: it came by a retry topic.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+    /// How many retry topics it has passed, the one that it was read from included.
+    fn retries(&self) -> u32 {
+        0
+    }
+    /// How often it was tried before it was written to the topic that it was read from.
+    fn earlier_attempts(&self) -> u32 {
+        0
+    }
 }

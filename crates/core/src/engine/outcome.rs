@@ -9,7 +9,7 @@ use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::Span;
-use crate::settle::{Settlement, settle};
+use crate::settle::{Destination, Failed, Settlement};
 
 impl Flight {
     /// The spans of the next `count` records.
@@ -180,21 +180,35 @@ impl<R: Record> Engine<R> {
             .lane_mut(id, lane_id)
             .and_then(|lane| lane.failing_since)
             .unwrap_or(now);
-        let settlement = settle(
-            failure.class,
+        let config = &self.config;
+        let by_cause = failure.policy.checked_sub(1);
+        let by_cause = by_cause.and_then(|place| config.retry_for.get(place));
+        let settlement = Failed {
+            class: failure.class,
             attempt,
-            now.since(since),
-            &self.config.retry,
+            elapsed: now.since(since),
+            retries: record.retries(),
+            retry_after: failure.retry_after,
+        }
+        .settle(
+            by_cause.unwrap_or(&config.retry),
+            &config.retry_topics,
             random,
         );
-        let offset = record.offset();
-        let retry = matches!(settlement, Settlement::RetryAfter(_) | Settlement::Probe);
+        let settlement = match settlement {
+            Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
+            decided => decided,
+        };
+        let (offset, attempts) = (
+            record.offset(),
+            record.earlier_attempts().saturating_add(attempt),
+        );
         let told = Effect::Failed {
             partition: id,
             offset,
             failure: failure.clone(),
-            attempt,
-            retry,
+            attempt: attempts,
+            settlement,
         };
         self.effects.push_back(told);
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
@@ -210,13 +224,14 @@ impl<R: Record> Engine<R> {
             Settlement::RetryAfter(wait) => {
                 self.retry((id, lane_id), attempt.saturating_add(1), since, now + wait);
             }
-            Settlement::Recover if self.config.recover => {
+            Settlement::Recover(destination) => {
                 self.recover(
                     id,
                     lane_id,
                     Recovery {
+                        destination,
                         failure,
-                        attempts: attempt,
+                        attempts,
                         tries: 0,
                     },
                 );
@@ -227,7 +242,7 @@ impl<R: Record> Engine<R> {
                 }
                 self.outage(now, (id, lane_id), failure.summary, was_probe);
             }
-            Settlement::Stop | Settlement::Recover => self.stop(now, Some(failure.to_string())),
+            Settlement::Stop => self.stop(now, Some(failure.to_string())),
         }
         // Only now, with the lane in its new state: what is behind the record must not start.
         if was_probe && settlement != Settlement::Probe {
@@ -276,6 +291,7 @@ impl<R: Record> Engine<R> {
             return;
         };
         let (failure, attempts) = (recovery.failure.clone(), recovery.attempts);
+        let destination = recovery.destination;
         lane.state = State::Recovering(recovery);
         self.recoveries.insert(run, (id, lane_id));
         if let Some(partition) = self.partitions.get_mut(&id) {
@@ -285,6 +301,7 @@ impl<R: Record> Engine<R> {
             recovery: run,
             partition: id,
             record,
+            destination,
             failure,
             attempts,
         };
@@ -374,7 +391,7 @@ impl<R: Record> Engine<R> {
             .get_mut(usize::from(lane))
     }
 
-    fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
+    pub(super) fn active_lane(&mut self, id: PartitionId, lane: LaneId) -> Option<&mut Lane<R>> {
         let active = self
             .partitions
             .get(&id)

@@ -45,6 +45,8 @@ pub(super) struct Partition<R> {
     pub(super) full: bool,
     pub(super) queued_records: usize,
     pub(super) queued_bytes: usize,
+    /// Whether records of it may have to wait until they are due: it is one of a retry topic.
+    pub(super) delayed: bool,
     polls: VecDeque<Poll>,
     sent: Mark,
     acked: Mark,
@@ -93,6 +95,7 @@ impl<R: Record> Partition<R> {
             full: false,
             queued_records: 0,
             queued_bytes: 0,
+            delayed: false,
             polls: VecDeque::new(),
             sent: mark,
             acked: mark,
@@ -162,6 +165,7 @@ impl<R: Record> Partition<R> {
             .delivered(&Span::of(records.iter().map(Record::offset)), next);
         self.queued_records += records.len();
         self.queued_bytes += records.iter().map(Record::size).sum::<usize>();
+        self.delayed = self.delayed || records.iter().any(|record| record.due().is_some());
         if records.is_empty() {
             self.note_settled(now, 0, true);
         } else {

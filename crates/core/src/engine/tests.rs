@@ -68,10 +68,7 @@ impl Container {
 
     fn fails(&mut self, run: RunId, class: Class, mut records: Vec<Offset>) -> Vec<Effect<Offset>> {
         let record = records.remove(0);
-        let failure = Failure {
-            class,
-            summary: "no".into(),
-        };
+        let failure = Failure::new(class, "no");
         let end = End::Failed {
             failure,
             record,

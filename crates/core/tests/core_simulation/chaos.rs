@@ -27,6 +27,8 @@ pub(crate) fn config(dice: &mut Dice) -> Config {
             .max(ms(200))
             .max_attempts(dice.in_range(1, 4) as u32)
             .jitter(0.2),
+        retry_for: Vec::new(),
+        retry_topics: Vec::new(),
         commit: dice.pick(&[
             Schedule::Batch,
             Schedule::Batch,

@@ -306,8 +306,8 @@ impl World {
                 self.seen.stops += 1;
                 self.gone(id)
             }
-            Effect::Failed { retry, .. } => {
-                self.seen.retries += u64::from(retry);
+            Effect::Failed { settlement, .. } => {
+                self.seen.retries += u64::from(settlement.is_retry());
                 Ok(())
             }
             Effect::Health { problem } => {
@@ -425,10 +425,7 @@ impl World {
                 let Some(run) = self.members[id].runs.remove(&run_id) else {
                     return Ok(());
                 };
-                let failure = Failure {
-                    class,
-                    summary: "by plan".into(),
-                };
+                let failure = Failure::new(class, "by plan");
                 let end = End::Failed {
                     failure,
                     record,

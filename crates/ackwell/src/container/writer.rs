@@ -1,0 +1,239 @@
+//! Records are written to other topics: dead letters, and what is to be tried again later.
+//!
+//! A record that is passed on is settled only when its copy is safe: the producer is idempotent,
+//! every write is acknowledged by all in-sync replicas, and an error keeps the record where it is.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+
+use super::spec::{Spec, StartError};
+use crate::config::Topics;
+use crate::record::{Headers, Record};
+
+/// How long a broker's answer about topics is awaited.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long a record may wait for room in the producer's queue before it counts as failed.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a copy may be larger than its record: headers that say where it comes from and why.
+const ADDED_BYTES_MAX: u64 = 16 << 10;
+
+/// Where a record is passed on to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub(super) topic: String,
+    /// Wanted, and taken if the topic has it; otherwise the key chooses, as everywhere.
+    pub(super) partition: Option<i32>,
+}
+
+/// Writes records to other topics. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    producer: FutureProducer,
+    admin: AdminClient<DefaultClientContext>,
+    creation: Topics,
+    /// Partitions of the topics that were prepared.
+    known: Mutex<HashMap<String, i32>>,
+}
+
+/// Why a record could not be passed on; it stays where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WriteError {
+    what: String,
+    too_large: bool,
+}
+
+impl Writer {
+    /// Connects in the background.
+    pub(super) fn new(spec: &Spec) -> Result<Self, StartError> {
+        let client = |source| StartError::Client {
+            listener: spec.listener.clone(),
+            source,
+        };
+        let inner = Inner {
+            producer: settings(&spec.producer).create().map_err(client)?,
+            admin: spec.producer.create().map_err(client)?,
+            creation: spec.creation.clone(),
+            known: Mutex::default(),
+        };
+        Ok(Writer {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Writes `record` to `to` and returns when all in-sync replicas have it: key and value as
+    /// they are, then the headers `kept`, then those `added`. Headers that can't be read are
+    /// passed on as they are, in place of `kept`.
+    pub(super) async fn write(
+        &self,
+        record: &Record,
+        (kept, added): (&Headers, &Headers),
+        to: &Destination,
+    ) -> Result<(), WriteError> {
+        let first = match record.unreadable_headers() {
+            Some(unreadable) => unreadable.clone(),
+            None => kept.behind(OwnedHeaders::new_with_capacity(kept.len() + added.len())),
+        };
+        let mut message = FutureRecord::<[u8], [u8]>::to(&to.topic).headers(added.behind(first));
+        message.key = record.key();
+        message.payload = record.value();
+        let known = self.known().get(&to.topic).copied().unwrap_or(0);
+        message.partition = to.partition.filter(|wanted| *wanted < known);
+        let sent = self.inner.producer.send(message, QUEUE_TIMEOUT).await;
+        sent.map(drop).map_err(|(error, _)| {
+            // The topic is not what it was; the next attempt looks again.
+            self.known().remove(&to.topic);
+            WriteError::new(&to.topic, &error)
+        })
+    }
+
+    /// Makes `topic` ready for copies of records of `origin`: looks how many partitions it has,
+    /// and creates it with those of `origin` where it is missing.
+    pub(super) async fn prepare(&self, origin: &str, topic: &str) -> Result<(), String> {
+        if self.known().contains_key(topic) {
+            return Ok(());
+        }
+        let count = match self.partitions(topic).await? {
+            Some(count) => count,
+            None => self.create(origin, topic).await?,
+        };
+        self.known().insert(topic.to_owned(), count);
+        Ok(())
+    }
+
+    async fn create(&self, origin: &str, topic: &str) -> Result<i32, String> {
+        let Some(count) = self.partitions(origin).await? else {
+            return Err(format!(
+                "the topic {origin} does not exist; create it first"
+            ));
+        };
+        let creation = &self.inner.creation;
+        if !creation.create {
+            return Err(format!(
+                "it does not exist, and `topics.create` is false; create it with {count} partitions, or set `topics.create = true`"
+            ));
+        }
+        let replication = TopicReplication::Fixed(creation.replication_factor);
+        let size = self.size_for_copies_of(origin).await;
+        let mut new = NewTopic::new(topic, count, replication);
+        if let Some(size) = &size {
+            new = new.set("max.message.bytes", size);
+        }
+        let created = self.inner.admin.create_topics([&new], &options()).await;
+        let created = created.map_err(|error| error.to_string())?;
+        match created.into_iter().next() {
+            None | Some(Ok(_)) => {
+                tracing::info!(topic, partitions = count, "topic created");
+                Ok(count)
+            }
+            Some(Err((_, Code::TopicAlreadyExists))) => Ok(count),
+            Some(Err((_, code))) => Err(code.to_string()),
+        }
+    }
+
+    /// The largest record of `origin` must fit as a copy, which has more headers. `None` leaves
+    /// it to the broker, as where the right to ask is missing.
+    async fn size_for_copies_of(&self, origin: &str) -> Option<String> {
+        let resource = [ResourceSpecifier::Topic(origin)];
+        let described = self.inner.admin.describe_configs(&resource, &options());
+        let found = described.await.ok()?.into_iter().next()?.ok()?;
+        let size = found.get("max.message.bytes")?.value.clone()?;
+        let size: u64 = size.parse().ok()?;
+        let most = u64::from(i32::MAX.unsigned_abs());
+        Some((size + ADDED_BYTES_MAX).min(most).to_string())
+    }
+
+    /// Partitions of a topic; `None` if it does not exist.
+    async fn partitions(&self, topic: &str) -> Result<Option<i32>, String> {
+        let (producer, name) = (self.inner.producer.clone(), topic.to_owned());
+        let found = tokio::task::spawn_blocking(move || {
+            let metadata = producer.client().fetch_metadata(Some(&name), ANSWER_WAIT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == name);
+            let found = found.filter(|found| found.error().is_none());
+            let count = found.map_or(0, |found| found.partitions().len());
+            Ok(i32::try_from(count).unwrap_or(i32::MAX))
+        });
+        let found: Result<i32, KafkaError> = found.await.map_err(|error| error.to_string())?;
+        let count = found.map_err(|error| error.to_string())?;
+        Ok((count > 0).then_some(count))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, i32>> {
+        self.inner
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WriteError {
+    fn new(topic: &str, error: &KafkaError) -> Self {
+        let code = error.rdkafka_error_code();
+        WriteError {
+            what: format!("writing to {topic}: {error}"),
+            too_large: matches!(
+                code,
+                Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize)
+            ),
+        }
+    }
+
+    /// Whether the broker takes no record of this size on that topic.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.too_large
+    }
+}
+
+impl From<String> for WriteError {
+    fn from(what: String) -> Self {
+        WriteError {
+            what,
+            too_large: false,
+        }
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(ANSWER_WAIT))
+        .operation_timeout(Some(ANSWER_WAIT))
+}
+
+fn settings(base: &ClientConfig) -> ClientConfig {
+    let mut config = base.clone();
+    for (name, value) in [
+        ("message.timeout.ms", "10000"),
+        ("partitioner", "murmur2_random"),
+    ] {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // The topic's own limit decides what is too large, not the client's guess.
+        .set("message.max.bytes", "1000000000")
+        // A record that fits must not be refused for the company that it keeps in a batch.
+        .set("batch.num.messages", "1")
+        .set("linger.ms", "0");
+    config
+}
