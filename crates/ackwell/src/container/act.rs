@@ -1,20 +1,13 @@
 //! What the engine has decided is carried out.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ackwell_core::engine::{Effect, Event, PartitionId};
-use ackwell_core::offset::CommitOffset;
-use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::Offset;
 
 use super::dead_letter::Letter;
 use super::poll::Poller;
 use super::spec::Observation;
 use crate::record::Record;
-
-/// How long the client may take to note a seek; it does not wait for the broker.
-const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Poller {
     /// Carries out everything that the engine asks for.
@@ -93,8 +86,9 @@ impl Poller {
             Effect::Pause(partitions) => self.set_paused(&partitions, true),
             Effect::Resume(partitions) => self.set_paused(&partitions, false),
             Effect::Seek { partition, to } => self.seek(partition, to),
-            Effect::RevokeDone(partitions) => self.give_back(&partitions),
-            Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
+            Effect::Flush(partitions) => self.flush(partitions),
+            Effect::RevokeDone(partitions) => self.revoke_done(partitions),
+            Effect::Stopped { problem } => self.stopped(problem),
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();
@@ -102,29 +96,12 @@ impl Poller {
         }
     }
 
-    fn seek(&mut self, partition: PartitionId, to: CommitOffset) {
-        let Some((topic, number)) = self.partitions.name(partition) else {
-            return;
-        };
-        let sought = self
-            .client
-            .seek(topic, *number, Offset::Offset(to.0), SEEK_TIMEOUT);
-        if let Err(error) = sought {
-            tracing::warn!(%error, topic = &**topic, partition = *number, "a seek failed");
-        }
-    }
-
     fn set_paused(&mut self, partitions: &[PartitionId], paused: bool) {
         self.partitions.set_paused(partitions, paused);
-        self.counters
-            .paused
-            .store(self.partitions.paused(), Ordering::Relaxed);
+        self.count_paused();
     }
 
-    fn give_back(&mut self, partitions: &[PartitionId]) {
-        if let Err(error) = self.partitions.unassign(&self.client, partitions) {
-            tracing::warn!(%error, "partitions could not be given back");
-        }
+    pub(super) fn count_paused(&self) {
         self.counters
             .paused
             .store(self.partitions.paused(), Ordering::Relaxed);

@@ -93,6 +93,11 @@ impl<R: Record> Engine<R> {
         self.paused || self.control.paused.contains(&partition)
     }
 
+    /// Whether everything is paused by request.
+    pub fn is_paused_whole(&self) -> bool {
+        self.paused
+    }
+
     pub(super) fn pause_partitions(&mut self, ids: Vec<PartitionId>) {
         for id in ids {
             if self.control.paused.insert(id) {

@@ -163,6 +163,17 @@ impl<R: Record> Engine<R> {
             .sum()
     }
 
+    /// Records of one partition that wait or are in work.
+    pub fn queued_records_of(&self, partition: PartitionId) -> usize {
+        let found = self.partitions.get(&partition);
+        found.map_or(0, |found| found.queued_records)
+    }
+
+    /// The next offset that is expected of a partition, if it is owned and known.
+    pub fn next(&self, partition: PartitionId) -> Option<crate::offset::CommitOffset> {
+        self.partitions.get(&partition)?.tracker.next()
+    }
+
     /// Partitions that are owned.
     pub fn partitions(&self) -> usize {
         self.partitions.len()
