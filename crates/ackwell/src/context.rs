@@ -45,6 +45,13 @@ impl Context {
         }
     }
 
+    /// The same for another record of the run.
+    pub(crate) fn turn_to(&mut self, record: Record, attempt: u32) {
+        self.record = record;
+        self.attempt = attempt;
+        self.extensions.clear();
+    }
+
     /// The record.
     pub fn record(&self) -> &Record {
         &self.record

@@ -16,6 +16,11 @@ impl Extensions {
         Extensions { values: Vec::new() }
     }
 
+    /// Drops all values.
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+    }
+
     /// Puts `value`, and gives back the one of its type that was there before.
     pub fn insert<T: Send + 'static>(&mut self, value: T) -> Option<T> {
         let before = self.remove();

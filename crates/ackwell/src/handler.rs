@@ -7,9 +7,11 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Map};
 
 use crate::container::RecordHandler;
 use crate::context::{Context, Setup, SetupError, Shared};
@@ -20,6 +22,7 @@ use crate::failure::{Class, Failure};
 use crate::listener::OnUndecodable;
 use crate::record::Record;
 use crate::trace;
+use crate::unit::{Run, panicked, readable};
 
 /// An async function with up to eight extractors that returns nothing, or `Result<(), E>` where
 /// `E` says its class ([`Classify`](crate::Classify)).
@@ -40,11 +43,14 @@ use crate::trace;
     note = "it returns `()` or `Result<(), E>` where `E: Classify` (or `Failure`, or a boxed error)"
 )]
 pub trait Handler<Arguments>: Clone + Send + Sync + 'static {
+    /// The verdict on the record, once it is handled.
+    type Future: Future<Output = Result<(), Failure>> + Send + 'static;
+
     /// Calls it with what it asks for.
     ///
     /// # Errors
     /// With the failure of an extractor; the function has then not been called.
-    fn call(&self, cx: &mut Context) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure>;
+    fn call(&self, cx: &mut Context) -> Result<Self::Future, Failure>;
 
     /// Asks every extractor what it will need.
     ///
@@ -90,10 +96,11 @@ macro_rules! handler {
             R::Output: Outcome,
             $($argument: FromRecord,)*
         {
-            fn call(&self, cx: &mut Context) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure> {
+            type Future = Map<R, fn(R::Output) -> Result<(), Failure>>;
+
+            fn call(&self, cx: &mut Context) -> Result<Self::Future, Failure> {
                 $(let $argument = $argument::from_record(cx)?;)*
-                let handling = self($($argument),*);
-                Ok(Box::pin(async move { handling.await.into_result() }))
+                Ok(self($($argument),*).map(Outcome::into_result as fn(R::Output) -> _))
             }
 
             fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
@@ -163,14 +170,58 @@ impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>> {
         let mut cx = Context::new(record, attempt, extensions, Arc::clone(&self.shared));
-        let traceparent = cx.record().headers().get_str(TRACEPARENT).map(Arc::from);
+        let traceparent = traceparent(&cx);
         match self.handler.call(&mut cx) {
             Ok(handling) => match traceparent {
                 Some(traceparent) => Box::pin(trace::within(traceparent, handling)),
-                None => handling,
+                None => Box::pin(handling),
             },
             Err(failure) => Box::pin(std::future::ready(Err(self.refused(failure)))),
         }
+    }
+
+    fn handle_run<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut cx: Option<Context> = None;
+            while let Some((record, attempt)) = run.take() {
+                let cx = match &mut cx {
+                    Some(cx) => {
+                        cx.turn_to(record, attempt);
+                        cx
+                    }
+                    none => none.insert(self.context(record, attempt)),
+                };
+                match self.handle(run, cx).await {
+                    Ok(()) => run.settled(1),
+                    Err(failure) => return run.failed(failure),
+                }
+            }
+        })
+    }
+}
+
+fn traceparent(cx: &Context) -> Option<Arc<str>> {
+    cx.record().headers().get_str(TRACEPARENT).map(Arc::from)
+}
+
+impl<H: Handler<A>, A: 'static> Bound<H, A> {
+    fn context(&self, record: Record, attempt: u32) -> Context {
+        Context::new(record, attempt, Extensions::new(), Arc::clone(&self.shared))
+    }
+
+    /// Handles one record where the run's own future lies, so that it costs no allocation.
+    async fn handle(&self, run: &mut Run, cx: &mut Context) -> Result<(), Failure> {
+        readable(cx.record())?;
+        let traceparent = traceparent(cx);
+        let call = AssertUnwindSafe(|| self.handler.call(cx));
+        let called = std::panic::catch_unwind(call).map_err(|panic| panicked(&*panic))?;
+        let handling = called.map_err(|failure| self.refused(failure))?;
+        let handling = AssertUnwindSafe(handling).catch_unwind();
+        let handled = match traceparent {
+            Some(traceparent) => run.drive(trace::within(traceparent, handling)).await,
+            None => run.drive(handling).await,
+        };
+        handled.unwrap_or_else(|panic| Err(panicked(&*panic)))
     }
 }
 

@@ -12,10 +12,8 @@ use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
 pub use rehearsal::{Rehearsal, Rehearsed};
-pub(crate) use run::{Ended, ProgressSink};
+pub(crate) use run::{Ended, ProgressSink, panicked, readable};
 pub use run::{Handling, Run};
-
-use crate::extensions::Extensions;
 
 /// Carries out the records of a run.
 pub trait UnitOfWork: Send + Sync + 'static {
@@ -37,12 +35,8 @@ pub struct OneByOne;
 impl UnitOfWork for OneByOne {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            while let Some(handling) = run.start(Extensions::new()) {
-                match run.drive(handling).await {
-                    Ok(()) => run.settled(1),
-                    Err(failure) => return run.failed(failure),
-                }
-            }
+            let handler = run.handler();
+            handler.handle_run(run).await;
         })
     }
 }

@@ -43,8 +43,19 @@ impl Span {
         self.first.0.saturating_add(self.count as i64)
     }
 
-    /// Joins ascending offsets into spans.
-    pub fn of(offsets: impl Iterator<Item = i64>) -> Vec<Span> {
+    /// Joins strictly ascending offsets into spans.
+    pub fn of(
+        offsets: impl ExactSizeIterator<Item = i64> + DoubleEndedIterator + Clone,
+    ) -> Vec<Span> {
+        let count = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
+        let mut ends = offsets.clone();
+        if let Some(first) = ends.next()
+            && ends.next_back().unwrap_or(first) - first == i64::from(count) - 1
+        {
+            // As many as there is room for: without a gap, whatever lies between.
+            let first = Offset(first);
+            return vec![Span { first, count }];
+        }
         let mut spans: Vec<Span> = Vec::new();
         for offset in offsets {
             match spans.last_mut() {

@@ -15,7 +15,7 @@ use crate::config::Topics;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
-use crate::unit::{OneByOne, UnitOfWork};
+use crate::unit::{OneByOne, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -26,6 +26,20 @@ pub trait RecordHandler: Send + Sync + 'static {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// Handles the records of `run` one after another, each settled when its handler returns,
+    /// and stops at the first failure. One allocation a run; [`call`](RecordHandler::call) makes
+    /// one a record.
+    fn handle_run<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            while let Some(handling) = run.start(Extensions::new()) {
+                match run.drive(handling).await {
+                    Ok(()) => run.settled(1),
+                    Err(failure) => return run.failed(failure),
+                }
+            }
+        })
+    }
 }
 
 impl<F, Fut> RecordHandler for F

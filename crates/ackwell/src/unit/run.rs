@@ -99,11 +99,8 @@ impl Run {
     /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
     /// failure of the record.
     pub fn start(&mut self, extensions: Extensions) -> Option<Handling> {
-        let record = self.peek()?.clone();
-        let attempt = self.attempt();
-        self.started += 1;
-        if record.has_unreadable_headers() {
-            let unreadable = Failure::permanent("the record's header names are not UTF-8");
+        let (record, attempt) = self.take()?;
+        if let Err(unreadable) = readable(&record) {
             return Some(Handling::refused(unreadable));
         }
         let handler = &self.handler;
@@ -114,20 +111,26 @@ impl Run {
         })
     }
 
+    /// Takes the next record and its attempt, to be handled by the caller; `None` where
+    /// [`peek`](Run::peek) is `None`.
+    pub(crate) fn take(&mut self) -> Option<(Record, u32)> {
+        let record = self.peek()?.clone();
+        let attempt = self.attempt();
+        self.started += 1;
+        Some((record, attempt))
+    }
+
+    pub(crate) fn handler(&self) -> Arc<dyn RecordHandler> {
+        Arc::clone(&self.handler)
+    }
+
     /// Awaits `handling`; before it waits, what has settled so far is reported, so that a slow
     /// handler does not hold back the commits of the records before it.
-    ///
-    /// # Errors
-    ///
-    /// The handler's failure.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the handler where it waits.
-    pub async fn drive(
-        &mut self,
-        handling: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<(), Failure> {
+    pub async fn drive<T>(&mut self, handling: impl Future<Output = T>) -> T {
         let mut handling = pin!(handling);
         std::future::poll_fn(|cx| {
             let poll = handling.as_mut().poll(cx);
@@ -225,7 +228,17 @@ impl fmt::Debug for Handling {
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Failure {
+/// Refuses a record whose headers the client library could not read.
+pub(crate) fn readable(record: &Record) -> Result<(), Failure> {
+    if record.has_unreadable_headers() {
+        return Err(Failure::permanent(
+            "the record's header names are not UTF-8",
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Failure {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

@@ -86,8 +86,11 @@ impl<R: Record> Lane<R> {
         }
     }
 
-    /// Appends a poll's records as they are, split only where they exceed a run.
-    pub(super) fn push_all(&mut self, mut records: Vec<R>, chunk_max: usize) {
+    /// Appends a poll's records of `bytes` as they are, split only where they exceed a run.
+    pub(super) fn push_all(&mut self, mut records: Vec<R>, bytes: usize, chunk_max: usize) {
+        if records.len() <= chunk_max {
+            return self.chunks.push_back(Chunk { records, bytes });
+        }
         while records.len() > chunk_max {
             let rest = records.split_off(chunk_max);
             self.chunks.push_back(Chunk::new(records));

@@ -164,7 +164,8 @@ impl<R: Record> Partition<R> {
         self.tracker
             .delivered(&Span::of(records.iter().map(Record::offset)), next);
         self.queued_records += records.len();
-        self.queued_bytes += records.iter().map(Record::size).sum::<usize>();
+        let bytes = records.iter().map(Record::size).sum();
+        self.queued_bytes += bytes;
         self.delayed = self.delayed || records.iter().any(|record| record.due().is_some());
         if records.is_empty() {
             self.note_settled(now, 0, true);
@@ -173,14 +174,14 @@ impl<R: Record> Partition<R> {
                 end: next.0,
                 remaining: records.len() as u64,
             });
-            self.spread(config, records);
+            self.spread(config, records, bytes);
         }
     }
 
-    fn spread(&mut self, config: &Config, records: Vec<R>) {
+    fn spread(&mut self, config: &Config, records: Vec<R>, bytes: usize) {
         let chunk_max = config.run_records.max(1);
         if let [lane] = self.lanes.as_mut_slice() {
-            return lane.push_all(records, chunk_max);
+            return lane.push_all(records, bytes, chunk_max);
         }
         for record in records {
             let LaneId(lane) = config.concurrency.lane(record.key_hash(), record.offset());
