@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::extensions::Extensions;
-use crate::listener::OnUndecodable;
+use crate::listener::{ListenerHandle, OnUndecodable, WeakHandle};
 use crate::record::Record;
 use crate::unit::UnitOfWork;
 
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) states: States,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) undecodable: Counter,
+    /// `None` outside an app.
+    pub(crate) listener: Option<WeakHandle>,
 }
 
 impl Context {
@@ -55,6 +57,11 @@ impl Context {
     /// The record.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// The listener, to seek, pause or look; `None` outside an app.
+    pub fn listener(&self) -> Option<ListenerHandle> {
+        self.shared.listener.as_ref()?.upgrade()
     }
 
     /// The listener's consumer group.

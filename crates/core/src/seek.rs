@@ -44,7 +44,11 @@ pub struct OutOfRange {
 impl fmt::Display for OutOfRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LogRange { start, end } = self.log;
-        write!(f, "offset {} is not in the log, which holds {start} to {end}", self.wanted)
+        write!(
+            f,
+            "offset {} is not in the log, which holds {start} to {end}",
+            self.wanted
+        )
     }
 }
 
@@ -98,7 +102,10 @@ mod tests {
         assert_eq!(from_15(SeekTo::Offset(10)), Ok(10));
         assert_eq!(from_15(SeekTo::Offset(20)), Ok(20));
         let refused = from_15(SeekTo::Offset(9)).expect_err("it is not there any more");
-        assert_eq!(refused.to_string(), "offset 9 is not in the log, which holds 10 to 20");
+        assert_eq!(
+            refused.to_string(),
+            "offset 9 is not in the log, which holds 10 to 20"
+        );
         assert!(from_15(SeekTo::Offset(21)).is_err());
     }
 
@@ -121,7 +128,12 @@ mod tests {
     #[test]
     fn an_empty_log_has_one_place() {
         let empty = LogRange { start: 7, end: 7 };
-        for to in [SeekTo::Beginning, SeekTo::End, SeekTo::Last(1), SeekTo::Relative(5)] {
+        for to in [
+            SeekTo::Beginning,
+            SeekTo::End,
+            SeekTo::Last(1),
+            SeekTo::Relative(5),
+        ] {
             assert_eq!(to.resolve(empty, None, None), Ok(CommitOffset(7)));
         }
     }

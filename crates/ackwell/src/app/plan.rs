@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::handler::Erased;
-use crate::listener::{Listener, Options};
+use crate::listener::{Listener, ListenerHandle, Options};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
@@ -19,16 +19,11 @@ use crate::unit::OneByOne;
 pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) topics: Vec<TopicDeclaration>,
-    pub(super) listeners: Vec<PlannedListener>,
+    pub(super) listeners: Vec<ListenerHandle>,
     pub(super) services: Vec<(Box<dyn Service>, Reporter)>,
     pub(super) broker: Reporter,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
-}
-
-pub(super) struct PlannedListener {
-    pub(super) spec: Spec,
-    pub(super) health: Reporter,
 }
 
 /// A listener with its derived names.
@@ -143,7 +138,7 @@ fn prepare(
     states: &States,
     metrics: &Metrics,
     health: &Health,
-) -> Result<PlannedListener, StartError> {
+) -> Result<ListenerHandle, StartError> {
     let Named {
         name,
         group,
@@ -157,13 +152,21 @@ fn prepare(
         problem,
     })?;
 
+    let consumer = options.member.consumer(&config.kafka, &group);
+    let consumer = consumer.map_err(|problem| StartError::Listener {
+        listener: name.clone(),
+        problem,
+    })?;
+
     let reporter = health.add(Kind::Listener, name.as_str());
     let observer = ListenerObserver::new(&name, metrics, reporter.clone());
+    let handle = ListenerHandle::new(&name, reporter, metrics.clone());
     let shared = Shared {
         group: Arc::from(group.as_str()),
         states: states.clone(),
         on_undecodable: options.on_undecodable,
         undecodable: observer.undecodable(),
+        listener: Some(handle.downgrade()),
     };
     let mut limits = options.limits;
     limits.stop_drain = config.stop.drain;
@@ -174,7 +177,7 @@ fn prepare(
             .iter()
             .map(|topic| topic.name.to_string())
             .collect(),
-        consumer: config.kafka.consumer(&group),
+        consumer,
         producer: config.kafka.producer(&config.producer),
         group,
         concurrency: options.concurrency,
@@ -186,10 +189,10 @@ fn prepare(
         handler: handler.bind(Arc::new(shared)),
         dead_letters: options.dead_letters,
         creation: config.topics.clone(),
+        rebalance: options.rebalance,
+        notices: options.notices,
         observer: Arc::new(observer),
     };
-    Ok(PlannedListener {
-        spec,
-        health: reporter,
-    })
+    handle.set_spec(spec);
+    Ok(handle)
 }

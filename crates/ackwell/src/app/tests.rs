@@ -25,7 +25,7 @@ fn refusal(app: App) -> String {
 
 fn only(listener: Listener) -> Spec {
     let mut planned = plan(app().listener(listener)).unwrap_or_else(|error| panic!("{error}"));
-    planned.listeners.remove(0).spec
+    planned.listeners.remove(0).spec().unwrap().clone()
 }
 
 #[test]

@@ -46,7 +46,11 @@ pub(super) struct SeekRequest {
 
 impl SeekRequest {
     pub(super) fn answer(self, sought: Sought) {
-        let SeekRequest { partition, to, answer } = self;
+        let SeekRequest {
+            partition,
+            to,
+            answer,
+        } = self;
         match (&sought, &answer) {
             (Ok(offset), _) => tracing::info!(%partition, ?to, offset, "partition sought"),
             (Err(problem), None) => tracing::warn!(%partition, ?to, %problem, "a seek was refused"),

@@ -104,7 +104,10 @@ impl ClientContext for Callbacks {
             }
         }
         self.tell(Told::Ends(ends));
-        let up = statistics.brokers.values().filter(|found| found.state == "UP");
+        let up = statistics
+            .brokers
+            .values()
+            .filter(|found| found.state == "UP");
         let idle = up.filter_map(|found| u64::try_from(found.rxidle).ok());
         if let Some(micros) = idle.min() {
             self.tell(Told::Heard(Duration::from_micros(micros)));

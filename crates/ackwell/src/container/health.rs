@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::End;
@@ -258,7 +259,10 @@ mod tests {
     #[test]
     fn a_missing_right_or_topic_says_what_to_do() {
         for (code, wanted) in [
-            (Code::TopicAuthorizationFailed, "right to read and describe the topic"),
+            (
+                Code::TopicAuthorizationFailed,
+                "right to read and describe the topic",
+            ),
             (Code::GroupAuthorizationFailed, "right to read the group"),
             (Code::UnknownTopicOrPartition, "create the topic"),
             (Code::Resolve, "host name"),
@@ -267,7 +271,10 @@ mod tests {
         ] {
             let problem = Problem::of(&consuming(code)).expect("it is told");
             assert!(!problem.fatal, "{code:?}");
-            assert!(problem.mend.is_some_and(|mend| mend.contains(wanted)), "{code:?}");
+            assert!(
+                problem.mend.is_some_and(|mend| mend.contains(wanted)),
+                "{code:?}"
+            );
         }
     }
 

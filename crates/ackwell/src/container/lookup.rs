@@ -53,7 +53,9 @@ pub(super) enum Found {
     /// Committed positions could not be read; the question is repeated.
     NotYet(String),
     Range(SeekRequest, Result<Range, String>),
-    Topics { fine: bool },
+    Topics {
+        fine: bool,
+    },
 }
 
 /// What a log holds, and where a wanted time begins in it.

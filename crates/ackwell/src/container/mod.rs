@@ -157,7 +157,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         let limit = spec.limits.rebalance_callback;
         Announcer::start(listener, limit, mailbox.clone(), &tasks)
     });
-    let notifier = Notifier::start(&spec.notices, &tasks);
+    let notifier = Notifier::start(&spec.notices, Arc::clone(&spec.observer), &tasks);
     let clock = Clock::start();
     let hears = spec.consumer.get("statistics.interval.ms") != Some("0");
     // Before the first record can come.
@@ -342,7 +342,11 @@ impl Container {
         let (answer, answered) = oneshot::channel();
         let answer = Some(answer);
         let partition = partition.clone();
-        self.command(Command::Seek(SeekRequest { partition, to, answer }));
+        self.command(Command::Seek(SeekRequest {
+            partition,
+            to,
+            answer,
+        }));
         answered.await.unwrap_or(Err(ControlError::Stopped))
     }
 
@@ -350,7 +354,11 @@ impl Container {
     pub fn request_seek(&self, partition: &TopicPartition, to: SeekTo) {
         let partition = partition.clone();
         let answer = None;
-        self.command(Command::Seek(SeekRequest { partition, to, answer }));
+        self.command(Command::Seek(SeekRequest {
+            partition,
+            to,
+            answer,
+        }));
     }
 
     /// The partitions that it owns now.
@@ -371,6 +379,11 @@ impl Container {
     /// Tells who listens to notices.
     pub(crate) fn notify(&self, notice: Notice) {
         self.notifier.send(notice);
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
+        self.end.borrow().is_none() && self.end.has_changed().is_ok()
     }
 
     /// What it has done so far.

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::control::TopicPartition;
 use super::poll::Poller;
-use super::spec::Observation;
+use super::spec::{Observation, Observer};
 
 /// Notices that may wait for a slow listener; more are dropped, and counted all the same.
 const WAITING_MAX: usize = 1_024;
@@ -120,20 +120,30 @@ impl fmt::Debug for Notices {
 
 /// Passes notices on.
 #[derive(Clone)]
-pub(super) struct Notifier(Option<Sender<Notice>>);
+pub(super) struct Notifier {
+    observer: Arc<dyn Observer>,
+    listener: Option<Sender<Notice>>,
+}
 
 impl Notifier {
-    pub(super) fn start(notices: &Notices, tasks: &TaskTracker) -> Self {
-        let Some(listener) = notices.listener.clone() else {
-            return Notifier(None);
-        };
-        let (sender, inbox) = channel(WAITING_MAX);
-        tasks.spawn_on(pass_on(inbox, listener), &Handle::current());
-        Notifier(Some(sender))
+    pub(super) fn start(
+        notices: &Notices,
+        observer: Arc<dyn Observer>,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let listener = notices.listener.clone().map(|listener| {
+            let (sender, inbox) = channel(WAITING_MAX);
+            tasks.spawn_on(pass_on(inbox, listener), &Handle::current());
+            sender
+        });
+        Notifier { observer, listener }
     }
 
     pub(super) fn send(&self, notice: Notice) {
-        if let Some(sender) = &self.0
+        tracing::debug!(kind = notice.kind(), ?notice, "noticed");
+        self.observer
+            .observe(&Observation::Noticed { notice: &notice });
+        if let Some(sender) = &self.listener
             && sender.try_send(notice).is_err()
         {
             tracing::warn!("a notice was dropped: its listener does not keep up");
@@ -216,7 +226,11 @@ impl Poller {
         }
         let works = self.engine.queued_records() > 0;
         if let Some(watch) = &mut self.watches.listener {
-            let change = if works { watch.active(now) } else { watch.check(now) };
+            let change = if works {
+                watch.active(now)
+            } else {
+                watch.check(now)
+            };
             if let Some(IdleChange::Idle(quiet)) = change {
                 let paused = self.engine.is_paused_whole();
                 self.notify(Notice::Idle { quiet, paused });
@@ -228,7 +242,11 @@ impl Poller {
             let Some(watch) = self.watches.partitions.get_mut(&id) else {
                 continue;
             };
-            let change = if works { watch.active(now) } else { watch.check(now) };
+            let change = if works {
+                watch.active(now)
+            } else {
+                watch.check(now)
+            };
             if let (Some(IdleChange::Idle(quiet)), Some(partition)) = (change, self.partition(id)) {
                 let paused = self.engine.is_paused(id);
                 self.notify(Notice::PartitionIdle {
@@ -241,9 +259,6 @@ impl Poller {
     }
 
     pub(super) fn notify(&self, notice: Notice) {
-        tracing::debug!(kind = notice.kind(), ?notice, "noticed");
-        let observation = Observation::Noticed { notice: &notice };
-        self.dispatcher.observer.observe(&observation);
         self.notifier.send(notice);
     }
 

@@ -87,7 +87,10 @@ impl Announcer {
     ) -> Self {
         // A rebalance is answered before the next one comes, so only few can wait.
         let (sender, inbox) = unbounded_channel();
-        tasks.spawn_on(announce(inbox, listener, limit, mailbox), &Handle::current());
+        tasks.spawn_on(
+            announce(inbox, listener, limit, mailbox),
+            &Handle::current(),
+        );
         Announcer(sender)
     }
 
@@ -112,7 +115,10 @@ async fn announce(
             Ok(Err(_)) => tracing::error!("a rebalance listener panicked"),
             Err(_) => {
                 let limit_ms = limit.as_millis();
-                tracing::warn!(limit_ms, "a rebalance listener took too long and was dropped");
+                tracing::warn!(
+                    limit_ms,
+                    "a rebalance listener took too long and was dropped"
+                );
             }
         }
         mailbox.tell(Message::Announced(after));

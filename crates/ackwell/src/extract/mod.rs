@@ -9,6 +9,7 @@
 //! | [`Header<H>`](struct@Header), [`Headers`] | one header by name; all |
 //! | [`TopicName`], [`Partition`], [`Offset`], [`Timestamp`], [`Attempt`] | where, when, how often |
 //! | [`Record`] | the whole record |
+//! | [`Seek`], [`ListenerHandle`](crate::ListenerHandle) | the listener, to seek, pause or look |
 //! | [`State<T>`](struct@State) | a value given to [`App::state`](crate::App::state) |
 //!
 //! `Option<T>` of an extractor of the value is `None` for a tombstone (a record whose value is
@@ -17,6 +18,7 @@
 mod event;
 mod header;
 mod place;
+mod seek;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ mod value;
 pub use event::Event;
 pub use header::{FromHeader, Header, HeaderValue, Key, KeyBytes};
 pub use place::{Attempt, Offset, Partition, Timestamp, TopicName};
+pub use seek::Seek;
 pub use state::State;
 pub use value::{Decode, Json, Payload, Raw, Text};
 

@@ -66,6 +66,7 @@ fn shared(on_undecodable: OnUndecodable) -> Arc<Shared> {
         states,
         on_undecodable,
         undecodable: Counter::default(),
+        listener: None,
     })
 }
 

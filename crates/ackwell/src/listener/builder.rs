@@ -2,8 +2,8 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use super::{AckMode, Concurrency, Listener, OnUndecodable, Options};
-use crate::container::{DeadLetters, Limits};
+use super::{AckMode, Concurrency, Listener, Member, OnUndecodable, Options};
+use crate::container::{DeadLetters, Limits, Notices};
 use crate::failure::{Class, Verdicts};
 use crate::handler::{Handler, Typed};
 use crate::retry::{Retry, RetryPolicy};
@@ -12,7 +12,7 @@ use crate::topic::TopicDeclaration;
 /// A listener without its handler yet.
 #[must_use = "a listener needs `.handle(f)`"]
 pub struct ListenerBuilder {
-    options: Options,
+    pub(super) options: Options,
 }
 
 impl ListenerBuilder {
@@ -28,6 +28,9 @@ impl ListenerBuilder {
             dead_letters: DeadLetters::default(),
             on_undecodable: OnUndecodable::default(),
             limits: Limits::default(),
+            rebalance: None,
+            notices: Notices::default(),
+            member: Member::default(),
         };
         Self { options }
     }

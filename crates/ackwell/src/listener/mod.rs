@@ -2,14 +2,22 @@
 
 mod builder;
 mod concurrency;
+mod handle;
+mod member;
+mod running;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
+pub use handle::ListenerHandle;
+pub(crate) use handle::WeakHandle;
+pub use member::Assignment;
+pub(crate) use member::Member;
 
-use crate::container::{DeadLetters, Limits};
+use crate::container::{DeadLetters, Limits, Notices, RebalanceListener};
 use crate::failure::Verdicts;
 use crate::handler::Erased;
 use crate::retry::Retry;
@@ -51,6 +59,9 @@ pub(crate) struct Options {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) limits: Limits,
+    pub(crate) rebalance: Option<Arc<dyn RebalanceListener>>,
+    pub(crate) notices: Notices,
+    pub(crate) member: Member,
 }
 
 impl Listener {

@@ -51,6 +51,7 @@ impl Rehearsal {
             group: Arc::clone(&group),
             states,
             on_undecodable: crate::listener::OnUndecodable::default(),
+            listener: None,
             undecodable: prometheus_client::metrics::counter::Counter::default(),
         }));
         Ok(Self {

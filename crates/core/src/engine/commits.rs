@@ -144,14 +144,16 @@ impl<R: Record> Engine<R> {
             return Some(in_flight.until);
         }
         let partitions = self.partitions.values();
-        let due = partitions.filter(|found| found.may_commit()).filter_map(|partition| {
-            let pending = partition.pending()?;
-            let leaving = partition.phase != Phase::Active;
-            if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {
-                return Some(Timestamp::EPOCH);
-            }
-            self.config.commit.deadline(&pending)
-        });
+        let due = partitions
+            .filter(|found| found.may_commit())
+            .filter_map(|partition| {
+                let pending = partition.pending()?;
+                let leaving = partition.phase != Phase::Active;
+                if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {
+                    return Some(Timestamp::EPOCH);
+                }
+                self.config.commit.deadline(&pending)
+            });
         due.min().map(|at| {
             self.commits
                 .not_before

@@ -234,6 +234,8 @@ impl<R: Record> Engine<R> {
     pub(super) fn control_deadline(&self) -> Option<Timestamp> {
         let seeks = self.control.seeks.values().map(|seek| seek.until);
         let unreadable = self.control.unreadable.values();
-        seeks.chain(unreadable.filter_map(|found| found.until)).min()
+        seeks
+            .chain(unreadable.filter_map(|found| found.until))
+            .min()
     }
 }

@@ -314,9 +314,12 @@ impl<R: Record> Engine<R> {
 
     /// Whether all partitions together hold too much.
     fn is_crowded(&self) -> bool {
-        let (records, bytes) = self.partitions.values().fold((0, 0), |(records, bytes), p| {
-            (records + p.queued_records, bytes + p.queued_bytes)
-        });
+        let (records, bytes) = self
+            .partitions
+            .values()
+            .fold((0, 0), |(records, bytes), p| {
+                (records + p.queued_records, bytes + p.queued_bytes)
+            });
         let limits = (self.config.total_records, self.config.total_bytes);
         if self.crowded {
             records > limits.0 / 2 || bytes > limits.1 / 2
