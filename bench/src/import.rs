@@ -5,17 +5,14 @@
 //! `orders import`. What import prints is passed on as it is; memory is sampled from outside.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::process::{Child, cpu, output, program, resident_mib, work_folder};
-use crate::report::{Report, quantile, sorted};
+use crate::memory::{self, SAMPLE, sampled};
+use crate::process::{Child, cpu, output, program, work_folder};
+use crate::report::Report;
 use crate::{Outcome, note};
-
-/// Between two looks at the memory.
-const SAMPLE: Duration = Duration::from_millis(250);
 
 /// What `orders import` prints and is added up.
 const COUNTS: [&str; 7] = [
@@ -72,7 +69,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         ),
     );
     tell_imports(&mut report, &imports)?;
-    tell_memory(&mut report, &memory, arguments.samples);
+    memory::tell(&mut report, &memory);
+    if arguments.samples {
+        tell_samples(&mut report, &memory);
+    }
     report.figure("orders' CPU time", used.as_secs_f64(), "s", None);
     report.figure("import's wall time", took.as_secs_f64(), "s", None);
     report.figure(
@@ -112,24 +112,6 @@ fn import(orders: &Path, file: &Path, data: &str) -> Outcome<Value> {
         .map_err(|error| format!("orders import printed no JSON ({error}): {printed}").into())
 }
 
-/// Does `work` while looking at a process's memory every so often.
-fn sampled<T: Send>(pid: u32, work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<(Vec<f64>, T)> {
-    std::thread::scope(|scope| {
-        let (done, waiting) = mpsc::channel::<()>();
-        let sampler = scope.spawn(move || {
-            let mut memory = Vec::new();
-            while waiting.recv_timeout(SAMPLE) == Err(RecvTimeoutError::Timeout) {
-                memory.extend(resident_mib(pid).ok());
-            }
-            memory
-        });
-        let result = work();
-        drop(done);
-        let memory = sampler.join().map_err(|_| "the sampler stopped early")?;
-        Ok((memory, result?))
-    })
-}
-
 /// Counts are of all imports together, times of the slowest.
 fn tell_imports(report: &mut Report, imports: &[Value]) -> Outcome<()> {
     let values = |field: &str| -> Outcome<Vec<f64>> {
@@ -151,35 +133,9 @@ fn tell_imports(report: &mut Report, imports: &[Value]) -> Outcome<()> {
     Ok(())
 }
 
-/// Flat means that the last quarter of the time needs no more than the second: by then every
-/// cache and pool has its size.
-fn tell_memory(report: &mut Report, memory: &[f64], samples: bool) {
-    let quarter = |number: usize| {
-        let (from, to) = (memory.len() * number / 4, memory.len() * (number + 1) / 4);
-        quantile(&sorted(memory[from..to].to_vec()), 0.5)
-    };
-    report.figure(
-        "memory at most",
-        memory.iter().copied().fold(0.0, f64::max),
-        "MiB",
-        None,
-    );
-    for number in 0..4 {
-        report.figure(
-            format!("memory, median of quarter {}", number + 1),
-            quarter(number),
-            "MiB",
-            None,
-        );
-    }
-    if samples {
-        for (at, sample) in memory.iter().enumerate() {
-            report.figure(
-                format!("memory at {:.2} s", at as f64 * SAMPLE.as_secs_f64()),
-                *sample,
-                "MiB",
-                None,
-            );
-        }
+fn tell_samples(report: &mut Report, memory: &[f64]) {
+    for (at, sample) in memory.iter().enumerate() {
+        let name = format!("memory at {:.2} s", at as f64 * SAMPLE.as_secs_f64());
+        report.figure(name, *sample, "MiB", None);
     }
 }

@@ -7,19 +7,27 @@
 //! | module | what it measures |
 //! |---|---|
 //! | `listener` | a listener that does nothing, against a bare `BaseConsumer::poll` loop |
+//! | `lanes` | work that waits, by key, against as many plain tasks as there are lanes |
+//! | `backlog` | a listener's memory with a backlog of ten million records |
+//! | `drain` | how long a stop takes with a thousand records in work |
 //! | `transaction` | a listener with a transaction, against one transaction and one commit a record |
 //! | `broker` | the embedded broker: in, out, latency, start, idle |
 //! | `import` | the order system on a file of real orders |
 //! | `client` | librdkafka with the same settings for everybody, topics and loads |
+//! | `memory` | a process's memory over time |
 //! | `meter` | the time from the first record to the last |
 //! | `process` | the programs under test as children, their memory and CPU time |
 //! | `target` | the broker that the clients talk to |
 //! | `report` | what is printed, for people and as JSON |
 
+mod backlog;
 mod broker;
 mod client;
+mod drain;
 mod import;
+mod lanes;
 mod listener;
+mod memory;
 mod meter;
 mod process;
 mod report;
@@ -34,6 +42,23 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use report::Report;
+
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+/// Allocations of Rust code so far; librdkafka's own are C's.
+#[cfg(feature = "count-allocations")]
+pub(crate) fn allocations() -> Option<u64> {
+    let stats = ALLOCATOR.stats();
+    u64::try_from(stats.allocations + stats.reallocations).ok()
+}
+
+/// Nothing is counted.
+#[cfg(not(feature = "count-allocations"))]
+pub(crate) fn allocations() -> Option<u64> {
+    None
+}
 
 /// What can go wrong in a benchmark ends it, with a sentence.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -53,6 +78,12 @@ struct Arguments {
 enum Benchmark {
     /// A listener that does nothing, against a bare rdkafka poll loop.
     Listener(listener::Arguments),
+    /// Handlers that wait, by key on one partition, against as many plain tasks.
+    Lanes(lanes::Arguments),
+    /// A listener's memory, first with its handlers stuck before a backlog, then working it off.
+    Backlog(backlog::Arguments),
+    /// How long a stop takes with a thousand records in work.
+    Drain(drain::Arguments),
     /// A listener with inbox, update and outbox in a transaction, against the plain way.
     Transaction(transaction::Arguments),
     /// The embedded broker: records in and out, latency, start, memory.
@@ -66,6 +97,9 @@ fn main() -> ExitCode {
     tell_warnings();
     let result = match &arguments.benchmark {
         Benchmark::Listener(arguments) => listener::run(arguments),
+        Benchmark::Lanes(arguments) => lanes::run(arguments),
+        Benchmark::Backlog(arguments) => backlog::run(arguments),
+        Benchmark::Drain(arguments) => drain::run(arguments),
         Benchmark::Transaction(arguments) => transaction::run(arguments),
         Benchmark::Broker(arguments) => broker::run(arguments),
         Benchmark::Import(arguments) => import::run(arguments),

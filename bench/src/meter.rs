@@ -20,10 +20,11 @@ pub(crate) struct Meter {
     complete: Notify,
 }
 
-/// A point in time, and the CPU time that this process had used until then.
+/// A point in time, and what this process had used until then.
 struct Moment {
     at: Instant,
     cpu: Duration,
+    allocations: Option<u64>,
 }
 
 impl Meter {
@@ -69,7 +70,9 @@ impl Meter {
         match (self.first.get(), self.last.get()) {
             (Some(first), Some(last)) if self.seen.load(Ordering::Relaxed) == self.expected => {
                 let cpu = last.cpu.saturating_sub(first.cpu);
-                Ok(Run::new(self.expected, last.at - first.at, cpu))
+                let run = Run::new(self.expected, last.at - first.at, cpu);
+                let allocations = last.allocations.zip(first.allocations);
+                Ok(run.with_allocations(allocations.map(|(last, first)| last - first)))
             }
             _ => Err(self.to_string().into()),
         }
@@ -81,6 +84,7 @@ impl Moment {
         Self {
             at: Instant::now(),
             cpu: cpu(std::process::id()).unwrap_or_default(),
+            allocations: crate::allocations(),
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// Of the process that is measured, all its threads.
     pub(crate) cpu_seconds: f64,
+    /// Of Rust code; counted only when the build was asked to.
+    pub(crate) allocations: Option<u64>,
 }
 
 /// One way of doing the work, with all its runs.
@@ -119,6 +121,14 @@ impl Run {
             records,
             seconds: took.as_secs_f64(),
             cpu_seconds: cpu.as_secs_f64(),
+            allocations: None,
+        }
+    }
+
+    pub(crate) fn with_allocations(self, allocations: Option<u64>) -> Self {
+        Self {
+            allocations,
+            ..self
         }
     }
 
@@ -128,6 +138,15 @@ impl Run {
 
     fn cpu_us(&self) -> f64 {
         self.cpu_seconds * 1e6 / self.records as f64
+    }
+}
+
+impl Side {
+    /// Of all runs together.
+    fn allocations_per_record(&self) -> Option<f64> {
+        let allocations: Option<u64> = self.runs.iter().map(|run| run.allocations).sum();
+        let records: u64 = self.runs.iter().map(|run| run.records).sum();
+        Some(allocations? as f64 / records as f64)
     }
 }
 
@@ -212,7 +231,11 @@ impl fmt::Display for Side {
             thousands(min),
             thousands(max)
         )?;
-        write!(f, "  {:.2} µs CPU a record", self.cpu_us_per_record.median)
+        write!(f, "  {:.2} µs CPU a record", self.cpu_us_per_record.median)?;
+        if let Some(allocations) = self.allocations_per_record() {
+            write!(f, ", {allocations:.3} allocations")?;
+        }
+        Ok(())
     }
 }
 

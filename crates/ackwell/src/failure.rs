@@ -19,6 +19,9 @@
 //! attempts in place anew; those counted by retry topics travel with the record. An outage that
 //! ends counts nothing.
 
+mod alert;
+mod listener;
+mod notices;
 mod verdicts;
 
 use std::error::Error;
@@ -26,6 +29,14 @@ use std::fmt;
 use std::time::Duration;
 
 pub use ackwell_core::Class;
+#[cfg(test)]
+pub(crate) use alert::AlertHook;
+pub(crate) use alert::Hook;
+pub use alert::{Alert, Counted, Raised};
+pub use listener::{
+    Destination, FailedAttempt, FailureListener, Place, Recovered, RecoveryFailed, Settlement,
+};
+pub(crate) use notices::{Notice, Notifier};
 pub(crate) use verdicts::Verdict;
 pub use verdicts::Verdicts;
 

@@ -70,6 +70,7 @@
 //! | write a handler | [`extract`], [`Handler`], [`Classify`] |
 //! | decide what happens on failure | [`retry`], [`Class`], [`Listener`] |
 //! | choose group, concurrency, acknowledgement, limits | [`listener`] |
+//! | read, search and replay what could not be handled | [`dead_letters`] |
 //! | send | [`producer`], [`EncodedEvent`] |
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
@@ -88,6 +89,7 @@ mod app;
 pub mod config;
 pub mod container;
 mod context;
+pub mod dead_letters;
 mod encode;
 pub mod extensions;
 pub mod extract;
@@ -100,6 +102,7 @@ pub mod producer;
 pub mod reader;
 pub mod record;
 pub mod retry;
+mod returned;
 pub mod service;
 mod topic;
 mod trace;

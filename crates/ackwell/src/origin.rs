@@ -154,7 +154,7 @@ pub(crate) fn is_return(own: &str, topic: &str) -> bool {
 }
 
 /// Where the record that a dead letter holds was first read, and in which group it failed.
-fn as_dead_letter(record: &Record) -> Option<(Origin<'_>, &str)> {
+pub(crate) fn as_dead_letter(record: &Record) -> Option<(Origin<'_>, &str)> {
     let headers = record.headers();
     headers.get(failure::CLASS)?;
     let origin = named_origin(record)?;

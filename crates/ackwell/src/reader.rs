@@ -1,15 +1,18 @@
-//! A topic read from its beginning to where it ended when asked, outside any group.
+//! Topics read from a place to where they ended when asked, outside any group.
 //!
-//! Audits and reports ask what a topic holds. A listener is no way to find out: it has a group,
-//! commits, and never comes to an end.
+//! Audits, reports and operators ask what a topic holds. A listener is no way to find out: it has
+//! a group, commits, and never comes to an end.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::Kafka;
@@ -24,6 +27,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(200);
 /// How long reading may stand still before it is given up.
 const STILL_MAX: Duration = Duration::from_secs(30);
+/// What a partition may be fetched ahead: with some more for the batch at its end, the memory
+/// that reading takes.
+const AHEAD_KBYTES: &str = "8192";
 
 /// Why a topic could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,17 @@ pub struct Extent {
     pub shortened: bool,
 }
 
+/// A part of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Which partition.
+    pub partition: i32,
+    /// The first offset.
+    pub from: i64,
+    /// The offset behind the last one.
+    pub end: i64,
+}
+
 /// Gives `each` every record of `topic`, in order within a partition, one in memory at a time. A
 /// topic that does not exist has no records. Blocks: call it on a blocking thread.
 ///
@@ -70,80 +87,224 @@ pub fn read(
     topic: &str,
     mut each: impl FnMut(&Record),
 ) -> Result<Extent, ReadError> {
-    let failed = |source: KafkaError| ReadError::Kafka {
-        topic: topic.to_owned(),
-        servers: kafka.bootstrap_servers.clone(),
-        source: Box::new(source),
-    };
-    let mut config = kafka.consumer(GROUP);
-    config.set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = config.create().map_err(failed)?;
-    let mut extent = Extent::default();
-    let mut ends = assign(&consumer, topic, &mut extent).map_err(failed)?;
-    let (mut decoder, name) = (Decoder::default(), Arc::from(topic));
-    let mut moved = Instant::now();
-    while !ends.is_empty() {
-        match consumer.poll(POLL_MAX) {
-            Some(Ok(message)) => {
-                moved = Instant::now();
-                let (partition, offset) = (message.partition(), message.offset());
-                let Some(end) = ends.get(&partition).copied() else {
-                    continue;
-                };
-                if offset < end {
-                    extent.records += 1;
-                    decoder.push(&message);
-                    decoder.finish(&name, partition).iter().for_each(&mut each);
-                }
-                if offset + 1 >= end {
-                    ends.remove(&partition);
-                }
-            }
-            // What lies between the last record and the end is no record: a marker, or compacted.
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                ends.remove(&partition);
-            }
-            Some(Err(source)) if moved.elapsed() > STILL_MAX => return Err(failed(source)),
-            None if moved.elapsed() > STILL_MAX => {
-                let servers = kafka.bootstrap_servers.clone();
-                return Err(ReadError::Still {
-                    topic: topic.to_owned(),
-                    servers,
-                });
-            }
-            Some(Err(_)) | None => {}
-        }
-    }
-    Ok(extent)
+    let mut reader = Reader::open(kafka, topic)?;
+    let spans = reader.spans()?;
+    let records = reader.read(&spans, |record| {
+        each(record);
+        ControlFlow::Continue(())
+    })?;
+    Ok(Extent {
+        records,
+        shortened: spans.iter().any(|span| span.from > 0),
+    })
 }
 
-/// Assigns every partition from its beginning; answers where each ends, without the empty ones.
-fn assign(
-    consumer: &BaseConsumer,
-    topic: &str,
-    extent: &mut Extent,
-) -> Result<HashMap<i32, i64>, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_MAX)?;
-    let partitions = metadata
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions());
-    let mut ends = HashMap::new();
-    let mut list = TopicPartitionList::new();
-    for partition in partitions.map(|partition| partition.id()) {
-        let (low, high) = match consumer.fetch_watermarks(topic, partition, REQUEST_MAX) {
-            Ok(marks) => marks,
-            Err(error) if is_unknown(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        extent.shortened |= low > 0;
-        if low < high {
-            ends.insert(partition, high);
-            list.add_partition_offset(topic, partition, Offset::Offset(low))?;
+/// Reads parts of one topic. Its functions block: call them on a blocking thread.
+pub struct Reader {
+    consumer: BaseConsumer,
+    topic: Arc<str>,
+    servers: String,
+    decoder: Decoder,
+}
+
+impl Reader {
+    /// A reader of `topic`, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// When the client refuses its settings.
+    pub fn open(kafka: &Kafka, topic: &str) -> Result<Self, ReadError> {
+        let mut config = kafka.consumer(GROUP);
+        config
+            .set("enable.partition.eof", "true")
+            .set("queued.max.messages.kbytes", AHEAD_KBYTES);
+        let servers = kafka.bootstrap_servers.clone();
+        match config.create() {
+            Ok(consumer) => Ok(Self {
+                consumer,
+                topic: topic.into(),
+                servers,
+                decoder: Decoder::default(),
+            }),
+            Err(source) => Err(failed(topic, servers, source)),
         }
     }
-    consumer.assign(&list)?;
-    Ok(ends)
+
+    /// What each partition holds now, the empty ones too; nothing for a topic that does not
+    /// exist.
+    ///
+    /// # Errors
+    ///
+    /// When the broker can't be reached.
+    pub fn spans(&self) -> Result<Vec<Span>, ReadError> {
+        self.find_spans().map_err(|source| self.failed(source))
+    }
+
+    /// How many partitions a topic has; 0 if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// When the broker can't be reached.
+    pub fn partitions_of(&self, topic: &str) -> Result<i32, ReadError> {
+        let found = self.consumer.fetch_metadata(Some(topic), REQUEST_MAX);
+        let count = found.map(|metadata| partitions(&metadata, topic).count());
+        let count = count.map_err(|source| self.failed(source))?;
+        Ok(i32::try_from(count).unwrap_or(i32::MAX))
+    }
+
+    /// The names of all topics.
+    ///
+    /// # Errors
+    ///
+    /// When the broker can't be reached.
+    pub fn topics(&self) -> Result<Vec<String>, ReadError> {
+        let found = self.consumer.fetch_metadata(None, REQUEST_MAX);
+        let found = found.map_err(|source| self.failed(source))?;
+        let topics = found.topics().iter();
+        Ok(topics.map(|topic| topic.name().to_owned()).collect())
+    }
+
+    /// The same spans without the records that were written before `millis` (since the Unix
+    /// epoch).
+    ///
+    /// # Errors
+    ///
+    /// When the broker can't be reached.
+    pub fn since(&self, millis: i64, spans: &[Span]) -> Result<Vec<Span>, ReadError> {
+        let find = || {
+            let mut list = TopicPartitionList::new();
+            for span in spans {
+                let at = Offset::Offset(millis);
+                list.add_partition_offset(&self.topic, span.partition, at)?;
+            }
+            self.consumer.offsets_for_times(list, REQUEST_MAX)
+        };
+        let found = find().map_err(|source| self.failed(source))?;
+        let later = |span: &Span| {
+            let element = found.find_partition(&self.topic, span.partition);
+            let from = match element.map(|element| element.offset()) {
+                Some(Offset::Offset(at)) => at.max(span.from),
+                _ => span.end,
+            };
+            Span { from, ..*span }
+        };
+        Ok(spans.iter().map(later).collect())
+    }
+
+    /// Gives `each` the records of `spans`, in order within a partition, one in memory at a time,
+    /// until there are no more or it breaks; answers how many it was given.
+    ///
+    /// # Errors
+    ///
+    /// When the broker can't be reached or stops answering.
+    pub fn read(
+        &mut self,
+        spans: &[Span],
+        mut each: impl FnMut(&Record) -> ControlFlow<()>,
+    ) -> Result<u64, ReadError> {
+        let mut open = self.assign(spans)?;
+        let (mut records, mut moved) = (0, Instant::now());
+        while !open.is_empty() {
+            match self.consumer.poll(POLL_MAX) {
+                Some(Ok(message)) => {
+                    moved = Instant::now();
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(span) = open.get(&partition).copied() else {
+                        continue;
+                    };
+                    if (span.from..span.end).contains(&offset) {
+                        records += 1;
+                        self.decoder.push(&message);
+                        let found = self.decoder.finish(&self.topic, partition);
+                        if found.iter().any(|record| each(record).is_break()) {
+                            break;
+                        }
+                    }
+                    if offset + 1 >= span.end {
+                        open.remove(&partition);
+                    }
+                }
+                // What lies between the last record and the end is no record: a marker, or
+                // compacted.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    open.remove(&partition);
+                }
+                Some(Err(source)) if moved.elapsed() > STILL_MAX => return Err(self.failed(source)),
+                None if moved.elapsed() > STILL_MAX => {
+                    return Err(ReadError::Still {
+                        topic: self.topic.to_string(),
+                        servers: self.servers.clone(),
+                    });
+                }
+                Some(Err(_)) | None => {}
+            }
+        }
+        Ok(records)
+    }
+
+    fn assign(&self, spans: &[Span]) -> Result<HashMap<i32, Span>, ReadError> {
+        let filled = spans.iter().filter(|span| span.from < span.end);
+        let open: HashMap<i32, Span> = filled.map(|span| (span.partition, *span)).collect();
+        let assign = || {
+            let mut list = TopicPartitionList::new();
+            for span in open.values() {
+                let from = Offset::Offset(span.from);
+                list.add_partition_offset(&self.topic, span.partition, from)?;
+            }
+            self.consumer.assign(&list)
+        };
+        assign().map_err(|source| self.failed(source))?;
+        Ok(open)
+    }
+
+    fn find_spans(&self) -> Result<Vec<Span>, KafkaError> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&self.topic), REQUEST_MAX)?;
+        let mut spans = Vec::new();
+        for partition in partitions(&metadata, &self.topic) {
+            let marks = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, REQUEST_MAX);
+            match marks {
+                Ok((from, end)) => spans.push(Span {
+                    partition,
+                    from,
+                    end,
+                }),
+                Err(error) if is_unknown(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        spans.sort_unstable_by_key(|span| span.partition);
+        Ok(spans)
+    }
+
+    fn failed(&self, source: KafkaError) -> ReadError {
+        failed(&self.topic, self.servers.clone(), source)
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+fn partitions<'a>(metadata: &'a Metadata, topic: &'a str) -> impl Iterator<Item = i32> + 'a {
+    let found = metadata.topics().iter().filter(move |t| t.name() == topic);
+    let partitions = found.flat_map(|topic| topic.partitions());
+    partitions.map(|partition| partition.id())
+}
+
+fn failed(topic: &str, servers: String, source: KafkaError) -> ReadError {
+    ReadError::Kafka {
+        topic: topic.to_owned(),
+        servers,
+        source: Box::new(source),
+    }
 }
 
 fn is_unknown(error: &KafkaError) -> bool {

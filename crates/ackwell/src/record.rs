@@ -8,8 +8,11 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use ackwell_core::Timestamp;
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
+
+use crate::returned::{FirstFailure, Returned};
 
 /// One Kafka record. Cheap to clone.
 #[derive(Clone)]
@@ -38,10 +41,14 @@ pub(crate) struct Entry {
     pub(crate) start: usize,
     pub(crate) key_len: Option<u32>,
     pub(crate) value_len: Option<u32>,
+    /// Whether the timestamp is the broker's, from when the record was appended.
+    pub(crate) appended: bool,
     pub(crate) headers: Headers,
     /// Headers that are no text, as the client library holds them: nobody can read them, and yet
     /// they can be passed on as they are.
     pub(crate) unreadable: Option<OwnedHeaders>,
+    /// How it came back by a retry topic.
+    pub(crate) returned: Option<Box<Returned>>,
 }
 
 impl Batch {
@@ -65,8 +72,10 @@ impl Entry {
             start,
             key_len: key.map(len),
             value_len: value.map(len),
+            appended: false,
             headers: Headers::new(),
             unreadable: None,
+            returned: None,
         }
     }
 
@@ -124,8 +133,8 @@ impl Record {
         let mut entry = self.entry().clone();
         change(&mut entry);
         let batch = Batch {
-            topic: self.shared_topic(),
-            partition: self.partition(),
+            topic: Arc::clone(&self.batch.topic),
+            partition: self.batch.partition,
             data: self.batch.data.clone(),
             entries: vec![entry],
         };
@@ -150,31 +159,80 @@ impl Record {
         self.entry().unreadable.as_ref()
     }
 
-    /// The topic it was read from.
+    /// Whether the timestamp is the broker's (`message.timestamp.type=LogAppendTime`).
+    pub(crate) fn is_stamped_by_broker(&self) -> bool {
+        self.entry().appended
+    }
+
+    /// As it came back by a retry topic: what it shows is what it showed when it failed.
+    pub(crate) fn returned(self, returned: Returned, headers: Headers) -> Self {
+        self.changed(|entry| {
+            entry.returned = Some(Box::new(returned));
+            entry.headers = headers;
+        })
+    }
+
+    fn as_returned(&self) -> Option<&Returned> {
+        self.entry().returned.as_deref()
+    }
+
+    /// Its topic. For a record that came back by a retry topic, here and in all that follows, it
+    /// is that of the record that failed; see [`read_from`](Record::read_from).
     pub fn topic(&self) -> &str {
-        &self.batch.topic
+        self.as_returned()
+            .map_or(&self.batch.topic, |came| &came.topic)
     }
 
     /// The topic's name, shared by all of its records.
     pub fn shared_topic(&self) -> Arc<str> {
-        Arc::clone(&self.batch.topic)
+        let came = self.as_returned();
+        Arc::clone(came.map_or(&self.batch.topic, |came| &came.topic))
     }
 
-    /// The partition it was read from.
+    /// Its partition.
     pub fn partition(&self) -> i32 {
-        self.batch.partition
+        let came = self.as_returned();
+        came.map_or(self.batch.partition, |came| came.partition)
     }
 
     /// Its offset within the partition.
     pub fn offset(&self) -> i64 {
-        self.entry().offset
+        let entry = self.entry();
+        let came = entry.returned.as_deref();
+        came.map_or(entry.offset, |came| came.offset)
     }
 
     /// Milliseconds since the Unix epoch: when it was created or appended, as the topic's
     /// `message.timestamp.type` says. `None` if the producer gave none.
     pub fn timestamp(&self) -> Option<i64> {
-        let timestamp = self.entry().timestamp;
+        let entry = self.entry();
+        let came = entry.returned.as_deref();
+        let timestamp = came.map_or(entry.timestamp, |came| came.timestamp);
         (timestamp >= 0).then_some(timestamp)
+    }
+
+    /// Topic, partition and offset from which it was read: a retry topic's, if it came back by
+    /// one.
+    pub fn read_from(&self) -> (&str, i32, i64) {
+        let Batch {
+            topic, partition, ..
+        } = &*self.batch;
+        (topic, *partition, self.entry().offset)
+    }
+
+    /// How many retry topics it has passed: 0 where it was first read.
+    pub fn retries(&self) -> u32 {
+        self.as_returned().map_or(0, |came| came.number)
+    }
+
+    /// How often it was tried before it came back by a retry topic.
+    pub fn earlier_attempts(&self) -> u32 {
+        self.as_returned().map_or(0, |came| came.attempts)
+    }
+
+    /// What its first failure was, if it came back by a retry topic.
+    pub(crate) fn first_failure(&self) -> Option<&FirstFailure> {
+        self.as_returned().map(|came| &came.first)
     }
 
     /// The key; `None` is no key, which differs from an empty one.
@@ -224,9 +282,10 @@ impl fmt::Debug for Record {
     }
 }
 
+/// The engine works where the record was read; what the record shows may be its origin.
 impl ackwell_core::engine::Record for Record {
     fn offset(&self) -> i64 {
-        Record::offset(self)
+        self.entry().offset
     }
 
     fn key_hash(&self) -> Option<u64> {
@@ -236,6 +295,18 @@ impl ackwell_core::engine::Record for Record {
 
     fn size(&self) -> usize {
         Record::size(self)
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.as_returned().map(|came| came.due)
+    }
+
+    fn retries(&self) -> u32 {
+        Record::retries(self)
+    }
+
+    fn earlier_attempts(&self) -> u32 {
+        Record::earlier_attempts(self)
     }
 }
 
@@ -303,9 +374,30 @@ impl Headers {
 
     /// Takes out all headers of this name.
     pub fn remove(&mut self, name: &str) {
-        if self.iter().any(|header| header.name() == name) {
-            Arc::make_mut(self.list.get_or_insert_default()).retain(|header| header.name() != name);
+        self.retain(|header| header.name() != name);
+    }
+
+    /// Keeps those for which `keep` says so.
+    pub fn retain(&mut self, keep: impl Fn(&Header) -> bool) {
+        if !self.iter().all(&keep) {
+            Arc::make_mut(self.list.get_or_insert_default()).retain(keep);
         }
+    }
+
+    /// Appends the headers of another list.
+    pub fn append(&mut self, other: &Headers) {
+        if !other.is_empty() {
+            Arc::make_mut(self.list.get_or_insert_default()).extend(other.iter().cloned());
+        }
+    }
+
+    /// Without those at these places.
+    pub(crate) fn without(&self, places: Range<usize>) -> Headers {
+        let mut headers = self.clone();
+        if let Some(list) = headers.list.as_mut() {
+            Arc::make_mut(list).drain(places);
+        }
+        headers
     }
 
     /// As the client library wants them, behind those that it already has.
@@ -330,6 +422,11 @@ impl Headers {
     pub fn get_str(&self, name: &str) -> Option<&str> {
         self.get(name)
             .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Whether there is one of this name, its value null or not.
+    pub fn contains(&self, name: &str) -> bool {
+        self.iter().any(|header| header.name() == name)
     }
 
     /// All headers in order.

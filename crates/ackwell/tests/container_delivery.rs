@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ackwell::container::End;
 use ackwell::core::Concurrency;
-use ackwell::core::commit::Schedule;
+use ackwell::core::commit::AckMode;
 use container_support::{Cluster, Log, logged, run};
 use futures_util::FutureExt;
 
@@ -59,7 +59,7 @@ async fn record_mode_commits_while_a_later_record_is_still_in_work() {
             .boxed()
         }),
     );
-    spec.commit = Schedule::Record;
+    spec.commit = AckMode::Record;
     spec.limits.stop_drain = Duration::from_millis(100);
     let container = run(spec).await;
     cluster.reaches(&topic, 0, 2).await;
@@ -144,7 +144,7 @@ async fn a_restart_repeats_only_what_was_in_work() {
         }),
     );
     spec.concurrency = Concurrency::ByKey(1_024);
-    spec.commit = Schedule::Record;
+    spec.commit = AckMode::Record;
     spec.limits.stop_drain = Duration::from_millis(200);
     let container = run(spec.clone()).await;
     log.wait_for(50).await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ackwell::core::Concurrency;
-use ackwell::core::commit::Schedule;
+use ackwell::core::commit::AckMode;
 use container_support::{Cluster, Log, logged, run};
 use futures_util::FutureExt;
 
@@ -62,7 +62,7 @@ async fn hand_over(strategy: &str) {
         }),
     );
     spec.consumer.set("partition.assignment.strategy", strategy);
-    spec.commit = Schedule::Record;
+    spec.commit = AckMode::Record;
     spec.concurrency = Concurrency::ByKey(4);
     let first = run(spec.clone()).await;
     log.wait_for(50).await;

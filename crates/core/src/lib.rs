@@ -9,12 +9,14 @@
 //!   commit, and what a restart is told of it.
 //! - [`lane`]: which records may be handled at the same time.
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
+//! - [`alarm`]: when failures are too many to be left to themselves.
 //! - [`commit`]: when a position is worth a commit.
 //! - [`seek`], [`idle`]: where to read on, and when nothing has come for long.
 //! - [`engine`]: the container, which puts the above together.
 //! - [`envelope`]: the header names of events and dead letters.
 //! - [`murmur2`]: Java's partitioner.
 
+pub mod alarm;
 pub mod backoff;
 pub mod commit;
 pub mod engine;
@@ -23,6 +25,10 @@ pub mod idle;
 pub mod lane;
 pub mod metadata;
 pub mod murmur2;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+#[cfg(not(feature = "mutations"))]
+mod mutation;
 pub mod offset;
 pub mod seek;
 pub mod settle;

@@ -34,9 +34,18 @@ pub fn encode(
     spans: impl Iterator<Item = Span>,
     bytes_max: usize,
 ) -> String {
+    encode_up_to(position, spans, bytes_max).0
+}
+
+/// As [`encode`]; also says whether all spans did fit.
+pub fn encode_up_to(
+    position: CommitOffset,
+    spans: impl Iterator<Item = Span>,
+    bytes_max: usize,
+) -> (String, bool) {
     let payload_max = bytes_max.saturating_sub(PREFIX.len()) / 4 * 3;
     let mut bytes = vec![0; 4];
-    let mut end = position.0;
+    let (mut end, mut whole) = (position.0, true);
     for span in spans {
         let Some(distance) = span
             .first
@@ -51,16 +60,17 @@ pub fn encode(
         put_varint(&mut bytes, u64::from(span.count));
         if bytes.len() > payload_max {
             bytes.truncate(before);
+            whole = false;
             break;
         }
         end = span.end();
     }
     if bytes.len() == 4 {
-        return String::new();
+        return (String::new(), whole);
     }
     let checksum = checksum(position, &bytes[4..]);
     bytes[..4].copy_from_slice(&checksum.to_le_bytes());
-    to_text(&bytes)
+    (to_text(&bytes), whole)
 }
 
 /// Reads the metadata of a committed `position`.

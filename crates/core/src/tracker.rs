@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Generation, Offset, Span};
 
 /// Which records of one partition are safe to commit.
@@ -70,9 +71,12 @@ impl OffsetTracker {
     /// them are gaps. Spans that lie before are ignored.
     pub fn delivered(&mut self, spans: &[Span], next: CommitOffset) {
         for span in spans {
-            let first = span.first.0;
+            let mut first = span.first.0;
             if self.next.is_some_and(|next| first < next) {
                 continue;
+            }
+            if mutation::is(Fault::GapTakenForUnsettled) {
+                first = self.next.unwrap_or(first);
             }
             self.unsettled_count += u64::from(span.count);
             self.next = Some(span.end());
@@ -145,7 +149,10 @@ impl OffsetTracker {
     /// The position that may be committed: no unsettled record lies before it. `None` before
     /// anything is known.
     pub fn position(&self) -> Option<CommitOffset> {
-        let earliest = self.unsettled.first_key_value().map(|(start, _)| *start);
+        let mut earliest = self.unsettled.first_key_value().map(|(start, _)| *start);
+        if mutation::is(Fault::UnsettledTakenForGap) {
+            earliest = self.unsettled.keys().nth(1).copied().or(earliest);
+        }
         earliest.or(self.next).map(CommitOffset)
     }
 
@@ -161,10 +168,11 @@ impl OffsetTracker {
             .map(|(from, to)| (*from.max(&self.next.unwrap_or(0)), *to));
         between
             .chain(later)
-            .filter(|(from, to)| from < to)
+            .filter(|(from, to)| from < to && !mutation::is(Fault::MetadataForgets))
             .map(|(from, to)| Span {
                 first: Offset(from),
-                count: u32::try_from(to - from).unwrap_or(u32::MAX),
+                count: u32::try_from(to - from).unwrap_or(u32::MAX)
+                    + u32::from(mutation::is(Fault::MetadataClaimsMore)),
             })
     }
 

@@ -12,6 +12,8 @@ use ackwell_core::envelope;
 use super::StartError;
 use super::plan::Named;
 use crate::context::SetupError;
+use crate::dead_letters::DeadLetters;
+use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
 use crate::retry::{Later, RetryPolicy};
 
@@ -22,11 +24,14 @@ type Checked = Result<(), SetupError>;
 const CHECKS: &[fn(&Named) -> Checked] = &[
     group,
     topics,
+    dead_letters,
     lanes,
     limits,
+    commits,
     policies,
     retry_topics,
     verdicts,
+    alerts,
 ];
 
 /// Looks at a listener's settings one by one.
@@ -60,6 +65,31 @@ fn is_legal(name: &str) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+fn dead_letters(named: &Named) -> Checked {
+    let DeadLetters::To(target) = &named.options.dead_letters else {
+        return Ok(());
+    };
+    let read: Vec<&str> = (named.options.topics.iter())
+        .map(|topic| &*topic.name)
+        .collect();
+    let targets = read.iter().flat_map(|topic| target.topics_for(topic));
+    for topic in targets {
+        refuse_if(!is_legal(&topic), || {
+            SetupError::new(format!(
+                "`{topic}`, for its dead letters, is not a topic's name"
+            ))
+            .mend("use up to 249 letters, digits, `.`, `_` and `-`")
+        })?;
+        refuse_if(read.contains(&&*topic), || {
+            SetupError::new(format!(
+                "its dead letters would come back to it on `{topic}`"
+            ))
+            .mend("give them a suffix or a topic that it does not read")
+        })?;
+    }
+    Ok(())
+}
+
 fn lanes(named: &Named) -> Checked {
     refuse_if(named.options.concurrency == Concurrency::ByKey(0), || {
         SetupError::new("`by_key(0)` leaves no lane to work in")
@@ -70,7 +100,10 @@ fn lanes(named: &Named) -> Checked {
 fn limits(named: &Named) -> Checked {
     let limits = &named.options.limits;
     let sizes = [
-        ("queued_records", limits.queued_records),
+        (
+            "queued_records",
+            limits.queued_records.unwrap_or(usize::MAX),
+        ),
         ("queued_bytes", limits.queued_bytes),
         ("run_limit", limits.run_records),
     ];
@@ -80,6 +113,12 @@ fn limits(named: &Named) -> Checked {
                 .mend("write a positive number")
         })
     })
+}
+
+fn commits(named: &Named) -> Checked {
+    let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
+    let checked = mode.check(strict);
+    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))
 }
 
 fn policies(named: &Named) -> Checked {
@@ -156,6 +195,18 @@ fn retry_topics(named: &Named) -> Checked {
                 .mend("shorten the topic's name; a name has up to 249 characters")
         })
     })
+}
+
+/// What is wrong with alerts.
+pub(super) fn hooks(hooks: &[Hook]) -> Checked {
+    let problem = hooks.iter().find_map(|hook| hook.problem.clone());
+    problem.map_or(Ok(()), |problem| {
+        Err(SetupError::new(problem).mend("correct the alert"))
+    })
+}
+
+fn alerts(named: &Named) -> Checked {
+    hooks(&named.options.hooks)
 }
 
 fn verdicts(named: &Named) -> Checked {

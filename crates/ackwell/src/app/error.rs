@@ -39,6 +39,12 @@ pub enum StartError {
         /// What is wrong, and the mend.
         problem: SetupError,
     },
+    /// Something that is declared for the whole app is wrong.
+    #[error("the app: {problem}")]
+    App {
+        /// What is wrong, and the mend.
+        problem: SetupError,
+    },
     /// A topic does not fit its declaration, or can't be created.
     #[error("topic `{topic}`: {problem}")]
     Topic {

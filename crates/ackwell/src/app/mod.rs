@@ -19,6 +19,7 @@ pub use error::StartError;
 pub use running::RunningApp;
 
 use crate::config::Config;
+use crate::failure::{Alert, FailureListener, Hook, Raised};
 use crate::listener::Listener;
 use crate::observe::Metrics;
 use crate::service::Service;
@@ -46,6 +47,7 @@ pub struct App {
     listeners: Vec<Listener>,
     services: Vec<Box<dyn Service>>,
     topics: Vec<TopicDeclaration>,
+    hooks: Vec<Hook>,
     metrics: Metrics,
 }
 
@@ -59,6 +61,7 @@ impl App {
             listeners: Vec::new(),
             services: Vec::new(),
             topics: Vec::new(),
+            hooks: Vec::new(),
             metrics: Metrics::new(),
         }
     }
@@ -91,6 +94,19 @@ impl App {
     /// A topic that is sent to, to be created or checked at the start like those listened to.
     pub fn topic(mut self, topic: impl Into<TopicDeclaration>) -> Self {
         self.topics.push(topic.into());
+        self
+    }
+
+    /// Who hears of failed attempts, and of what becomes of their records, in any of the app's
+    /// listeners; may be called more than once.
+    pub fn on_failure(mut self, listener: impl FailureListener) -> Self {
+        self.hooks.push(Hook::new(listener));
+        self
+    }
+
+    /// Calls when failures in all of the app's listeners together become too many.
+    pub fn alert(mut self, alert: Alert, call: impl Fn(&Raised) + Send + Sync + 'static) -> Self {
+        self.hooks.push(Hook::alert(alert, call));
         self
     }
 

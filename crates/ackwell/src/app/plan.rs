@@ -8,9 +8,11 @@ use super::{App, StartError, check};
 use crate::config::Config;
 use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
+use crate::failure::Notifier;
 use crate::handler::Erased;
 use crate::listener::{Listener, ListenerHandle, Options};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
+use crate::retry::Later;
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
 use crate::unit::OneByOne;
@@ -19,11 +21,18 @@ use crate::unit::OneByOne;
 pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) topics: Vec<TopicDeclaration>,
-    pub(super) listeners: Vec<ListenerHandle>,
+    pub(super) listeners: Vec<PlannedListener>,
     pub(super) services: Vec<(Box<dyn Service>, Reporter)>,
     pub(super) broker: Reporter,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    /// Those of the app; listeners have their own.
+    pub(super) notifiers: Vec<Notifier>,
+}
+
+pub(super) struct PlannedListener {
+    pub(super) handle: ListenerHandle,
+    pub(super) notifiers: Vec<Notifier>,
 }
 
 /// A listener with its derived names.
@@ -42,6 +51,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         listeners,
         services,
         topics,
+        hooks,
         metrics,
     } = app;
     config.kafka.check()?;
@@ -60,12 +70,15 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     check::names(names.chain(services.iter().map(|service| service.name())))?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
 
+    check::hooks(&hooks).map_err(|problem| StartError::App { problem })?;
+    let notifiers: Vec<_> = hooks.into_iter().map(Notifier::of).collect();
+
     let health = Health::default();
     let broker = health.add(Kind::Broker, "kafka");
     let states = States::from_values(states);
     let listeners = (named.into_iter())
-        .map(|named| prepare(named, &config, &states, &metrics, &health))
-        .collect::<Result<_, _>>()?;
+        .map(|named| prepare(named, &config, &states, &metrics, &health, &notifiers))
+        .collect::<Result<Vec<_>, _>>()?;
     let services = (services.into_iter())
         .map(|service| {
             let reporter = health.add(Kind::Service, service.name());
@@ -80,6 +93,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         broker,
         health,
         metrics,
+        notifiers,
     })
 }
 
@@ -138,7 +152,8 @@ fn prepare(
     states: &States,
     metrics: &Metrics,
     health: &Health,
-) -> Result<ListenerHandle, StartError> {
+    app_notifiers: &[Notifier],
+) -> Result<PlannedListener, StartError> {
     let Named {
         name,
         group,
@@ -159,7 +174,9 @@ fn prepare(
     })?;
 
     let reporter = health.add(Kind::Listener, name.as_str());
-    let observer = ListenerObserver::new(&name, metrics, reporter.clone());
+    let notifiers: Vec<_> = options.hooks.into_iter().map(Notifier::of).collect();
+    let told = app_notifiers.iter().chain(&notifiers).cloned().collect();
+    let observer = ListenerObserver::new(&name, metrics, reporter.clone(), told);
     let handle = ListenerHandle::new(&name, reporter, metrics.clone());
     let shared = Shared {
         group: Arc::from(group.as_str()),
@@ -182,8 +199,13 @@ fn prepare(
         group,
         concurrency: options.concurrency,
         retry: options.retry.in_place,
+        retry_topics: match options.retry.later {
+            Later::Never => Vec::new(),
+            Later::Topics(delays) => delays,
+        },
         verdicts: options.verdicts,
-        commit: options.ack_mode.into(),
+        commit: options.ack_mode,
+        strict_commits: options.strict_commits,
         limits,
         unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
         handler: handler.bind(Arc::new(shared)),
@@ -194,5 +216,5 @@ fn prepare(
         observer: Arc::new(observer),
     };
     handle.set_spec(spec);
-    Ok(handle)
+    Ok(PlannedListener { handle, notifiers })
 }

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use super::broker::{Away, Broker};
-use super::plan::Plan;
+use super::plan::{Plan, PlannedListener};
 use super::running::RunningApp;
 use super::topics::{self, Unready};
 use crate::config::Config;
 use crate::container;
+use crate::failure::Notifier;
 use crate::listener::ListenerHandle;
 use crate::observe::{Reporter, Status};
 use crate::retry::RetryPolicy;
@@ -38,7 +39,7 @@ pub(super) async fn start(plan: Plan) -> Result<RunningApp, StartError> {
     let stop = CancellationToken::new();
     let (ending_sender, ending) = watch::channel(None);
     let (first_sender, first) = oneshot::channel();
-    let handles = plan.listeners.iter().cloned();
+    let handles = plan.listeners.iter().map(|planned| planned.handle.clone());
     let running = RunningApp::new(
         plan.health.clone(),
         plan.metrics.clone(),
@@ -71,8 +72,11 @@ async fn supervise(
         services,
         broker: broker_health,
         metrics,
+        notifiers,
         ..
     } = plan;
+    let of_listeners = listeners.iter().flat_map(|listener| &listener.notifiers);
+    let notifiers: Vec<_> = of_listeners.chain(&notifiers).cloned().collect();
     let mut starting = Starting {
         health: &broker_health,
         stop: &stop,
@@ -84,7 +88,7 @@ async fn supervise(
     }
     broker_health.report(Status::Running);
 
-    for handle in &listeners {
+    for PlannedListener { handle, .. } in &listeners {
         match starting.listener(handle).await {
             Ok(Some(())) => {}
             Ok(None) => break,
@@ -115,6 +119,7 @@ async fn supervise(
 
     stop.cancelled().await;
     stop_all(&listeners).await;
+    join_all(notifiers.iter().map(Notifier::flush)).await;
     services_stop.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(SERVICE_WAIT, ended).await.is_err() {
@@ -206,13 +211,14 @@ impl Starting<'_> {
 
 fn unready(error: container::StartError) -> Unready {
     match error {
-        container::StartError::DeadLetterTopic { .. } => Unready::Away(Away(error.to_string())),
+        container::StartError::DeadLetterTopic { .. }
+        | container::StartError::RetryTopic { .. } => Unready::Away(Away(error.to_string())),
         error => Unready::Wrong(StartError::Container(Arc::new(error))),
     }
 }
 
-async fn stop_all(listeners: &[ListenerHandle]) {
-    join_all(listeners.iter().map(ListenerHandle::close)).await;
+async fn stop_all(listeners: &[PlannedListener]) {
+    join_all(listeners.iter().map(|planned| planned.handle.close())).await;
 }
 
 async fn run_service(service: Box<dyn Service>, cx: ServiceContext) {

@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use super::plan::plan;
 use super::*;
 use crate::container::{DeadLetters, Spec};
+use crate::dead_letters::suffix;
 use crate::extract::State;
 use crate::listener::{AckMode, by_key};
 use crate::retry;
@@ -25,7 +26,7 @@ fn refusal(app: App) -> String {
 
 fn only(listener: Listener) -> Spec {
     let mut planned = plan(app().listener(listener)).unwrap_or_else(|error| panic!("{error}"));
-    planned.listeners.remove(0).spec().unwrap().clone()
+    planned.listeners.remove(0).handle.spec().unwrap().clone()
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn what_is_declared_reaches_the_container() {
         spec.retry,
         retry::fixed(Duration::from_millis(5)).max_attempts(3)
     );
-    assert_eq!(spec.dead_letters, DeadLetters::Suffix("-dlt".to_owned()));
+    assert_eq!(spec.dead_letters, DeadLetters::To(suffix("-dlt")));
     assert_eq!(
         (spec.limits.run_records, spec.limits.revoke_drain),
         (50, Duration::from_secs(1))

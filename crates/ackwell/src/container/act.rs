@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use ackwell_core::engine::{Effect, Event, PartitionId};
+use ackwell_core::settle::Destination;
 
 use super::dead_letter::Letter;
+use super::forward::Postponed;
 use super::poll::Poller;
 use super::spec::Observation;
 use crate::record::Record;
@@ -32,6 +34,7 @@ impl Poller {
             Effect::Recover {
                 recovery,
                 record,
+                destination: Destination::DeadLetter,
                 failure,
                 attempts,
                 ..
@@ -49,6 +52,27 @@ impl Poller {
                     } = &*self;
                     let (tasks, runtime) = (&dispatcher.tasks, &dispatcher.runtime);
                     writer.write(recovery, letter, mailbox.clone(), tasks, runtime);
+                }
+            }
+            Effect::Recover {
+                recovery,
+                record,
+                destination: Destination::RetryTopic { number, delay },
+                failure,
+                attempts,
+                ..
+            } => {
+                let postponed = Postponed {
+                    record,
+                    failure,
+                    attempts,
+                    number,
+                    delay,
+                };
+                if let Some(topics) = &self.retry_topics {
+                    self.postponed.insert(recovery);
+                    let on = (&self.dispatcher.tasks, &self.dispatcher.runtime);
+                    topics.write(recovery, postponed, self.mailbox.clone(), on);
                 }
             }
             Effect::Failed {
@@ -89,6 +113,11 @@ impl Poller {
             Effect::Flush(partitions) => self.flush(partitions),
             Effect::RevokeDone(partitions) => self.revoke_done(partitions),
             Effect::Stopped { problem } => self.stopped(problem),
+            Effect::Close { run } => {
+                let now = self.clock.now();
+                self.engine.on_event(now, Event::Closed { run });
+            }
+            Effect::Answer { .. } | Effect::Unacknowledged { .. } => {}
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();

@@ -1,18 +1,22 @@
 //! Records that can't be handled are written down before they are passed.
 //!
 //! Key, value and headers stay byte for byte as they were; what went wrong is added as headers.
-//! The origin's position advances only after the broker has acknowledged the dead letter.
+//! The origin's position advances only after the broker has acknowledged the dead letter. Its
+//! timestamp is that of its writing, since retention counts from there: an old record would
+//! be deleted from its dead-letter topic before anybody saw it.
 
 use std::sync::Arc;
 
 use ackwell_core::engine::{Event, Failure, RunId};
-use ackwell_core::envelope::{failure, original};
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mailbox;
 use super::spec::{Observation, Observer, Spec, StartError};
 use super::writer::{Destination, WriteError, Writer};
+use crate::dead_letters::{DeadLetter, Format, Target, Verdict, take_off};
+use crate::origin::{as_dead_letter, is_return};
 use crate::record::{Headers, Record};
 
 /// Bytes of a failure's reason that are kept.
@@ -24,7 +28,7 @@ const REASON_BYTES_MIN: usize = 80;
 #[derive(Clone)]
 pub(super) struct DeadLetterWriter {
     group: Arc<str>,
-    suffix: Arc<str>,
+    target: Arc<Target>,
     writer: Writer,
     observer: Arc<dyn Observer>,
 }
@@ -33,21 +37,22 @@ impl DeadLetterWriter {
     /// Makes the dead-letter topics that are missing.
     pub(super) async fn open(
         spec: &Spec,
-        suffix: &str,
+        target: &Target,
         writer: Writer,
     ) -> Result<Self, StartError> {
-        for origin in &spec.topics {
-            let topic = format!("{origin}{suffix}");
-            let prepared = writer.prepare(origin, &topic).await;
-            prepared.map_err(|reason| StartError::DeadLetterTopic {
-                listener: spec.listener.clone(),
-                topic,
-                reason,
-            })?;
+        for origin in origins(&spec.topics) {
+            for topic in target.topics_for(origin) {
+                let prepared = writer.prepare(origin, &topic).await;
+                prepared.map_err(|reason| StartError::DeadLetterTopic {
+                    listener: spec.listener.clone(),
+                    topic,
+                    reason,
+                })?;
+            }
         }
         Ok(DeadLetterWriter {
             group: spec.group.as_str().into(),
-            suffix: suffix.into(),
+            target: Arc::new(target.clone()),
             writer,
             observer: Arc::clone(&spec.observer),
         })
@@ -65,7 +70,7 @@ impl DeadLetterWriter {
         let writer = self.clone();
         let work = async move {
             let result = writer.send(&letter).await;
-            let result = result.map_err(|error| format!("a dead letter is not written: {error}"));
+            let result = result.map_err(|error| writer.explain(&letter, &error));
             writer.tell(&letter, &result);
             mailbox.send(Event::Recovered { recovery, result });
         };
@@ -73,22 +78,47 @@ impl DeadLetterWriter {
     }
 
     async fn send(&self, letter: &Letter) -> Result<(), WriteError> {
-        let Letter { record, .. } = letter;
-        let origin = record.origin();
-        let topic = format!("{}{}", origin.topic, self.suffix);
+        let origin = letter.record.origin();
+        let topic = self.topic_for(letter);
         self.writer.prepare(origin.topic, &topic).await?;
         let to = Destination {
             topic,
             partition: Some(origin.partition),
         };
-        let (kept, added) = letter.headers(&self.group, REASON_BYTES_MAX);
-        match self.writer.write(record, (&kept, &added), &to).await {
-            Err(error) if error.is_too_large() => {
-                let (kept, added) = letter.headers(&self.group, REASON_BYTES_MIN);
-                self.writer.write(record, (&kept, &added), &to).await
+        let kept = letter.kept();
+        for most in [REASON_BYTES_MAX, REASON_BYTES_MIN] {
+            let added = letter.added(&self.group, self.target.headers(), most);
+            match self
+                .writer
+                .write(&letter.record, (&kept, &added), &to)
+                .await
+            {
+                Err(error) if error.is_too_large() && most > REASON_BYTES_MIN => {}
+                written => return written,
             }
-            written => written,
         }
+        Ok(())
+    }
+
+    fn topic_for(&self, letter: &Letter) -> String {
+        let origin = letter.record.origin();
+        self.target.topic_for(origin.topic, letter.failure.class)
+    }
+
+    fn explain(&self, letter: &Letter, error: &WriteError) -> String {
+        let record = &letter.record;
+        if !error.is_too_large() {
+            return format!(
+                "the dead letter of {} is not written: {error}",
+                record.place()
+            );
+        }
+        format!(
+            "the dead letter of {}, {} bytes and its headers, is larger than {} takes; raise `max.message.bytes` of that topic, and the record is written at the next attempt",
+            record.place(),
+            record.size(),
+            self.topic_for(letter),
+        )
     }
 
     fn tell(&self, letter: &Letter, result: &Result<(), String>) {
@@ -96,10 +126,15 @@ impl DeadLetterWriter {
         let offset = letter.record.offset();
         match result {
             Ok(()) => {
-                let class = letter.failure.class;
+                let (class, bytes) = (letter.failure.class, letter.record.size());
                 tracing::warn!(topic, partition, offset, %class, "a record was dead-lettered");
-                self.observer
-                    .observe(&Observation::DeadLettered { topic, class });
+                self.observer.observe(&Observation::DeadLettered {
+                    topic,
+                    partition,
+                    offset,
+                    class,
+                    bytes,
+                });
             }
             Err(error) => {
                 tracing::error!(
@@ -109,11 +144,25 @@ impl DeadLetterWriter {
                     error,
                     "a dead letter could not be written"
                 );
-                self.observer
-                    .observe(&Observation::RecoveryFailed { topic, error });
+                self.observer.observe(&Observation::RecoveryFailed {
+                    topic,
+                    partition,
+                    offset,
+                    error,
+                });
             }
         }
     }
+}
+
+/// The topics whose dead letters are to be expected: retry topics bring back records of others,
+/// and what a pattern will match is not known.
+fn origins(topics: &[String]) -> impl Iterator<Item = &String> {
+    let is_origin = |topic: &&String| {
+        let mut others = topics.iter().filter(|other| other != topic);
+        !topic.starts_with('^') && !others.any(|other| is_return(topic, other))
+    };
+    topics.iter().filter(is_origin)
 }
 
 /// A record and why it can't be handled.
@@ -124,40 +173,44 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    /// The record's own headers, and what is added to them.
-    fn headers(&self, group: &str, reason_max: usize) -> (Headers, Headers) {
+    /// The record's headers, without those that a retry topic, a replay or an earlier dead letter
+    /// has added: they are said anew.
+    fn kept(&self) -> Headers {
+        let record = &self.record;
+        let mut kept = record.headers().clone();
+        if as_dead_letter(record).is_some() || record.origin() != record.place() {
+            take_off(&mut kept);
+        }
+        kept
+    }
+
+    /// Where the record was first read, in which group it failed and why. A dead letter of a dead
+    /// letter keeps what the first one says, and adds its own reason to that one's.
+    fn added(&self, group: &str, format: Format, reason_max: usize) -> Headers {
         let Letter {
             record,
             failure,
             attempts,
         } = self;
-        let origin = record.origin();
-        let mut kept = record.headers().clone();
-        if origin != record.place() {
-            // What a retry topic or a replay has added is said anew.
-            original::ALL.iter().for_each(|name| kept.remove_last(name));
-        }
-        let timestamp = origin
-            .timestamp
-            .map_or_else(String::new, |at| at.to_string());
-        let mut added = Headers::new();
-        for (name, value) in [
-            (original::TOPIC, origin.topic.to_owned()),
-            (original::PARTITION, origin.partition.to_string()),
-            (original::OFFSET, origin.offset.to_string()),
-            (original::TIMESTAMP, timestamp),
-            (original::GROUP, group.to_owned()),
-            (
-                failure::REASON,
-                shortened(&failure.summary, reason_max).to_owned(),
-            ),
-            (failure::CLASS, failure.class.as_str().to_owned()),
-            (failure::TIMESTAMP, jiff::Timestamp::now().to_string()),
-            (failure::ATTEMPTS, attempts.to_string()),
-        ] {
-            added.push_static(name, value);
-        }
-        (kept, added)
+        let letter = as_dead_letter(record);
+        let (origin, group) = letter.unwrap_or_else(|| (record.origin(), group));
+        let reason = match letter {
+            Some(_) => {
+                let before = DeadLetter::new(record.clone());
+                let before = before.reason().unwrap_or_default();
+                &*format!("{} (it is a dead letter: {before})", failure.summary)
+            }
+            None => &failure.summary,
+        };
+        format.write(&Verdict {
+            origin,
+            stamped_by_broker: record.is_stamped_by_broker(),
+            group,
+            class: failure.class,
+            reason: shortened(reason, reason_max),
+            attempts: *attempts,
+            at: Timestamp::now(),
+        })
     }
 }
 

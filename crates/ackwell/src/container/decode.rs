@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message, Timestamp};
 
 use crate::record::{Batch, Entry, Headers, Record};
 
@@ -42,6 +42,7 @@ impl Decoder {
         self.buffer.extend_from_slice(value.unwrap_or_default());
         let mut entry = Entry::new(message.offset(), start, key, value);
         entry.timestamp = message.timestamp().to_millis().unwrap_or(-1);
+        entry.appended = matches!(message.timestamp(), Timestamp::LogAppendTime(_));
         let before = self.headers.len();
         // The client library panics on a header name that is not UTF-8.
         let copied = std::panic::catch_unwind(AssertUnwindSafe(|| self.push_headers(message)));

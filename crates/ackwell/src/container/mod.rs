@@ -7,7 +7,7 @@
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
 //! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
 //! | settle | `act.rs` | the engine's verdict is carried out |
-//! | (recover) | `dead_letter.rs`, `writer.rs` | what cannot be handled is written down before it is passed |
+//! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
 //! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
 //!
@@ -26,6 +26,7 @@ mod control;
 mod dead_letter;
 mod decode;
 mod dispatch;
+mod forward;
 mod handle;
 mod health;
 mod lookup;
@@ -53,14 +54,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
+pub use crate::dead_letters::DeadLetters;
 pub(crate) use control::Pauses;
 pub use control::{AssignedPartition, ControlError, TopicPartition};
 pub(crate) use decode::Decoder;
 pub use notice::{Notice, Notices};
 pub use rebalance::RebalanceListener;
-pub use spec::{
-    DeadLetters, Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError,
-};
+pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
 use self::command::{Command, SeekRequest};
@@ -68,6 +68,7 @@ use self::commit::{Committer, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::dispatch::Dispatcher;
+use self::forward::RetryTopics;
 use self::health::Health;
 use self::lookup::Lookups;
 use self::mailbox::{Mailbox, Message};
@@ -106,7 +107,7 @@ pub enum End {
 ///
 /// # Errors
 ///
-/// The client refuses its settings, or a dead-letter topic can't be made (no broker answers, its
+/// The client refuses its settings, or a dead-letter or retry topic can't be made (no broker answers, its
 /// origin does not exist, or a right is missing).
 ///
 /// # Cancel safety
@@ -119,12 +120,16 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
 /// As [`start`], with what is paused already.
 pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Container, StartError> {
     check(&spec)?;
+    let writer = Writer::new(&spec)?;
     let dead_letters = match &spec.dead_letters {
-        DeadLetters::Suffix(suffix) => {
-            let writer = Writer::new(&spec)?;
-            Some(DeadLetterWriter::open(&spec, suffix, writer).await?)
+        DeadLetters::To(target) => {
+            Some(DeadLetterWriter::open(&spec, target, writer.clone()).await?)
         }
         DeadLetters::Stop => None,
+    };
+    let retry_topics = match spec.retry_topics.as_slice() {
+        [] => None,
+        _ => Some(RetryTopics::open(&spec, writer).await?),
     };
     let (mailbox, inbox) = Mailbox::new();
     let client = connect(&spec, &mailbox)?;
@@ -177,6 +182,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         committer,
         lookups,
         dead_letters,
+        retry_topics,
         announcer,
         notifier: notifier.clone(),
         watches: Watches::new(&spec.notices, clock.now()),
@@ -211,7 +217,13 @@ fn check(spec: &Spec) -> Result<(), StartError> {
     match spec {
         Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
-        _ => Ok(()),
+        Spec {
+            commit,
+            strict_commits,
+            ..
+        } => commit
+            .check(*strict_commits)
+            .or_else(|found| wrong(found.what)),
     }
 }
 
@@ -225,7 +237,9 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
     let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
     let waker = mailbox.waker().clone();
     client.set_nonempty_callback(move || waker.wake());
-    let topics: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
+    let retry_topics: Vec<_> = forward::names(spec).map(|(topic, _)| topic).collect();
+    let topics = spec.topics.iter().chain(&retry_topics);
+    let topics: Vec<&str> = topics.map(String::as_str).collect();
     client.subscribe(&topics).map_err(wrong)?;
     Ok(Arc::new(client))
 }
@@ -235,10 +249,12 @@ fn engine_config(spec: &Spec) -> Config {
     Config {
         concurrency: spec.concurrency,
         retry: spec.retry.clone(),
+        retry_topics: spec.retry_topics.clone(),
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
+        strict_commits: spec.strict_commits,
         recover: spec.dead_letters != DeadLetters::Stop,
-        queued_records: limits.queued_records,
+        queued_records: limits.queued_records(spec.concurrency),
         queued_bytes: limits.queued_bytes,
         total_records: limits.total_records,
         total_bytes: limits.total_bytes,

@@ -3,13 +3,14 @@
 //! It never runs a handler and never waits for one, nor for a broker, so that it keeps polling
 //! whatever they do, and `max.poll.interval.ms` is never a reason to lose a partition.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ackwell_core::Timestamp;
-use ackwell_core::engine::{Engine, Event, PartitionId};
+use ackwell_core::engine::{Engine, Event, PartitionId, RunId};
 use ackwell_core::offset::CommitOffset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
@@ -21,6 +22,7 @@ use super::consumer::{Client, Named, Told};
 use super::dead_letter::DeadLetterWriter;
 use super::decode::Decoder;
 use super::dispatch::Dispatcher;
+use super::forward::{RetryTopics, moment};
 use super::health::{Health, damage};
 use super::lookup::{Found, Lookups};
 use super::mailbox::{Mailbox, Message};
@@ -46,6 +48,9 @@ pub(super) struct Poller {
     pub(super) committer: Committer,
     pub(super) lookups: Lookups,
     pub(super) dead_letters: Option<DeadLetterWriter>,
+    pub(super) retry_topics: Option<RetryTopics>,
+    /// Recoveries that are no dead letters.
+    pub(super) postponed: HashSet<RunId>,
     pub(super) announcer: Option<Announcer>,
     pub(super) notifier: Notifier,
     pub(super) watches: Watches,
@@ -99,6 +104,7 @@ pub(super) struct Parts {
     pub(super) committer: Committer,
     pub(super) lookups: Lookups,
     pub(super) dead_letters: Option<DeadLetterWriter>,
+    pub(super) retry_topics: Option<RetryTopics>,
     pub(super) announcer: Option<Announcer>,
     pub(super) notifier: Notifier,
     pub(super) watches: Watches,
@@ -119,6 +125,7 @@ impl Poller {
             committer,
             lookups,
             dead_letters,
+            retry_topics,
             announcer,
             notifier,
             watches,
@@ -132,11 +139,13 @@ impl Poller {
             engine,
             inbox,
             mailbox,
-            partitions: Partitions::default(),
+            partitions: Partitions::new(retry_topics.iter().flat_map(RetryTopics::names)),
             dispatcher,
             committer,
             lookups,
             dead_letters,
+            retry_topics,
+            postponed: HashSet::new(),
             announcer,
             notifier,
             watches,
@@ -249,8 +258,17 @@ impl Poller {
     fn note(&mut self, event: &Event<Record>) {
         match event {
             Event::Finished { run, .. } => self.dispatcher.ended(*run),
-            Event::Recovered { result: Ok(()), .. } => {
-                self.counters.dead_letters.fetch_add(1, Ordering::Relaxed);
+            Event::Recovered { recovery, result } => {
+                let postponed = self.postponed.remove(recovery);
+                if result.is_ok() {
+                    let counters = &self.counters;
+                    let counter = if postponed {
+                        &counters.postponed
+                    } else {
+                        &counters.dead_letters
+                    };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
             }
             Event::Pause | Event::Resume => {
                 let paused = matches!(event, Event::Pause);
@@ -302,7 +320,10 @@ impl Poller {
                 break;
             }
         }
-        let records = self.decoder.finish(&queue.topic, queue.partition);
+        let mut records = self.decoder.finish(&queue.topic, queue.partition);
+        if let Some(topics) = &self.retry_topics {
+            records = topics.receive(&queue.topic, records, moment(self.clock.now()));
+        }
         if let Some(next) = next {
             self.not_idle(id);
             self.counters

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackwell_core::commit::Schedule;
+use ackwell_core::commit::AckMode;
 use ackwell_core::settle::Settlement;
 use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
@@ -12,6 +12,7 @@ use rdkafka::ClientConfig;
 use super::notice::{Notice, Notices};
 use super::rebalance::RebalanceListener;
 use crate::config::Topics;
+use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
@@ -77,10 +78,16 @@ pub struct Spec {
     pub concurrency: Concurrency,
     /// When a transient failure is repeated in place.
     pub retry: RetryPolicy,
+    /// The delays of the retry topics, on which a record is tried again when its attempts in
+    /// place are used up; none by default.
+    pub retry_topics: Vec<Duration>,
     /// Classes and policies of failures by their causes.
     pub verdicts: Verdicts,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
+    /// the commit of the one before it.
+    pub strict_commits: bool,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
@@ -117,8 +124,10 @@ impl Spec {
             producer: client,
             concurrency: Concurrency::default(),
             retry: RetryPolicy::default(),
+            retry_topics: Vec::new(),
             verdicts: Verdicts::default(),
-            commit: Schedule::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             handler,
@@ -134,9 +143,10 @@ impl Spec {
 /// Bounds on queues and waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Records of a partition that may wait or be in work before it is paused. Default 5,000:
-    /// ten polls, enough to bridge a commit of the unit of work.
-    pub queued_records: usize,
+    /// Records of a partition that may wait or be in work before it is paused; it is resumed at
+    /// half. By default 5,000, which is ten polls and bridges a commit of the unit of work, or
+    /// 50 a lane if that is more: with fewer, lanes run empty while others have work.
+    pub queued_records: Option<usize>,
     /// Their bytes. Default 16 MiB.
     pub queued_bytes: usize,
     /// Records of all partitions together that may wait or be in work before every partition is
@@ -164,10 +174,23 @@ pub struct Limits {
     pub recovery: RetryPolicy,
 }
 
+/// Records of a partition that may wait by default.
+const QUEUED_RECORDS: usize = 5_000;
+/// The same for each lane, where that is more.
+const QUEUED_RECORDS_A_LANE: usize = 50;
+
+impl Limits {
+    /// How many records of a partition may wait or be in work.
+    pub(super) fn queued_records(&self, concurrency: Concurrency) -> usize {
+        let a_lane = usize::from(concurrency.lanes()) * QUEUED_RECORDS_A_LANE;
+        self.queued_records.unwrap_or(QUEUED_RECORDS.max(a_lane))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            queued_records: 5_000,
+            queued_records: None,
             queued_bytes: 16 << 20,
             total_records: usize::MAX,
             total_bytes: 256 << 20,
@@ -184,22 +207,6 @@ impl Default for Limits {
                 .max(Duration::from_secs(30))
                 .jitter(0.1),
         }
-    }
-}
-
-/// Where records go that can't be handled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeadLetters {
-    /// To the topic named like the origin plus this suffix, which is created at the start with
-    /// the origin's partitions if it is missing. Default `.DLQ`; Spring's is `-dlt`.
-    Suffix(String),
-    /// Nowhere: the listener stops instead, so that nothing is passed over.
-    Stop,
-}
-
-impl Default for DeadLetters {
-    fn default() -> Self {
-        DeadLetters::Suffix(".DLQ".into())
     }
 }
 
@@ -257,13 +264,36 @@ pub enum Observation<'a> {
     DeadLettered {
         /// Origin of the record.
         topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
         /// Why.
         class: Class,
+        /// Bytes of its key, value and headers.
+        bytes: usize,
     },
-    /// A dead letter could not be written; the record is kept and recovery is repeated.
+    /// A record was written to a retry topic, which the broker has acknowledged.
+    Postponed {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+        /// The retry topic's number, from 1.
+        number: u32,
+        /// How long it waits there at least.
+        delay: Duration,
+    },
+    /// A dead letter or a retry could not be written; the record is kept and that is repeated.
     RecoveryFailed {
         /// Origin of the record.
         topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
         /// What went wrong.
         error: &'a str,
     },
@@ -339,6 +369,16 @@ pub enum StartError {
         /// The listener's name.
         listener: String,
         /// The dead-letter topic.
+        topic: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A retry topic is missing and could not be made, or has fewer partitions than its origin.
+    #[error("starting listener {listener}: preparing retry topic {topic}: {reason}")]
+    RetryTopic {
+        /// The listener's name.
+        listener: String,
+        /// The retry topic.
         topic: String,
         /// What went wrong.
         reason: String,

@@ -13,6 +13,8 @@ pub struct Stats {
     pub failures: u64,
     /// Records that were written to a dead-letter topic.
     pub dead_letters: u64,
+    /// Records that were written to a retry topic, each time.
+    pub postponed: u64,
     /// Commits that the broker acknowledged.
     pub commits: u64,
     /// Records that wait or are in work.
@@ -30,6 +32,7 @@ pub(super) struct Counters {
     pub(super) polled: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) dead_letters: AtomicU64,
+    pub(super) postponed: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) in_flight: AtomicUsize,
     pub(super) paused: AtomicUsize,
@@ -43,6 +46,7 @@ impl Counters {
             polled: self.polled.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             dead_letters: self.dead_letters.load(Ordering::Relaxed),
+            postponed: self.postponed.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             paused: self.paused.load(Ordering::Relaxed),

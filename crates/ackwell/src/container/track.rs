@@ -1,6 +1,6 @@
 //! Partitions come and go; what was settled before is read back with the position.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +23,7 @@ use super::mailbox::Waker;
 pub(super) struct Partitions {
     ids: HashMap<Named, PartitionId>,
     named: Vec<(Arc<str>, i32)>,
+    retry_topics: HashSet<String>,
     queues: Vec<Option<Queue>>,
 }
 
@@ -49,6 +50,17 @@ impl Queue {
 }
 
 impl Partitions {
+    pub(super) fn new(retry_topics: impl Iterator<Item = String>) -> Self {
+        Partitions {
+            retry_topics: retry_topics.collect(),
+            ..Partitions::default()
+        }
+    }
+
+    fn is_retry_topic(&self, topic: &str) -> bool {
+        self.retry_topics.contains(topic)
+    }
+
     pub(super) fn id(&mut self, named: &Named) -> PartitionId {
         if let Some(id) = self.ids.get(named) {
             return *id;
@@ -148,7 +160,15 @@ impl Partitions {
         let mut start = TopicPartitionList::new();
         for named in named {
             let found = positions.get(named);
-            let offset = found.map_or(Offset::Invalid, |(at, _)| Offset::Offset(at.0));
+            let fresh = self.is_retry_topic(&named.0);
+            // What waits on a retry topic must not be passed over because nothing of it has been
+            // committed yet, wherever the listener wants to begin on its own topics.
+            let first = if fresh {
+                Offset::Beginning
+            } else {
+                Offset::Invalid
+            };
+            let offset = found.map_or(first, |(at, _)| Offset::Offset(at.0));
             start.add_partition_offset(&named.0, named.1, offset)?;
             let partition = self.id(named);
             // Before the assignment, so that no record reaches the common queue.

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::OwnedHeaders;
@@ -111,6 +113,42 @@ impl Writer {
         };
         self.known().insert(topic.to_owned(), count);
         Ok(())
+    }
+
+    /// The same, and adds partitions if it has fewer than `origin`.
+    pub(super) async fn prepare_like(&self, origin: &str, topic: &str) -> Result<(), String> {
+        if self.known().contains_key(topic) {
+            return Ok(());
+        }
+        self.prepare(origin, topic).await?;
+        let wanted = self.partitions(origin).await?.unwrap_or(0);
+        let found = self.known().get(topic).copied().unwrap_or(0);
+        if found < wanted {
+            self.grow(topic, wanted).await.inspect_err(|_| {
+                self.known().remove(topic);
+            })?;
+            self.known().insert(topic.to_owned(), wanted);
+        }
+        Ok(())
+    }
+
+    async fn grow(&self, topic: &str, count: i32) -> Result<(), String> {
+        let total = usize::try_from(count).unwrap_or(0);
+        let more = NewPartitions::new(topic, total);
+        let grown = self
+            .inner
+            .admin
+            .create_partitions([&more], &options())
+            .await;
+        match grown.map_err(|error| error.to_string())?.into_iter().next() {
+            None | Some(Ok(_)) => {
+                tracing::info!(topic, partitions = count, "partitions added");
+                Ok(())
+            }
+            Some(Err((_, code))) => Err(format!(
+                "it needs {count} partitions, as its origin: {code}"
+            )),
+        }
     }
 
     async fn create(&self, origin: &str, topic: &str) -> Result<i32, String> {

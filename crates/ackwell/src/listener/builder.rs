@@ -3,8 +3,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::{AckMode, Concurrency, Listener, Member, OnUndecodable, Options};
-use crate::container::{DeadLetters, Limits, Notices};
-use crate::failure::{Class, Verdicts};
+use crate::container::{Limits, Notices};
+use crate::dead_letters::{self, DeadLetters};
+use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
 use crate::handler::{Handler, Typed};
 use crate::retry::{Retry, RetryPolicy};
 use crate::topic::TopicDeclaration;
@@ -23,8 +24,10 @@ impl ListenerBuilder {
             name: None,
             concurrency: Concurrency::default(),
             ack_mode: AckMode::default(),
+            strict_commits: false,
             retry: Retry::default(),
             verdicts: Verdicts::default(),
+            hooks: Vec::new(),
             dead_letters: DeadLetters::default(),
             on_undecodable: OnUndecodable::default(),
             limits: Limits::default(),
@@ -61,9 +64,21 @@ impl ListenerBuilder {
         self
     }
 
-    /// When settled positions are committed; default [`AckMode::Batch`].
+    /// When settled positions are committed; default [`AckMode::Batch`]. The table at [`AckMode`]
+    /// says for each mode when, and what happens on a failure, a rebalance and a stop.
     pub fn ack_mode(mut self, mode: AckMode) -> Self {
         self.options.ack_mode = mode;
+        self
+    }
+
+    /// Nothing new is handled before the broker has confirmed the commit of what was handled
+    /// before: in [`AckMode::Record`] the next record of a lane, in [`AckMode::Batch`] the next poll
+    /// of a partition. A crash then repeats at most one record a lane, or one poll a partition.
+    ///
+    /// Costs a round trip to the broker for each, during which the lane or partition waits.
+    /// Default: commits are pipelined. Other ack modes refuse it at the start.
+    pub fn strict_commits(mut self) -> Self {
+        self.options.strict_commits = true;
         self
     }
 
@@ -108,6 +123,29 @@ impl ListenerBuilder {
         self
     }
 
+    /// Who hears of failed attempts and of what becomes of their records; may be called more than
+    /// once. For all listeners of an app, see [`App::on_failure`](crate::App::on_failure).
+    pub fn on_failure(mut self, listener: impl FailureListener) -> Self {
+        self.options.hooks.push(Hook::new(listener));
+        self
+    }
+
+    /// Calls when failures become too many.
+    ///
+    /// ```
+    /// # use ackwell::{Listener, failure::Alert};
+    /// # async fn charge() {}
+    /// # fn page(_: &str) {}
+    /// Listener::on("order-events")
+    ///     .group("payment")
+    ///     .alert(Alert::dead_letters(5), |raised| page(&raised.topic))
+    ///     .handle(charge);
+    /// ```
+    pub fn alert(mut self, alert: Alert, call: impl Fn(&Raised) + Send + Sync + 'static) -> Self {
+        self.options.hooks.push(Hook::alert(alert, call));
+        self
+    }
+
     /// The waits between two probes while something that all records need is away
     /// ([`Class::Unavailable`]); default from 250 ms doubling to 5 s. An outage is never given up,
     /// so limits on attempts and time don't apply.
@@ -116,10 +154,17 @@ impl ListenerBuilder {
         self
     }
 
-    /// Dead letters go to `<topic><suffix>`; default `.DLQ`. Spring's is `-dlt`.
-    pub fn dead_letter_suffix(mut self, suffix: impl Into<String>) -> Self {
-        self.options.dead_letters = DeadLetters::Suffix(suffix.into());
+    /// Where records go that can't be handled; default `<topic>.DLQ`. See
+    /// [`dead_letters`](mod@crate::dead_letters) for other names, Spring's, and topics by class.
+    pub fn dead_letters(mut self, to: impl Into<DeadLetters>) -> Self {
+        self.options.dead_letters = to.into();
         self
+    }
+
+    /// Dead letters go to `<topic><suffix>`; short for
+    /// [`dead_letters(suffix(..))`](Self::dead_letters).
+    pub fn dead_letter_suffix(self, suffix: impl Into<Cow<'static, str>>) -> Self {
+        self.dead_letters(dead_letters::suffix(suffix))
     }
 
     /// No dead letters: a record that can't be handled stops the listener, unsettled, so that
@@ -136,9 +181,9 @@ impl ListenerBuilder {
     }
 
     /// How many of a partition's records may wait or be in work before its fetching is paused;
-    /// default 5,000.
+    /// default 5,000, or 50 a lane if that is more.
     pub fn queued_records(mut self, records: usize) -> Self {
-        self.options.limits.queued_records = records;
+        self.options.limits.queued_records = Some(records);
         self
     }
 

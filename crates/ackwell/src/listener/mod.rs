@@ -17,11 +17,12 @@ pub(crate) use handle::WeakHandle;
 pub use member::Assignment;
 pub(crate) use member::Member;
 
-use crate::container::{DeadLetters, Limits, Notices, RebalanceListener};
-use crate::failure::Verdicts;
+use crate::container::{Limits, Notices, RebalanceListener};
+use crate::dead_letters::{self, DeadLetters};
+use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
 use crate::retry::Retry;
-use crate::topic::TopicDeclaration;
+use crate::topic::{DEAD_LETTER_SUFFIX, TopicDeclaration};
 
 /// A handler with its container: made by [`Listener::on`], given to
 /// [`App::listener`](crate::App::listener).
@@ -54,8 +55,10 @@ pub(crate) struct Options {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
+    pub(crate) strict_commits: bool,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
+    pub(crate) hooks: Vec<Hook>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) limits: Limits,
@@ -69,6 +72,20 @@ impl Listener {
     #[must_use = "a listener needs `.handle(f)`"]
     pub fn on(topic: impl Into<TopicDeclaration>) -> ListenerBuilder {
         ListenerBuilder::new(topic.into())
+    }
+
+    /// Starts declaring a listener on the dead letters of a topic, `<topic>.DLQ`: for alerts and
+    /// tickets. Its handler asks for a [`DeadLetter`](dead_letters::DeadLetter).
+    ///
+    /// What it can't handle itself is written to `<topic>.parked`, on which nothing listens, so a
+    /// failing handler never meets its own dead letters. That it has handled a dead letter does
+    /// not mean that the event in it was: a replay reaches the event's listener all the same, in
+    /// the same group too.
+    #[must_use = "a listener needs `.handle(f)`"]
+    pub fn on_dead_letters(topic: impl Into<TopicDeclaration>) -> ListenerBuilder {
+        let TopicDeclaration { name, .. } = topic.into();
+        let letters = TopicDeclaration::named(format!("{name}{DEAD_LETTER_SUFFIX}"));
+        ListenerBuilder::new(letters).dead_letters(dead_letters::parked())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use prometheus_client::metrics::counter::Counter;
 
@@ -9,7 +10,9 @@ use super::health::{Reporter, Status};
 use super::histogram::Histogram;
 use super::metrics::{ByListener, ByOutcome, ByPartition, ByReason, ByTopic, Metrics};
 use crate::container::{Container, Observation, Observer};
-use crate::failure::Class;
+use crate::failure::{
+    Class, Destination, FailedAttempt, Notice, Notifier, Place, Recovered, RecoveryFailed,
+};
 
 /// Listens to one container. What each run reports is at hand without a look-up.
 pub(crate) struct ListenerObserver {
@@ -18,6 +21,8 @@ pub(crate) struct ListenerObserver {
     health: Reporter,
     handled: Histogram,
     retries: Counter,
+    dropped_notices: Counter,
+    notifiers: Vec<Notifier>,
     assigned: AtomicI64,
     /// Whether it has ever been in its group.
     joined: AtomicBool,
@@ -27,7 +32,12 @@ pub(crate) struct ListenerObserver {
 }
 
 impl ListenerObserver {
-    pub(crate) fn new(listener: &str, metrics: &Metrics, health: Reporter) -> Self {
+    pub(crate) fn new(
+        listener: &str,
+        metrics: &Metrics,
+        health: Reporter,
+        notifiers: Vec<Notifier>,
+    ) -> Self {
         let by = ByListener {
             listener: listener.to_owned(),
         };
@@ -40,6 +50,8 @@ impl ListenerObserver {
             listener: listener.to_owned(),
             handled: families.handling.get_or_create_owned(&ok),
             retries: families.retries.get_or_create_owned(&by),
+            dropped_notices: families.dropped_notices.get_or_create_owned(&by),
+            notifiers,
             metrics: metrics.clone(),
             health,
             assigned: AtomicI64::new(0),
@@ -55,6 +67,18 @@ impl ListenerObserver {
             .listeners
             .undecodable
             .get_or_create_owned(&self.by())
+    }
+
+    /// Tells those who want to hear of failures.
+    fn notify(&self, observation: &Observation<'_>) {
+        if self.notifiers.is_empty() {
+            return;
+        }
+        let Some(notice) = notice(&self.listener, observation) else {
+            return;
+        };
+        let told = self.notifiers.iter().filter(|to| !to.tell(notice.clone()));
+        self.dropped_notices.inc_by(told.count() as u64);
     }
 
     fn by(&self) -> ByListener {
@@ -105,6 +129,67 @@ impl ListenerObserver {
     }
 }
 
+/// What is told of an observation, if it is one of failure.
+fn notice(listener: &str, observation: &Observation<'_>) -> Option<Notice> {
+    let at = SystemTime::now();
+    let place = |topic: &str, partition, offset| Place {
+        listener: listener.into(),
+        topic: topic.to_owned(),
+        partition,
+        offset,
+    };
+    Some(match *observation {
+        Observation::Failed {
+            topic,
+            partition,
+            offset,
+            class,
+            reason,
+            attempt,
+            settlement,
+        } => Notice::Failed(FailedAttempt {
+            place: place(topic, partition, offset),
+            at,
+            class,
+            reason: reason.to_owned(),
+            attempt,
+            next: settlement,
+        }),
+        Observation::Postponed {
+            topic,
+            partition,
+            offset,
+            number,
+            delay,
+        } => Notice::Recovered(Recovered {
+            place: place(topic, partition, offset),
+            at,
+            destination: Destination::RetryTopic { number, delay },
+        }),
+        Observation::DeadLettered {
+            topic,
+            partition,
+            offset,
+            ..
+        } => Notice::Recovered(Recovered {
+            place: place(topic, partition, offset),
+            at,
+            destination: Destination::DeadLetter,
+        }),
+        Observation::RecoveryFailed {
+            topic,
+            partition,
+            offset,
+            error,
+        } => Notice::RecoveryFailed(RecoveryFailed {
+            place: place(topic, partition, offset),
+            at,
+            error: error.to_owned(),
+        }),
+        _ => return None,
+    })
+}
+
 /// Tells a container's queues whenever metrics are read.
 pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Container>) {
     let by = ByListener {
@@ -124,6 +209,7 @@ pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Co
 
 impl Observer for ListenerObserver {
     fn observe(&self, observation: &Observation<'_>) {
+        self.notify(observation);
         let families = &self.metrics.listeners;
         match *observation {
             Observation::Handled {
@@ -160,16 +246,28 @@ impl Observer for ListenerObserver {
                     families.consumed.get_or_create(&self.by_topic(topic)).inc();
                 }
             }
-            Observation::DeadLettered { topic, class } => {
+            Observation::DeadLettered {
+                topic,
+                class,
+                bytes,
+                ..
+            } => {
                 families.consumed.get_or_create(&self.by_topic(topic)).inc();
-                let (listener, topic) = (self.listener.clone(), topic.to_owned());
+                let by = ByReason {
+                    listener: self.listener.clone(),
+                    topic: topic.to_owned(),
+                    reason: class.as_str(),
+                };
+                families.dead_letters.get_or_create(&by).inc();
                 families
-                    .dead_letters
-                    .get_or_create(&ByReason {
-                        listener,
-                        topic,
-                        reason: class.as_str(),
-                    })
+                    .dead_letter_bytes
+                    .get_or_create(&by)
+                    .inc_by(bytes as u64);
+            }
+            Observation::Postponed { topic, .. } => {
+                families
+                    .postponed
+                    .get_or_create(&self.by_topic(topic))
                     .inc();
             }
             Observation::RecoveryFailed { .. } => {

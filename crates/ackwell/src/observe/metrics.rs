@@ -78,7 +78,10 @@ pub(super) struct ListenerFamilies {
     pub(super) failed_attempts: Family<ByOutcome, Counter>,
     pub(super) retries: Family<ByListener, Counter>,
     pub(super) dead_letters: Family<ByReason, Counter>,
+    pub(super) dead_letter_bytes: Family<ByReason, Counter>,
+    pub(super) postponed: Family<ByTopic, Counter>,
     pub(super) recovery_failures: Family<ByListener, Counter>,
+    pub(super) dropped_notices: Family<ByListener, Counter>,
     pub(super) undecodable: Family<ByListener, Counter>,
     pub(super) lag: Family<ByPartition, Gauge>,
     pub(super) rebalances: Family<ByOutcome, Counter>,
@@ -197,10 +200,26 @@ impl ListenerFamilies {
             "Records written to a dead-letter topic, by reason class",
             self.dead_letters.clone(),
         );
+        to.register_with_unit(
+            "dead_letter",
+            "Size of the records written to a dead-letter topic, by reason class",
+            Unit::Bytes,
+            self.dead_letter_bytes.clone(),
+        );
+        to.register(
+            "postponed_records",
+            "Records written to a retry topic, each time",
+            self.postponed.clone(),
+        );
         to.register(
             "dead_letter_failures",
-            "Dead letters that could not be written; their records are kept",
+            "Dead letters and retries that could not be written; their records are kept",
             self.recovery_failures.clone(),
+        );
+        to.register(
+            "dropped_notices",
+            "Notices of failures dropped because a failure listener is slow",
+            self.dropped_notices.clone(),
         );
         to.register(
             "undecodable_records",

@@ -90,9 +90,14 @@ impl Run {
         self.records.get(self.started)
     }
 
-    /// The attempt of the next record, from 1.
+    /// The attempt of the next record, from 1; those before it came by a retry topic count.
     pub fn attempt(&self) -> u32 {
-        if self.started == 0 { self.attempt } else { 1 }
+        let since_polled = if self.started == 0 { self.attempt } else { 1 };
+        let earlier = self
+            .records
+            .get(self.started)
+            .map_or(0, Record::earlier_attempts);
+        earlier.saturating_add(since_polled)
     }
 
     /// Starts handling the next record; `extensions` are at hand for its extractors. `None` where

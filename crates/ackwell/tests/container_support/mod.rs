@@ -63,15 +63,28 @@ impl Cluster {
     /// A new topic.
     pub async fn topic(&self, partitions: i32) -> String {
         let name = format!("t-{}", uuid::Uuid::new_v4().simple());
+        self.make(&name, partitions).await;
+        name
+    }
+
+    /// A topic of this name.
+    pub async fn make(&self, name: &str, partitions: i32) {
+        self.make_with(name, partitions, &[]).await;
+    }
+
+    /// A topic of this name with these settings.
+    pub async fn make_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin");
-        let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(-1));
+        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        let new = settings
+            .iter()
+            .fold(new, |new, (key, value)| new.set(key, value));
         let made = admin
             .create_topics([&new], &AdminOptions::new())
             .await
             .expect("topics are made");
         made.into_iter()
             .for_each(|made| drop(made.expect("the topic is made")));
-        name
     }
 
     /// A listener with its own group on one topic.
@@ -79,6 +92,37 @@ impl Cluster {
         let mut client = self.client();
         client.set("session.timeout.ms", "6000");
         Spec::new(client, format!("g-{topic}"), [topic], handler)
+    }
+
+    /// The app's view of the same broker.
+    pub fn config(&self) -> ackwell::Config {
+        ackwell::Config::with_bootstrap_servers(self.bootstrap.clone())
+    }
+
+    /// Sends one record of any bytes and waits until it is written.
+    pub async fn send_bytes(
+        &self,
+        topic: &str,
+        partition: i32,
+        (key, value): (Option<&[u8]>, Option<&[u8]>),
+        headers: &[(&str, &[u8])],
+    ) {
+        let producer: FutureProducer = self
+            .client()
+            .set("message.max.bytes", "10000000")
+            .create()
+            .expect("a producer");
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).partition(partition);
+        (record.key, record.payload) = (key, value);
+        let with = |all: OwnedHeaders, (key, value): &(&str, &[u8])| {
+            all.insert(Header {
+                key,
+                value: Some(*value),
+            })
+        };
+        let headers = headers.iter().fold(OwnedHeaders::new(), with);
+        let sent = producer.send(record.headers(headers), PATIENCE).await;
+        sent.expect("the record is written");
     }
 
     /// Sends values with keys `k` to a partition, in order.
@@ -118,7 +162,11 @@ impl Cluster {
 
     /// The group's committed position, or -1.
     pub fn committed(&self, topic: &str, partition: i32) -> i64 {
-        let group = format!("g-{topic}");
+        self.committed_of(&format!("g-{topic}"), topic, partition)
+    }
+
+    /// The committed position of any group, or -1.
+    pub fn committed_of(&self, group: &str, topic: &str, partition: i32) -> i64 {
         let consumer: BaseConsumer = self
             .client()
             .set("group.id", group)
@@ -137,8 +185,15 @@ impl Cluster {
 
     /// Waits until the committed position is reached.
     pub async fn reaches(&self, topic: &str, partition: i32, position: i64) {
+        self.reaches_of(&format!("g-{topic}"), topic, partition, position)
+            .await;
+    }
+
+    /// The same, for any group.
+    pub async fn reaches_of(&self, group: &str, topic: &str, partition: i32, position: i64) {
+        let committed = || self.committed_of(group, topic, partition);
         let reached = async {
-            while tokio::task::block_in_place(|| self.committed(topic, partition)) != position {
+            while tokio::task::block_in_place(committed) != position {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -146,7 +201,7 @@ impl Cluster {
         assert!(
             in_time.is_ok(),
             "committed is {}, not {position}",
-            self.committed(topic, partition)
+            committed()
         );
     }
 

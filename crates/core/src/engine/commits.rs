@@ -7,8 +7,10 @@ use super::Record;
 use super::effect::{Effect, Position};
 use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
-use super::partition::{Mark, Partition, Phase};
+use super::partition::{Mark, Partition};
 use crate::Timestamp;
+use crate::commit::Pending;
+use crate::mutation::{self, Fault};
 use crate::offset::Generation;
 
 /// Commits under way.
@@ -40,14 +42,14 @@ impl<R: Record> Engine<R> {
         if waits || self.commits.in_flight.is_some() {
             return;
         }
+        let Some(all) = self.pending() else { return };
         let id = CommitId(self.next_id());
         let (mut positions, mut marks) = (Vec::new(), Vec::new());
         for (partition_id, partition) in &mut self.partitions {
             let Some(pending) = partition.pending() else {
                 continue;
             };
-            let leaving = partition.phase != Phase::Active;
-            let due = leaving || self.config.commit.due(&pending, now);
+            let due = partition.commits_at_once() || self.config.commit.due(&pending, &all, now);
             if !due || !partition.may_commit() {
                 continue;
             }
@@ -66,7 +68,8 @@ impl<R: Record> Engine<R> {
         }
         let until = now + self.config.commit_wait;
         self.commits.in_flight = Some(InFlight { id, until, marks });
-        self.commits.not_before = Some(now + self.config.commit_gap);
+        let gap = (self.config.commit).gap(self.config.strict_commits, self.config.commit_gap);
+        self.commits.not_before = Some(now + gap);
         self.effects.push_back(Effect::Commit {
             commit: id,
             positions,
@@ -79,16 +82,22 @@ impl<R: Record> Engine<R> {
         commit: CommitId,
         result: Result<(), String>,
     ) {
-        let Some(in_flight) = self.commits.in_flight.take_if(|found| found.id == commit) else {
+        let answered =
+            |found: &mut InFlight| found.id == commit || mutation::is(Fault::AnswerOfAnotherCommit);
+        let Some(in_flight) = self.commits.in_flight.take_if(answered) else {
             return;
         };
-        match result {
+        match result.or_else(mutation::taken_as_done(Fault::FailedCommitTakenAsDone)) {
             Ok(()) => {
                 self.commits.failures = 0;
                 self.commits.problem = None;
                 self.each_mark(in_flight.marks, |partition, mark| {
                     partition.acknowledge(mark)
                 });
+                if self.config.strict_commits {
+                    self.confirmed();
+                }
+                self.answer_waiters();
             }
             Err(error) => {
                 let random = self.random();
@@ -99,6 +108,20 @@ impl<R: Record> Engine<R> {
                 self.each_mark(in_flight.marks, |partition, _| partition.send_again());
             }
         }
+    }
+
+    /// What waited for the answer to a commit goes on.
+    fn confirmed(&mut self) {
+        for partition in self.partitions.values_mut() {
+            partition.release_polls(&self.config);
+        }
+        self.dispatch_all();
+    }
+
+    /// What is pending in all partitions together.
+    fn pending(&self) -> Option<Pending> {
+        let pending = self.partitions.values().filter_map(Partition::pending);
+        pending.reduce(Pending::and)
     }
 
     fn each_mark(
@@ -143,16 +166,18 @@ impl<R: Record> Engine<R> {
         if let Some(in_flight) = &self.commits.in_flight {
             return Some(in_flight.until);
         }
+        let all = self.pending()?;
         let partitions = self.partitions.values();
         let due = partitions
             .filter(|found| found.may_commit())
             .filter_map(|partition| {
                 let pending = partition.pending()?;
-                let leaving = partition.phase != Phase::Active;
-                if leaving || self.config.commit.due(&pending, Timestamp::EPOCH) {
-                    return Some(Timestamp::EPOCH);
-                }
-                self.config.commit.deadline(&pending)
+                let at_once = partition.commits_at_once();
+                Some(if at_once {
+                    Timestamp::EPOCH
+                } else {
+                    self.config.commit.deadline(&pending, &all)
+                })
             });
         due.min().map(|at| {
             self.commits

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Policy;
-use crate::commit::Schedule;
+use crate::commit::AckMode;
 use crate::lane::Concurrency;
 
 /// How a container works. The defaults are those of a listener without settings.
@@ -19,7 +19,10 @@ pub struct Config {
     /// place are used up; empty without retry topics.
     pub retry_topics: Vec<Duration>,
     /// When positions are committed.
-    pub commit: Schedule,
+    pub commit: AckMode,
+    /// Whether dispatch waits for the broker's answer to the commit of what was handled before: in
+    /// record mode the lane's next record, in batch mode the partition's next poll. Default no.
+    pub strict_commits: bool,
     /// Whether records that can't be handled are recovered (dead-lettered); if not, the first
     /// one stops the container.
     pub recover: bool,
@@ -50,6 +53,9 @@ pub struct Config {
     /// The least time between two commits, so that record mode does not cost a request a record:
     /// what settles in between rides on the next. Default 5 ms.
     pub commit_gap: Duration,
+    /// How long a handled record may wait for its acknowledgement before the container says that
+    /// something is wrong. Default 60 s.
+    pub unacknowledged_limit: Duration,
     /// Bytes of metadata beside a committed position. Default 3,072.
     pub metadata_bytes: usize,
     /// Between probes of something unavailable. Never given up. Default 250 ms doubling to 5 s.
@@ -68,7 +74,8 @@ impl Default for Config {
             retry: Policy::default(),
             retry_for: Vec::new(),
             retry_topics: Vec::new(),
-            commit: Schedule::default(),
+            commit: AckMode::default(),
+            strict_commits: false,
             recover: true,
             queued_records: 5_000,
             queued_bytes: 16 << 20,
@@ -81,6 +88,7 @@ impl Default for Config {
             flush_wait: None,
             commit_wait: Duration::from_secs(10),
             commit_gap: Duration::from_millis(5),
+            unacknowledged_limit: Duration::from_secs(60),
             metadata_bytes: 3_072,
             probe: Policy::exponential(Duration::from_millis(250), 2.0)
                 .max(Duration::from_secs(5))

@@ -195,19 +195,15 @@ impl<R: Record> Engine<R> {
         for (id, to) in due {
             self.control.seeks.remove(&id);
             if self.is_active(id) {
-                self.move_to(now, id, to);
+                self.move_to(id, to);
             }
         }
         self.read_again(now);
     }
 
-    fn move_to(&mut self, now: Timestamp, id: PartitionId, to: CommitOffset) {
+    fn move_to(&mut self, id: PartitionId, to: CommitOffset) {
         self.control.unreadable.remove(&id);
         self.restart(id, to);
-        if let Some(partition) = self.partitions.get_mut(&id) {
-            // So that a restart goes on from there, even if nothing comes from there.
-            partition.commit_soon(now);
-        }
         self.effects.push_back(Effect::Seek { partition: id, to });
         self.update_pauses(Some(id));
     }

@@ -7,7 +7,9 @@ use super::lane::{Chunk, State};
 use super::machine::{Engine, Flight, Life};
 use super::partition::Phase;
 use crate::Timestamp;
+use crate::commit::AckMode;
 use crate::lane::LaneId;
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Span};
 
 /// Something that all records need is away.
@@ -71,13 +73,20 @@ impl<R: Record> Engine<R> {
 
     /// Dispatches the lane's next chunk, if nothing forbids it.
     pub(super) fn dispatch_lane(&mut self, id: PartitionId, lane: LaneId) {
+        if self.config.commit.is_manual() {
+            self.take_returned(id, lane);
+        }
         self.await_due(id, lane);
-        if self.paused || self.outage.is_some() || !self.is_dispatchable(id, lane) {
+        let paused = self.paused && !mutation::is(Fault::PauseKeepsDispatching);
+        let away = self.outage.is_some() && !mutation::is(Fault::OutageKeepsDispatching);
+        if paused || away || !self.is_dispatchable(id, lane) {
             return;
         }
-        let (now, delayed) = (self.now, self.is_delayed(id));
+        let (now, delayed, one) = (self.now, self.is_delayed(id), self.awaits_commits());
         let found = self.lane_mut(id, lane).and_then(|lane| {
-            if delayed {
+            if one {
+                lane.take_first()
+            } else if delayed {
                 lane.take_due(now)
             } else {
                 lane.take_chunk()
@@ -86,6 +95,11 @@ impl<R: Record> Engine<R> {
         if let Some(chunk) = found {
             self.start_run(id, lane, chunk);
         }
+    }
+
+    /// Whether each record waits for the commit of the one before it.
+    pub(super) fn awaits_commits(&self) -> bool {
+        self.config.strict_commits && self.config.commit == AckMode::Record
     }
 
     /// Has the lane wait if its first record is not due yet.
@@ -110,12 +124,12 @@ impl<R: Record> Engine<R> {
     fn is_dispatchable(&self, id: PartitionId, LaneId(lane): LaneId) -> bool {
         let ready = self.partitions.get(&id).is_some_and(|partition| {
             let lane = partition.lanes.get(usize::from(lane));
+            let confirmed = partition.confirmed();
+            let lane = lane.filter(|lane| !self.awaits_commits() || lane.settled_at <= confirmed);
             partition.phase == Phase::Active && lane.is_some_and(|lane| lane.is_ready())
         });
-        ready
-            && self.life == Life::Running
-            && !self.zombies.contains_key(&id)
-            && !self.control.forbids(id)
+        let alone = !self.zombies.contains_key(&id) || mutation::is(Fault::ZombieNotAwaited);
+        ready && self.life == Life::Running && alone && !self.control.forbids(id)
     }
 
     fn start_run(&mut self, id: PartitionId, lane_id: LaneId, chunk: Chunk<R>) -> Option<RunId> {
@@ -127,17 +141,20 @@ impl<R: Record> Engine<R> {
         partition.in_work += 1;
         let Chunk { records, bytes } = chunk;
         let attempt = lane.attempt;
+        let spans = Span::of(records.iter().map(Record::offset)).into();
+        partition.dispatched(self.now, &spans);
         let flight = Flight {
             partition: id,
             generation,
             lane: lane_id,
             attempt,
-            spans: Span::of(records.iter().map(Record::offset)).into(),
+            spans,
             settled: 0,
             total: records.len(),
             bytes,
         };
         self.flights.insert(run, flight);
+        self.open_run(run, id, lane_id);
         self.effects.push_back(Effect::Dispatch {
             run,
             partition: id,
@@ -234,16 +251,19 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn outage_over(&mut self) {
-        if let Some(outage) = self.outage.take() {
-            self.forgive(outage.began);
-        }
+        self.forgive_outage();
+        self.outage = None;
         self.update_pauses(None);
         self.dispatch_all();
     }
 
     /// An outage uses up no attempt, and none of the time within which a record is retried.
-    fn forgive(&mut self, began: Timestamp) {
+    pub(super) fn forgive_outage(&mut self) {
         let now = self.now;
+        let Some(outage) = &mut self.outage else {
+            return;
+        };
+        let began = std::mem::replace(&mut outage.began, now);
         let lanes = self
             .partitions
             .values_mut()
@@ -261,7 +281,8 @@ impl<R: Record> Engine<R> {
         let (id, lane) = outage.lane;
         let possible = self.probe_lane((id, lane)).is_some()
             || (self.flights.is_empty() && self.queued_records() == 0);
-        (possible && !self.paused).then_some(outage.next_probe)
+        let forgotten = mutation::is(Fault::ProbeForgotten);
+        (possible && !self.paused && !forgotten).then_some(outage.next_probe)
     }
 
     pub(super) fn set_paused(&mut self, paused: bool) {
@@ -293,6 +314,7 @@ impl<R: Record> Engine<R> {
             } else {
                 records >= limits.0 || bytes >= limits.1
             };
+            partition.full &= !mutation::is(Fault::QueueWithoutLimit);
             let leaving = partition.phase != Phase::Active;
             let wanted = stalled || partition.full || leaving || self.control.forbids(*id);
             if wanted != partition.paused {

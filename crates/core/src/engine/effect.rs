@@ -1,6 +1,7 @@
 //! What the engine asks for.
 
 use super::event::{CommitId, Failure, PartitionId, RunId};
+use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::CommitOffset;
 use crate::settle::{Destination, Settlement};
@@ -66,6 +67,29 @@ pub enum Effect<R> {
         commit: CommitId,
         /// At least one.
         positions: Vec<Position>,
+    },
+    /// Take no more acknowledgements of this run: report those that have come and answer by
+    /// `Closed`. What comes later is stale.
+    Close {
+        /// Which run.
+        run: RunId,
+    },
+    /// The answer to who waits for the commit of an acknowledged record.
+    Answer {
+        /// The number that came with the acknowledgement.
+        waiter: u64,
+        /// Whether the broker knows that the record is settled; if not, its partition went to
+        /// somebody else before that.
+        committed: bool,
+    },
+    /// A handled record waits for its acknowledgement for too long: for logs.
+    Unacknowledged {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// Its offset.
+        offset: i64,
+        /// Since when it waits.
+        since: Timestamp,
     },
     /// Deliver nothing of these partitions until resumed.
     Pause(Vec<PartitionId>),

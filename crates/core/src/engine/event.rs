@@ -1,6 +1,7 @@
 //! What the engine is told.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::offset::CommitOffset;
@@ -95,6 +96,38 @@ pub enum Event<R> {
         /// How.
         end: End<R>,
     },
+    /// In a manual ack mode, before a run's [`Event::Finished`]: its first records, as many as
+    /// these, were handled. They wait for their acknowledgements, unless those have come already.
+    Handled {
+        /// Which run.
+        run: RunId,
+        /// The handled ones.
+        records: Vec<R>,
+    },
+    /// Records of a run were acknowledged.
+    Acknowledged {
+        /// Which run.
+        run: RunId,
+        /// Their places in it, from 0.
+        places: Vec<Range<usize>>,
+        /// Places whose callers want an [`Answer`](super::Effect::Answer) when the broker knows of
+        /// their settlement, with the numbers to call them by.
+        waiters: Vec<(usize, u64)>,
+    },
+    /// A handled record of a run was refused.
+    Nacked {
+        /// Which run.
+        run: RunId,
+        /// Its place in it, from 0.
+        place: usize,
+        /// How.
+        nack: Nack,
+    },
+    /// The answer to [`Close`](super::Effect::Close): no acknowledgement of this run comes any more.
+    Closed {
+        /// Which run.
+        run: RunId,
+    },
     /// A recovery has ended: the record is safe elsewhere, or that failed for this reason.
     Recovered {
         /// Which recovery.
@@ -149,6 +182,15 @@ pub enum Event<R> {
     Stop,
     /// Time has passed.
     Tick,
+}
+
+/// How a handled record was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nack {
+    /// It shall be handled again after this time. It was no failure, and uses up no attempt.
+    After(Duration),
+    /// Its acknowledgement was dropped: a transient failure.
+    Dropped,
 }
 
 /// How a run ended. Records that the run did not report by [`Event::Progress`] and that are not

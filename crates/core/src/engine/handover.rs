@@ -11,6 +11,7 @@ use super::lane::State;
 use super::machine::{Engine, Life};
 use super::partition::{Partition, Phase};
 use crate::Timestamp;
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Generation};
 
 impl<R: Record> Engine<R> {
@@ -22,13 +23,15 @@ impl<R: Record> Engine<R> {
         if self.life != Life::Running {
             return;
         }
-        let lanes = self.config.concurrency.lanes();
         for assigned in assigned {
             let id = assigned.partition;
             self.forget(id);
             let generation = Generation(self.next_id());
             self.partitions
-                .insert(id, Partition::new(generation, &assigned, lanes));
+                .insert(id, Partition::new(generation, &assigned, &self.config));
+        }
+        if mutation::is(Fault::PauseLostOverRebalance) {
+            return;
         }
         self.update_pauses(None);
     }
@@ -93,6 +96,7 @@ impl<R: Record> Engine<R> {
             *self.zombies.entry(id).or_default() += runs.len();
         }
         self.disown_recoveries(id);
+        self.disown_acknowledgements(id);
         self.timers.retain(|(_, timer, _)| *timer != id);
     }
 
@@ -143,21 +147,19 @@ impl<R: Record> Engine<R> {
             | Phase::Committing(_)
             | Phase::Done => return,
         };
+        partition.drop_held();
         for lane in &mut partition.lanes {
             // A record that is being recovered stays until its recovery is answered.
-            let keep = usize::from(matches!(lane.state, State::Recovering(..)));
-            if let Some(first) = lane.take_first() {
-                lane.chunks.clear();
-                if keep == 1 {
-                    lane.chunks.push_front(first);
-                }
-            }
+            lane.clear();
             if matches!(lane.state, State::Waiting(_)) {
                 lane.state = State::Idle;
             }
         }
         let generation = partition.generation();
         for run in self.runs_of(id, generation) {
+            if mutation::is(Fault::DrainDoesNotHalt) {
+                break;
+            }
             self.effects.push_back(Effect::Halt { run });
         }
         self.timers.retain(|(_, timer, _)| *timer != id);
@@ -200,21 +202,29 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return false;
         };
-        let idle = partition.in_work == 0;
+        // A run that a seek or rewind has disowned is at work on this partition all the same.
+        let idle = partition.in_work == 0
+            && partition.unacknowledged == 0
+            && !self.zombies.contains_key(&id)
+            || mutation::is(Fault::DrainDoesNotWait);
         let committing = Phase::Committing(now + self.config.commit_wait);
         let drained = match self.config.flush_wait {
             Some(_) => Phase::Drained,
             None => committing,
         };
+        let at_once = mutation::is(Fault::DrainCancelsAtOnce);
+        let without_limit = mutation::is(Fault::DrainWithoutLimit);
         partition.phase = match partition.phase {
+            Phase::Committing(_) if mutation::is(Fault::HandoverWithoutCommit) => Phase::Done,
             Phase::Draining(_) | Phase::Cancelling(_) if idle => drained,
-            Phase::Draining(until) if until <= now => {
+            Phase::Draining(until) if (until <= now && !without_limit) || at_once => {
                 let generation = partition.generation();
                 partition.phase = Phase::Cancelling(now + self.config.cancel_wait);
                 self.disown_recoveries(id);
                 for run in self.runs_of(id, generation) {
                     self.effects.push_back(Effect::Cancel { run });
                 }
+                self.close_acknowledgements(id);
                 return true;
             }
             Phase::Cancelling(until) if until <= now => drained,

@@ -1,10 +1,11 @@
 //! A serial queue of records.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Record;
 use super::event::Failure;
 use crate::Timestamp;
+use crate::mutation::{self, Fault};
 use crate::settle::Destination;
 
 /// Records that travel together: they were polled together, or gathered for one lane.
@@ -36,6 +37,32 @@ pub(super) enum State {
     RecoveryWaiting(Timestamp, Recovery),
 }
 
+/// A record that was refused after later ones had been dispatched, and comes again.
+#[derive(Debug)]
+pub(super) struct Return<R> {
+    pub(super) record: R,
+    pub(super) tries: Tries,
+}
+
+/// What is known of a record that was tried before, while it is not the one that the lane is
+/// trying.
+#[derive(Debug)]
+pub(super) struct Tries {
+    /// Its next attempt.
+    pub(super) attempt: u32,
+    pub(super) failing_since: Option<Timestamp>,
+    pub(super) next: Next,
+}
+
+/// What comes next for a record that was tried before.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// It is handled again, not before this time.
+    Handle(Timestamp),
+    /// It is recovered.
+    Recover(Recovery),
+}
+
 /// The recovery of a lane's first record.
 #[derive(Debug, Clone)]
 pub(super) struct Recovery {
@@ -55,6 +82,13 @@ pub(super) struct Lane<R> {
     pub(super) attempt: u32,
     /// When the first record failed first.
     pub(super) failing_since: Option<Timestamp>,
+    /// With strict commits: how many records of the partition had settled when this lane's last
+    /// one had; it goes on when a position is committed that knows of it.
+    pub(super) settled_at: u64,
+    /// Records that were refused, until the lane is between two runs.
+    pub(super) returned: Vec<Return<R>>,
+    /// By offset; records among those that wait.
+    pub(super) tries: BTreeMap<i64, Tries>,
 }
 
 impl<R: Record> Lane<R> {
@@ -64,6 +98,9 @@ impl<R: Record> Lane<R> {
             state: State::Idle,
             attempt: 1,
             failing_since: None,
+            settled_at: 0,
+            returned: Vec::new(),
+            tries: BTreeMap::new(),
         }
     }
 
@@ -103,9 +140,100 @@ impl<R: Record> Lane<R> {
 
     /// Puts records back in front of everything that waits.
     pub(super) fn put_back(&mut self, records: Vec<R>) {
-        if !records.is_empty() {
-            self.chunks.push_front(Chunk::new(records));
+        if records.is_empty() {
+            return;
         }
+        let chunk = Chunk::new(records);
+        if mutation::is(Fault::RetryForgetsOrder) {
+            self.chunks.push_back(chunk);
+        } else {
+            self.chunks.push_front(chunk);
+        }
+    }
+
+    /// Records that were refused take their places among those that wait, if the lane is between
+    /// two runs; what the lane was about to try is remembered for its turn.
+    pub(super) fn merge_returned(&mut self) {
+        let at = match self.state {
+            State::Idle => Timestamp::EPOCH,
+            State::Waiting(at) => at,
+            State::Running | State::Recovering(_) | State::RecoveryWaiting(..) => return,
+        };
+        if self.returned.is_empty() {
+            return;
+        }
+        if let Some(first) = self.first().map(Record::offset) {
+            let tries = Tries {
+                attempt: self.attempt,
+                failing_since: self.failing_since,
+                next: Next::Handle(at),
+            };
+            self.tries.insert(first, tries);
+        }
+        self.reset_attempts();
+        self.state = State::Idle;
+        for Return { record, tries } in std::mem::take(&mut self.returned) {
+            self.tries.insert(record.offset(), tries);
+            self.insert(record);
+        }
+    }
+
+    /// Takes up the first record where it was left, if it was tried before: it may have to wait,
+    /// or to be recovered.
+    pub(super) fn begin_first(&mut self, now: Timestamp) -> Option<Recovery> {
+        if !matches!(self.state, State::Idle) {
+            return None;
+        }
+        let first = self.first().map(Record::offset)?;
+        let tries = self.tries.remove(&first)?;
+        self.attempt = tries.attempt;
+        self.failing_since = tries.failing_since;
+        match tries.next {
+            Next::Handle(at) if at > now => self.state = State::Waiting(at),
+            Next::Handle(_) => {}
+            Next::Recover(recovery) => return Some(recovery),
+        }
+        None
+    }
+
+    /// Puts a record in its place by offset, in a chunk of its own: only the first record of a
+    /// chunk may have been tried before.
+    fn insert(&mut self, record: R) {
+        let offset = record.offset();
+        let last = |chunk: &Chunk<R>| chunk.records.last().map_or(i64::MIN, Record::offset);
+        let place = self.chunks.partition_point(|chunk| last(chunk) < offset);
+        let behind = self.chunks.get_mut(place).map(|chunk| {
+            let at = chunk
+                .records
+                .partition_point(|other| other.offset() < offset);
+            let behind = chunk.records.split_off(at);
+            chunk.bytes = chunk.records.iter().map(Record::size).sum();
+            behind
+        });
+        if let Some(behind) = behind {
+            let before = self
+                .chunks
+                .get(place)
+                .is_some_and(|chunk| chunk.records.is_empty());
+            if before {
+                self.chunks.remove(place);
+            }
+            let place = if before { place } else { place + 1 };
+            self.chunks.insert(place, Chunk::new(behind));
+            self.chunks.insert(place, Chunk::new(vec![record]));
+        } else {
+            self.chunks.push_back(Chunk::new(vec![record]));
+        }
+    }
+
+    /// Forgets everything that waits, but for the first record if it is being recovered.
+    pub(super) fn clear(&mut self) {
+        let recovering = matches!(self.state, State::Recovering(..));
+        let first = self.take_first().filter(|_| recovering);
+        self.chunks.clear();
+        self.chunks.extend(first);
+        self.returned.clear();
+        self.tries.clear();
     }
 
     /// The next chunk to dispatch.
@@ -142,7 +270,10 @@ impl<R: Record> Lane<R> {
 
     /// Whether a run could start if nothing else forbade it.
     pub(super) fn is_ready(&self) -> bool {
-        matches!(self.state, State::Idle) && !self.chunks.is_empty()
+        let running = matches!(self.state, State::Running);
+        let free = matches!(self.state, State::Idle)
+            || running && mutation::is(Fault::LaneDispatchedTwice);
+        free && !self.chunks.is_empty()
     }
 
     /// The first record is done with.

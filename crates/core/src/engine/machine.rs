@@ -9,6 +9,7 @@ use super::control::Control;
 use super::dispatch::Outage;
 use super::effect::Effect;
 use super::event::{Event, PartitionId, RunId};
+use super::manual::Manual;
 use super::partition::Partition;
 use crate::Timestamp;
 use crate::lane::LaneId;
@@ -27,6 +28,7 @@ pub struct Engine<R> {
     pub(super) timers: BTreeSet<(Timestamp, PartitionId, LaneId)>,
     pub(super) effects: VecDeque<Effect<R>>,
     pub(super) commits: Commits,
+    pub(super) manual: Manual<R>,
     pub(super) revoking: Vec<PartitionId>,
     pub(super) life: Life,
     pub(super) paused: bool,
@@ -77,6 +79,7 @@ impl<R: Record> Engine<R> {
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             commits: Commits::default(),
+            manual: Manual::default(),
             revoking: Vec::new(),
             life: Life::Running,
             paused: false,
@@ -107,6 +110,14 @@ impl<R: Record> Engine<R> {
             } => self.polled(now, partition, records, next),
             Event::Progress { run, settled } => self.progress(now, run, settled),
             Event::Finished { run, end } => self.finished(now, run, end),
+            Event::Handled { run, records } => self.handled(now, run, records),
+            Event::Acknowledged {
+                run,
+                places,
+                waiters,
+            } => self.acknowledged(now, run, places, waiters),
+            Event::Nacked { run, place, nack } => self.nacked(now, run, place, nack),
+            Event::Closed { run } => self.closed(run),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(now, partition, to),
@@ -132,6 +143,7 @@ impl<R: Record> Engine<R> {
         self.hand_over(now);
         self.send_commit(now);
         self.forget_commit_problem();
+        self.look_for_unacknowledged(now);
         self.report_health();
     }
 
@@ -149,6 +161,7 @@ impl<R: Record> Engine<R> {
             self.commit_deadline(),
             self.handover_deadline(),
             self.control_deadline(),
+            self.manual.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -172,6 +185,14 @@ impl<R: Record> Engine<R> {
     /// The next offset that is expected of a partition, if it is owned and known.
     pub fn next(&self, partition: PartitionId) -> Option<crate::offset::CommitOffset> {
         self.partitions.get(&partition)?.tracker.next()
+    }
+
+    /// Records that were handled and wait for their acknowledgement.
+    pub fn unacknowledged(&self) -> usize {
+        self.partitions
+            .values()
+            .map(|partition| partition.unacknowledged)
+            .sum()
     }
 
     /// Partitions that are owned.
@@ -206,6 +227,7 @@ impl<R: Record> Engine<R> {
                 .as_ref()
                 .or(self.control.problem())
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
+                .or(self.manual.problem())
                 .or(self.commits.problem()),
         };
         if self.problem.as_ref() != problem {

@@ -11,6 +11,7 @@
 //! | `partition.rs`, `lane.rs` | what waits, what is in work, what is settled |
 //! | `dispatch.rs` | what may be handled now, what is paused |
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
+//! | `manual.rs` | which handled records wait for an acknowledgement, and what a refusal leads to |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |
 //! | `handover.rs` | assign, revoke, lose, rewind, stop |
 //! | `control.rs` | pauses and seeks by request, partitions that can't be read |
@@ -24,6 +25,7 @@ mod event;
 mod handover;
 mod lane;
 mod machine;
+mod manual;
 mod outcome;
 mod partition;
 #[cfg(test)]
@@ -31,7 +33,7 @@ mod tests;
 
 pub use config::Config;
 pub use effect::{Effect, Position};
-pub use event::{Assigned, CommitId, End, Event, Failure, PartitionId, RunId};
+pub use event::{Assigned, CommitId, End, Event, Failure, Nack, PartitionId, RunId};
 pub use machine::Engine;
 
 use crate::Timestamp;

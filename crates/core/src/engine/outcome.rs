@@ -1,5 +1,8 @@
 //! What the end of a run leads to.
 
+#[cfg(test)]
+mod tests;
+
 use super::Record;
 use super::effect::Effect;
 use super::event::{End, Failure, PartitionId, RunId};
@@ -8,8 +11,9 @@ use super::machine::{Engine, Flight};
 use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
+use crate::mutation::{self, Fault};
 use crate::offset::Span;
-use crate::settle::{Destination, Failed, Settlement};
+use crate::settle::{Class, Destination, Failed, Settlement};
 
 impl Flight {
     /// The spans of the next `count` records.
@@ -47,7 +51,9 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
-        if partition.generation() != generation {
+        let stale =
+            partition.generation() != generation && !mutation::is(Fault::StaleProgressCounts);
+        if stale || self.config.commit.is_manual() {
             return;
         }
         for span in spans {
@@ -57,9 +63,11 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
+        let end = self.end_of_manual(run, end);
         let unhandled = match &end {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
+            End::Cancelled { .. } if mutation::is(Fault::RestOfHaltedSettled) => 0,
             End::Cancelled { rest } => rest.len(),
         };
         let Some(flight) = self.flights.get(&run) else {
@@ -70,6 +78,7 @@ impl<R: Record> Engine<R> {
         let Some(flight) = self.flights.remove(&run) else {
             return;
         };
+        self.forget_closed(run);
         let was_probe = self.end_probe(run);
         let (id, lane_id) = (flight.partition, flight.lane);
         let Some(partition) = self.current(&flight) else {
@@ -77,10 +86,12 @@ impl<R: Record> Engine<R> {
         };
         partition.in_work -= 1;
         partition.queued_bytes = partition.queued_bytes.saturating_sub(flight.bytes);
+        let settled = partition.settled();
         if let Some(lane) = partition.lanes.get_mut(usize::from(lane_id.0)) {
             lane.state = State::Idle;
             if flight.settled > 0 {
                 lane.reset_attempts();
+                lane.settled_at = settled;
             }
         }
         match end {
@@ -143,6 +154,11 @@ impl<R: Record> Engine<R> {
         if was_probe {
             self.outage_over();
         }
+        if mutation::is(Fault::AttemptsResetByNeighbour) {
+            let partitions = self.partitions.values_mut();
+            let lanes = partitions.flat_map(|partition| &mut partition.lanes);
+            lanes.for_each(Lane::reset_attempts);
+        }
         self.dispatch_lane(id, lane);
     }
 
@@ -175,50 +191,29 @@ impl<R: Record> Engine<R> {
         rest: Vec<R>,
         was_probe: bool,
     ) {
-        let random = self.random();
+        if was_probe && failure.class != Class::Unavailable {
+            self.forgive_outage();
+        }
         let since = self
             .lane_mut(id, lane_id)
             .and_then(|lane| lane.failing_since)
             .unwrap_or(now);
-        let config = &self.config;
-        let by_cause = failure.policy.checked_sub(1);
-        let by_cause = by_cause.and_then(|place| config.retry_for.get(place));
-        let settlement = Failed {
-            class: failure.class,
-            attempt,
-            elapsed: now.since(since),
-            retries: record.retries(),
-            retry_after: failure.retry_after,
-        }
-        .settle(
-            by_cause.unwrap_or(&config.retry),
-            &config.retry_topics,
-            random,
-        );
-        let settlement = match settlement {
-            Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
-            decided => decided,
-        };
-        let (offset, attempts) = (
-            record.offset(),
-            record.earlier_attempts().saturating_add(attempt),
-        );
-        let told = Effect::Failed {
-            partition: id,
-            offset,
-            failure: failure.clone(),
-            attempt: attempts,
-            settlement,
-        };
-        self.effects.push_back(told);
+        let settlement = self.judge(now, &record, &failure, attempt, since);
+        let attempts = self.tell_failed(id, &record, failure.clone(), attempt, settlement);
+        let offset = record.offset();
         let mut unsettled = Vec::with_capacity(rest.len() + 1);
         unsettled.push(record);
-        unsettled.extend(rest);
+        if !mutation::is(Fault::RestOfFailureDropped) {
+            unsettled.extend(rest);
+        }
         if settlement == Settlement::Done {
             unsettled.remove(0);
             self.settle_first(now, id, lane_id, offset);
         }
         self.put_back(id, lane_id, unsettled);
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.end_poll();
+        }
         match settlement {
             Settlement::Done => self.dispatch_lane(id, lane_id),
             Settlement::RetryAfter(wait) => {
@@ -238,7 +233,8 @@ impl<R: Record> Engine<R> {
             }
             Settlement::Probe => {
                 if let Some(lane) = self.lane_mut(id, lane_id) {
-                    lane.attempt = attempt;
+                    let used = u32::from(mutation::is(Fault::OutageUsesAttempts));
+                    lane.attempt = attempt + used;
                 }
                 self.outage(now, (id, lane_id), failure.summary, was_probe);
             }
@@ -248,6 +244,57 @@ impl<R: Record> Engine<R> {
         if was_probe && settlement != Settlement::Probe {
             self.outage_over();
         }
+    }
+
+    /// What a failed attempt at `record` leads to.
+    pub(super) fn judge(
+        &mut self,
+        now: Timestamp,
+        record: &R,
+        failure: &Failure,
+        attempt: u32,
+        since: Timestamp,
+    ) -> Settlement {
+        let random = self.random();
+        let config = &self.config;
+        let by_cause = failure.policy.checked_sub(1);
+        let by_cause = by_cause.and_then(|place| config.retry_for.get(place));
+        let settlement = Failed {
+            class: failure.class,
+            attempt,
+            elapsed: now.since(since),
+            retries: record.retries(),
+            retry_after: failure.retry_after,
+        }
+        .settle(
+            by_cause.unwrap_or(&config.retry),
+            &config.retry_topics,
+            random,
+        );
+        match settlement {
+            Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
+            decided => decided,
+        }
+    }
+
+    /// Tells of a failed attempt; how many there were, everywhere.
+    pub(super) fn tell_failed(
+        &mut self,
+        partition: PartitionId,
+        record: &R,
+        failure: Failure,
+        attempt: u32,
+        settlement: Settlement,
+    ) -> u32 {
+        let attempt = record.earlier_attempts().saturating_add(attempt);
+        self.effects.push_back(Effect::Failed {
+            partition,
+            offset: record.offset(),
+            failure,
+            attempt,
+            settlement,
+        });
+        attempt
     }
 
     /// Puts records back at the front of their lane, unless their partition is on its way out.
@@ -277,6 +324,8 @@ impl<R: Record> Engine<R> {
         };
         lane.attempt = attempt;
         lane.failing_since = Some(since);
+        let early = mutation::is(Fault::RetryTooEarly);
+        let at = if early { Timestamp::EPOCH } else { at };
         lane.state = State::Waiting(at);
         self.timers.insert((at, id, lane_id));
     }
@@ -296,6 +345,9 @@ impl<R: Record> Engine<R> {
         self.recoveries.insert(run, (id, lane_id));
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.in_work += 1;
+            if mutation::is(Fault::RecoveryNotAwaited) {
+                partition.settle(Timestamp::EPOCH, Span::of([record.offset()].into_iter())[0]);
+            }
         }
         let effect = Effect::Recover {
             recovery: run,
@@ -324,7 +376,7 @@ impl<R: Record> Engine<R> {
         else {
             return;
         };
-        match result {
+        match result.or_else(mutation::taken_as_done(Fault::FailedRecoveryTakenAsDone)) {
             Ok(()) => {
                 if recovery.tries > 0 {
                     self.recovery_works();
@@ -370,13 +422,16 @@ impl<R: Record> Engine<R> {
     }
 
     fn settle_first(&mut self, now: Timestamp, id: PartitionId, lane_id: LaneId, offset: i64) {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        for span in Span::of(std::iter::once(offset)) {
+            partition.settle(now, span);
+        }
+        let settled = partition.settled();
         if let Some(lane) = self.lane_mut(id, lane_id) {
             lane.reset_attempts();
-        }
-        if let Some(partition) = self.partitions.get_mut(&id) {
-            for span in Span::of(std::iter::once(offset)) {
-                partition.settle(now, span);
-            }
+            lane.settled_at = settled;
         }
     }
 

@@ -6,10 +6,12 @@ use super::Record;
 use super::config::Config;
 use super::event::Assigned;
 use super::lane::Lane;
+use super::manual::Waiter;
 use crate::Timestamp;
-use crate::commit::Pending;
+use crate::commit::{AckMode, Pending};
 use crate::lane::LaneId;
 use crate::metadata::{self, Metadata};
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Generation, Offset, Span};
 use crate::tracker::OffsetTracker;
 
@@ -45,17 +47,34 @@ pub(super) struct Partition<R> {
     pub(super) full: bool,
     pub(super) queued_records: usize,
     pub(super) queued_bytes: usize,
+    /// Records of runs that have ended that wait for their acknowledgement.
+    pub(super) unacknowledged: usize,
+    /// Who waits until the broker knows that a record is settled.
+    pub(super) waiters: Vec<Waiter>,
     /// Whether records of it may have to wait until they are due: it is one of a retry topic.
     pub(super) delayed: bool,
     polls: VecDeque<Poll>,
+    /// Polls that wait until those before them are settled and committed.
+    held: VecDeque<Vec<R>>,
+    /// Where records count as settled when they are given to a handler: which were not yet.
+    undispatched: Option<OffsetTracker>,
     sent: Mark,
     acked: Mark,
+    /// Whether what was sent last, and what was acknowledged last, tells of every settled record.
+    sent_whole: bool,
+    acked_whole: bool,
     settled: u64,
     poll_settled: bool,
-    settled_since: Timestamp,
+    /// When the first record settled that was not sent since.
+    settled_since: Option<Timestamp>,
+    settled_last: Timestamp,
     /// Metadata that is not ours and is carried on.
     foreign: Option<String>,
     assigned_at: Option<CommitOffset>,
+    /// It reads from elsewhere since the last commit was sent: that is worth one of its own.
+    moved: bool,
+    /// How far it was read since the assignment, in whichever generation.
+    reached: Option<CommitOffset>,
 }
 
 /// The unsettled part of one poll.
@@ -73,7 +92,7 @@ pub(super) struct Mark {
 }
 
 impl<R: Record> Partition<R> {
-    pub(super) fn new(generation: Generation, assigned: &Assigned, lanes: u16) -> Self {
+    pub(super) fn new(generation: Generation, assigned: &Assigned, config: &Config) -> Self {
         let found = assigned
             .position
             .map(|at| metadata::decode(at, &assigned.metadata));
@@ -86,24 +105,37 @@ impl<R: Record> Partition<R> {
             position: assigned.position,
             settled: 0,
         };
+        let tracker = OffsetTracker::new(generation, assigned.position, &settled);
+        let by_dispatch = config.commit.settles_at_dispatch();
         Partition {
             phase: Phase::Active,
-            tracker: OffsetTracker::new(generation, assigned.position, &settled),
-            lanes: (0..lanes).map(|_| Lane::new()).collect(),
+            undispatched: by_dispatch.then(|| tracker.clone()),
+            tracker,
+            lanes: (0..config.concurrency.lanes())
+                .map(|_| Lane::new())
+                .collect(),
             in_work: 0,
             paused: false,
             full: false,
             queued_records: 0,
             queued_bytes: 0,
+            unacknowledged: 0,
+            waiters: Vec::new(),
             delayed: false,
             polls: VecDeque::new(),
+            held: VecDeque::new(),
             sent: mark,
             acked: mark,
+            sent_whole: true,
+            acked_whole: true,
             settled: 0,
             poll_settled: false,
-            settled_since: Timestamp::EPOCH,
+            settled_since: None,
+            settled_last: Timestamp::EPOCH,
             foreign,
             assigned_at: assigned.position,
+            moved: false,
+            reached: None,
         }
     }
 
@@ -113,7 +145,12 @@ impl<R: Record> Partition<R> {
 
     /// Begins anew at `position`: what waits is dropped, what is in work no longer counts.
     pub(super) fn restart(&mut self, generation: Generation, position: CommitOffset) {
+        self.moved = true;
+        self.reached = self.reached.max(self.tracker.next());
         self.tracker = OffsetTracker::new(generation, Some(position), &[]);
+        if let Some(undispatched) = &mut self.undispatched {
+            *undispatched = self.tracker.clone();
+        }
         self.drop_waiting();
         self.polls.clear();
         self.in_work = 0;
@@ -126,6 +163,7 @@ impl<R: Record> Partition<R> {
 
     /// Forgets what waits in lanes; it stays unsettled.
     pub(super) fn drop_waiting(&mut self) {
+        self.held.clear();
         for lane in &mut self.lanes {
             for chunk in lane.chunks.drain(..) {
                 self.queued_bytes = self.queued_bytes.saturating_sub(chunk.bytes);
@@ -141,8 +179,12 @@ impl<R: Record> Partition<R> {
     /// Where to read on so that `wanted` comes and nothing unsettled is passed over. Only a seek
     /// beyond everything delivered passes unsettled records over: it was asked for.
     pub(super) fn safe_start(&self, wanted: CommitOffset) -> CommitOffset {
-        match (self.tracker.position(), self.tracker.next()) {
-            (Some(position), Some(next)) if wanted <= next => wanted.min(position),
+        match (
+            self.tracker.position(),
+            self.reached.max(self.tracker.next()),
+        ) {
+            _ if mutation::is(Fault::SeekForgetsUnsettled) => wanted,
+            (Some(position), Some(reached)) if wanted <= reached => wanted.min(position),
             _ => wanted,
         }
     }
@@ -155,14 +197,17 @@ impl<R: Record> Partition<R> {
         mut records: Vec<R>,
         next: CommitOffset,
     ) {
-        if self.tracker.knows_any() {
+        if self.tracker.knows_any() && !mutation::is(Fault::KnownHandledAgain) {
             records.retain(|record| !self.tracker.knows(Offset(record.offset())));
         }
         if let (None, Some(first)) = (self.sent.position, records.first()) {
             self.sent.position = Some(CommitOffset(first.offset()));
         }
-        self.tracker
-            .delivered(&Span::of(records.iter().map(Record::offset)), next);
+        let spans = Span::of(records.iter().map(Record::offset));
+        self.tracker.delivered(&spans, next);
+        if let Some(undispatched) = &mut self.undispatched {
+            undispatched.delivered(&spans, next);
+        }
         self.queued_records += records.len();
         let bytes = records.iter().map(Record::size).sum();
         self.queued_bytes += bytes;
@@ -174,8 +219,58 @@ impl<R: Record> Partition<R> {
                 end: next.0,
                 remaining: records.len() as u64,
             });
+            if config.strict_commits && config.commit == AckMode::Batch {
+                self.held.push_back(records);
+                self.release_polls(config);
+            } else {
+                self.spread(config, records, bytes);
+            }
+        }
+    }
+
+    /// Forgets polls that wait; they stay unsettled.
+    pub(super) fn drop_held(&mut self) {
+        self.held.clear();
+    }
+
+    /// Spreads the next poll that waits, if those before it are settled and committed.
+    pub(super) fn release_polls(&mut self, config: &Config) {
+        let open = self.polls.len() > self.held.len();
+        if open || self.confirmed() < self.settled {
+            return;
+        }
+        if let Some(records) = self.held.pop_front() {
+            let bytes = records.iter().map(Record::size).sum();
             self.spread(config, records, bytes);
         }
+    }
+
+    /// How many records had settled when the last position was sent that the broker has stored.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.acked.settled
+    }
+
+    /// How many records have settled.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Records are given to a handler.
+    pub(super) fn dispatched(&mut self, now: Timestamp, spans: &VecDeque<Span>) {
+        let Some(undispatched) = &mut self.undispatched else {
+            return;
+        };
+        let generation = undispatched.generation();
+        let given = spans
+            .iter()
+            .map(|span| undispatched.settle(generation, *span));
+        let given = given.sum();
+        self.note_settled(now, given, false);
+    }
+
+    /// What commits go by.
+    fn committable(&self) -> &OffsetTracker {
+        self.undispatched.as_ref().unwrap_or(&self.tracker)
     }
 
     fn spread(&mut self, config: &Config, records: Vec<R>, bytes: usize) {
@@ -212,20 +307,21 @@ impl<R: Record> Partition<R> {
         self.queued_records = self
             .queued_records
             .saturating_sub(usize::try_from(settled).unwrap_or(0));
-        self.note_settled(now, settled, poll_settled);
+        if self.undispatched.is_none() {
+            self.note_settled(now, settled, poll_settled);
+        }
+    }
+
+    /// A failure ends a poll early: what is settled before it need not wait for what is behind it.
+    pub(super) fn end_poll(&mut self) {
+        self.poll_settled |= self.is_dirty();
     }
 
     fn note_settled(&mut self, now: Timestamp, settled: u64, poll_settled: bool) {
-        if !self.is_dirty() {
-            self.settled_since = now;
-        }
+        self.settled_since.get_or_insert(now);
+        self.settled_last = now;
         self.settled += settled;
         self.poll_settled |= poll_settled;
-    }
-
-    /// The position is committed with the next commit, whatever the schedule waits for.
-    pub(super) fn commit_soon(&mut self, now: Timestamp) {
-        self.note_settled(now, 0, true);
     }
 
     /// Whether its position may be sent now: not while the flush before its last commit is awaited.
@@ -235,7 +331,7 @@ impl<R: Record> Partition<R> {
 
     /// Whether a commit would tell the broker anything new.
     pub(super) fn is_dirty(&self) -> bool {
-        let position = self.tracker.position();
+        let position = self.committable().position();
         position.is_some()
             && self.sent
                 != Mark {
@@ -246,7 +342,7 @@ impl<R: Record> Partition<R> {
 
     /// Whether everything settled is committed.
     pub(super) fn is_clean(&self) -> bool {
-        let position = self.tracker.position();
+        let position = self.committable().position();
         position.is_none()
             || self.acked
                 == Mark {
@@ -257,37 +353,69 @@ impl<R: Record> Partition<R> {
             || (self.acked.position.is_none() && self.settled == 0)
     }
 
+    /// Whether a commit does not wait for its schedule: the partition goes away, or a seek has
+    /// moved its position, which must outlive a restart even if no record follows.
+    pub(super) fn commits_at_once(&self) -> bool {
+        self.phase != Phase::Active || self.moved
+    }
+
     /// What the commit schedule decides on; `None` if there is nothing to commit.
     pub(super) fn pending(&self) -> Option<Pending> {
         self.is_dirty().then_some(Pending {
             settled: self.settled - self.sent.settled,
             poll_settled: self.poll_settled,
-            since: self.settled_since,
+            since: self.settled_since.unwrap_or(self.settled_last),
+            last: self.settled_last,
         })
     }
 
     /// The position to send now, and the metadata beside it.
     pub(super) fn send(&mut self, metadata_max: usize) -> Option<(Mark, CommitOffset, String)> {
-        let position = self.tracker.position()?;
+        let position = self.committable().position()?;
         self.sent = Mark {
             position: Some(position),
             settled: self.settled,
         };
         self.poll_settled = false;
-        let metadata = self.foreign.clone().unwrap_or_else(|| {
-            metadata::encode(position, self.tracker.settled_beyond(), metadata_max)
-        });
+        self.moved = false;
+        if mutation::is(Fault::CommitOneTooFar) {
+            return Some((self.sent, CommitOffset(position.0 + 1), String::new()));
+        }
+        self.settled_since = None;
+        let beyond = self.tracker.settled_beyond();
+        let mut beyond = beyond.filter(|_| self.undispatched.is_none()).peekable();
+        let metadata = if let Some(foreign) = &self.foreign {
+            self.sent_whole = beyond.peek().is_none();
+            foreign.clone()
+        } else {
+            let (text, whole) = metadata::encode_up_to(position, beyond, metadata_max);
+            self.sent_whole = whole;
+            text
+        };
         Some((self.sent, position, metadata))
     }
 
     /// The broker has stored `mark`.
     pub(super) fn acknowledge(&mut self, mark: Mark) {
         self.acked = mark;
+        self.acked_whole = self.sent_whole;
+    }
+
+    /// Who waited for what the broker knows now.
+    pub(super) fn take_answered(&mut self) -> Vec<Waiter> {
+        let Mark { position, settled } = self.acked;
+        let whole = self.acked_whole;
+        let answered = |waiter: &mut Waiter| {
+            let passed = position.is_some_and(|position| waiter.offset < position.0);
+            waiter.settled <= settled && (whole || passed)
+        };
+        self.waiters.extract_if(.., answered).collect()
     }
 
     /// The broker has not stored what was sent last: it is sent again.
     pub(super) fn send_again(&mut self) {
         self.sent = self.acked;
         self.poll_settled = true;
+        self.settled_since = Some(Timestamp::EPOCH);
     }
 }

@@ -8,6 +8,9 @@ use crate::backoff::Policy;
 use crate::offset::CommitOffset;
 use crate::settle::Class;
 
+mod acks;
+mod manual;
+
 const P: PartitionId = PartitionId(0);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +129,7 @@ fn a_poll_becomes_one_run_and_its_end_one_commit() {
 #[test]
 fn a_second_commit_waits_for_the_answer_to_the_first() {
     let mut container = Container::new(Config {
-        commit: crate::commit::Schedule::Record,
+        commit: crate::commit::AckMode::Record,
         commit_gap: Duration::ZERO,
         ..Config::default()
     });
@@ -297,4 +300,47 @@ fn a_failure_of_class_stop_ends_the_container_with_its_reason() {
         effect,
         Effect::Stopped { problem: Some(_) }
     )));
+}
+
+fn seek_to(container: &mut Container, offset: i64) -> Option<i64> {
+    let effects = container.on(Event::Seek {
+        partition: P,
+        to: CommitOffset(offset),
+    });
+    effects.iter().find_map(|effect| match effect {
+        Effect::Seek { to, .. } => Some(to.0),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_second_seek_backwards_does_not_pass_over_what_the_first_one_went_back_to() {
+    let mut container = Container::new(Config::default());
+    container.polls(0..50);
+    assert_eq!(seek_to(&mut container, 40), Some(0), "nothing is settled");
+    assert_eq!(seek_to(&mut container, 30), Some(0));
+}
+
+#[test]
+fn a_seek_is_committed_even_if_no_record_follows() {
+    let mut container = Container::new(Config::default());
+    let effects = container.on(Event::Seek {
+        partition: P,
+        to: CommitOffset(10),
+    });
+    assert_eq!(committed(&effects), Some(10));
+}
+
+#[test]
+fn a_partition_is_not_handed_over_while_a_run_from_before_a_seek_is_in_work() {
+    let mut container = Container::new(Config::default());
+    let (id, _, records) = run(&container.polls(0..2)).expect("a run");
+    seek_to(&mut container, 0);
+    let done = |effect: &Effect<Offset>| matches!(effect, Effect::RevokeDone(_));
+    assert!(!has(&container.on(Event::Revoke(vec![P])), done));
+    let ended = container.on(Event::Finished {
+        run: id,
+        end: End::Cancelled { rest: records },
+    });
+    assert!(has(&ended, done));
 }

@@ -2,9 +2,9 @@
 
 use ackwell_core::offset::CommitOffset;
 
-use crate::brain::Record;
 use crate::checker::MemberId;
 use crate::dice::Dice;
+use crate::member::Record;
 
 /// One partition as the broker knows it.
 #[derive(Debug, Default)]
@@ -13,30 +13,31 @@ pub(crate) struct Partition {
     pub end: i64,
     pub committed: Option<(CommitOffset, String)>,
     pub owner: Option<MemberId>,
+    /// Which assignment the owner has it by: commits of an earlier one are fenced.
+    pub assignment: u64,
     /// A handover under way: who shall own it next.
     pub next_owner: Option<MemberId>,
 }
 
 impl Partition {
     /// Appends records; some offsets are left out, as transaction markers and compaction do.
-    pub(crate) fn append(&mut self, dice: &mut Dice, count: u64) -> Vec<Record> {
-        let mut added = Vec::new();
+    pub(crate) fn append(&mut self, dice: &mut Dice, count: u64, gaps: bool) -> &[Record] {
+        let before = self.log.len();
         for _ in 0..count {
-            if dice.percent(10) {
+            if gaps && dice.percent(10) {
                 self.end += dice.in_range(1, 5) as i64;
             }
             let key = dice.percent(95).then(|| dice.in_range(0, 12));
-            added.push(Record {
+            self.log.push(Record {
                 offset: self.end,
                 key,
             });
             self.end += 1;
         }
-        if dice.percent(20) {
+        if gaps && dice.percent(20) {
             self.end += 1;
         }
-        self.log.extend(added.clone());
-        added
+        &self.log[before..]
     }
 
     /// Up to `count` records from `position` on, and where to go on.

@@ -1,66 +1,79 @@
 //! Holds the containers to the promise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use ackwell_core::engine::{PartitionId, Position};
 use ackwell_core::metadata::{Metadata, decode};
-use ackwell_core::offset::CommitOffset;
 
-use crate::brain::Record;
+use crate::member::Record;
 
 pub(crate) type MemberId = usize;
 pub(crate) type Checked = Result<(), String>;
 
-/// What must not overlap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Serial {
+/// What must be handled one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
     Partition,
     Key(u64),
+    /// By key, a record without one is nobody's equal.
     Alone(i64),
 }
 
 /// A record that is being handled.
 #[derive(Debug, Clone)]
 struct InWork {
+    offset: i64,
     member: MemberId,
-    lane: Serial,
+    lane: Lane,
     /// Its owner has lost the partition without being told: nobody can prevent an overlap.
     excused: bool,
 }
 
 /// What is known of one partition, whoever owned it.
 #[derive(Debug, Default)]
+struct Log {
+    unsettled: BTreeSet<i64>,
+    lanes: BTreeMap<Lane, BTreeSet<i64>>,
+    in_work: Vec<InWork>,
+}
+
+/// What is known of all partitions.
+#[derive(Debug)]
 pub(crate) struct Checker {
-    unsettled: BTreeMap<(u32, i64), Record>,
-    in_work: BTreeMap<(u32, i64, MemberId), InWork>,
+    logs: Vec<Log>,
     by_key: bool,
 }
 
 impl Checker {
-    pub(crate) fn new(by_key: bool) -> Self {
+    pub(crate) fn new(partitions: u64, by_key: bool) -> Self {
         Checker {
+            logs: (0..partitions).map(|_| Log::default()).collect(),
             by_key,
-            ..Checker::default()
         }
     }
 
-    pub(crate) fn produced(&mut self, partition: u32, record: &Record) {
-        self.unsettled
-            .insert((partition, record.offset), record.clone());
+    fn log(&mut self, partition: u32) -> &mut Log {
+        &mut self.logs[partition as usize]
     }
 
-    /// Records that are serial among each other: by key, those without one are nobody's equals.
-    fn lane(&self, record: &Record) -> Serial {
+    fn lane(&self, record: &Record) -> Lane {
         match record.key {
-            Some(key) if self.by_key => Serial::Key(key),
-            None if self.by_key => Serial::Alone(record.offset),
-            _ => Serial::Partition,
+            Some(key) if self.by_key => Lane::Key(key),
+            None if self.by_key => Lane::Alone(record.offset),
+            _ => Lane::Partition,
         }
     }
 
     /// The earliest unsettled record of a partition.
     pub(crate) fn earliest(&self, partition: u32) -> Option<i64> {
-        let of = (partition, i64::MIN)..=(partition, i64::MAX);
-        self.unsettled.range(of).next().map(|((_, at), _)| *at)
+        self.logs[partition as usize].unsettled.first().copied()
+    }
+
+    pub(crate) fn produced(&mut self, partition: u32, record: &Record) {
+        let lane = self.lane(record);
+        let log = self.log(partition);
+        log.unsettled.insert(record.offset);
+        log.lanes.entry(lane).or_default().insert(record.offset);
     }
 
     /// A handler starts: nobody else may be at work on its key, and everything before it in the
@@ -72,103 +85,110 @@ impl Checker {
         member: MemberId,
         owner: bool,
     ) -> Checked {
-        let lane = self.lane(record);
-        for ((_, offset, other), work) in self
-            .in_work
-            .range((p, i64::MIN, 0)..=(p, i64::MAX, MemberId::MAX))
-        {
-            if work.lane == lane && !work.excused && owner {
-                return Err(format!(
-                    "two at once: member {member} begins {p}/{} while member {other} is at {offset}",
-                    record.offset
-                ));
-            }
+        let (lane, offset) = (self.lane(record), record.offset);
+        let log = self.log(p);
+        let clash = |work: &&InWork| work.lane == lane && !work.excused && owner;
+        if let Some(work) = log.in_work.iter().find(clash) {
+            return Err(format!(
+                "two at once: member {member} begins {p}/{offset} while member {} is at {}",
+                work.member, work.offset
+            ));
         }
-        for earlier in self
-            .unsettled
-            .range((p, i64::MIN)..(p, record.offset))
-            .map(|(_, found)| found)
-        {
-            if self.lane(earlier) == lane {
-                return Err(format!(
-                    "out of order: member {member} begins {p}/{} before {} is settled",
-                    record.offset, earlier.offset
-                ));
-            }
+        let first = log.lanes.get(&lane).and_then(|lane| lane.first().copied());
+        if let Some(earlier) = first.filter(|first| *first < offset) {
+            return Err(format!(
+                "out of order: member {member} begins {p}/{offset} before {earlier} is settled"
+            ));
         }
-        let work = InWork {
+        log.in_work.push(InWork {
+            offset,
             member,
             lane,
             excused: !owner,
-        };
-        self.in_work.insert((p, record.offset, member), work);
+        });
         Ok(())
     }
 
     pub(crate) fn end(&mut self, partition: u32, offset: i64, member: MemberId) {
-        self.in_work.remove(&(partition, offset, member));
+        let works = &mut self.log(partition).in_work;
+        works.retain(|work| work.offset != offset || work.member != member);
     }
 
-    /// A record took its effect, was skipped, or lies in the dead-letter topic.
-    pub(crate) fn settle(&mut self, partition: u32, offset: i64) {
-        self.unsettled.remove(&(partition, offset));
+    /// A record took its effect, was skipped, or lies in the dead-letter topic. Whether it was
+    /// unsettled until now.
+    pub(crate) fn settle(&mut self, partition: u32, record: &Record) -> bool {
+        let lane = self.lane(record);
+        let log = self.log(partition);
+        if let Some(lane) = log.lanes.get_mut(&lane) {
+            lane.remove(&record.offset);
+        }
+        log.unsettled.remove(&record.offset)
+    }
+
+    /// Somebody seeks forwards: everything before `to` is passed over on purpose.
+    pub(crate) fn pass_over(&mut self, partition: u32, to: i64) {
+        let log = self.log(partition);
+        log.unsettled = log.unsettled.split_off(&to);
+        for lane in log.lanes.values_mut() {
+            *lane = lane.split_off(&to);
+        }
     }
 
     pub(crate) fn crashed(&mut self, member: MemberId) {
-        self.in_work.retain(|_, work| work.member != member);
+        for log in &mut self.logs {
+            log.in_work.retain(|work| work.member != member);
+        }
     }
 
     pub(crate) fn lost(&mut self, partition: u32, member: MemberId) {
-        for ((p, ..), work) in &mut self.in_work {
-            work.excused |= *p == partition && work.member == member;
+        for work in &mut self.log(partition).in_work {
+            work.excused |= work.member == member;
         }
     }
 
     /// A partition was handed over properly: its old owner must be done with it.
-    pub(crate) fn handed_over(&self, partition: u32, member: MemberId) -> Checked {
-        let found = self
-            .in_work
+    pub(crate) fn handed_over(&mut self, partition: u32, member: MemberId) -> Checked {
+        let works = &self.log(partition).in_work;
+        let found = works
             .iter()
-            .find(|((p, ..), work)| *p == partition && work.member == member && !work.excused);
-        found.map_or(Ok(()), |((_, offset, _), _)| {
+            .find(|work| work.member == member && !work.excused);
+        found.map_or(Ok(()), |work| {
+            let at = work.offset;
             Err(format!(
-                "member {member} hands over {partition} while it is at {offset}"
+                "member {member} hands over {partition} while it is at {at}"
             ))
         })
     }
 
     /// The broker has stored a commit.
-    pub(crate) fn committed(
-        &self,
-        partition: u32,
-        position: CommitOffset,
-        metadata: &str,
-    ) -> Checked {
-        if let Some((place, _)) = self
-            .unsettled
-            .range((partition, i64::MIN)..(partition, position.0))
-            .next()
-        {
+    pub(crate) fn committed(&mut self, stored: &Position, end: i64) -> Checked {
+        let (PartitionId(p), position) = (stored.partition, stored.offset);
+        let unsettled = &self.log(p).unsettled;
+        if let Some(offset) = unsettled.first().filter(|offset| **offset < position.0) {
             return Err(format!(
-                "the position {position} passes the unsettled record {place:?}"
+                "the position {position} passes the unsettled record {p}/{offset}"
             ));
         }
-        match decode(position, metadata) {
-            Metadata::Settled(spans) => {
-                let offsets = spans.iter().flat_map(|span| span.first.0..span.end());
-                let wrong = offsets
-                    .map(|offset| (partition, offset))
-                    .find(|place| self.unsettled.contains_key(place));
-                wrong.map_or(Ok(()), |place| {
-                    Err(format!("metadata claims that {place:?} is settled"))
-                })
-            }
-            Metadata::Unreadable | Metadata::Foreign(_) => Err(format!("metadata {metadata:?}")),
+        if position.0 > end {
+            return Err(format!(
+                "the position {position} passes the end {end} of {p}"
+            ));
         }
+        let Metadata::Settled(spans) = decode(position, &stored.metadata) else {
+            return Err(format!("metadata that is none: {stored:?}"));
+        };
+        let in_span = |span: &ackwell_core::offset::Span| {
+            let claimed = unsettled.range(span.first.0..span.end());
+            claimed.copied().next()
+        };
+        let wrong = spans.iter().find_map(in_span);
+        wrong.map_or(Ok(()), |offset| {
+            Err(format!("metadata claims that {p}/{offset} is settled"))
+        })
     }
 
     /// Records that are not settled.
     pub(crate) fn unsettled(&self) -> usize {
-        self.unsettled.len()
+        self.logs.iter().map(|log| log.unsettled.len()).sum()
     }
 }

@@ -1,56 +1,154 @@
 //! The model of a shell: one container with its handlers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 
-use ackwell_core::engine::RunId;
+use ackwell_core::engine::{self, Config, Engine, RunId};
 
-use crate::brain::{Brain, Record};
+use crate::manners::{Away, Tries};
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub offset: i64,
+    pub key: Option<u64>,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key {
+            Some(key) => write!(f, "{}(key {key})", self.offset),
+            None => write!(f, "{}(no key)", self.offset),
+        }
+    }
+}
+
+impl engine::Record for Record {
+    fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    fn key_hash(&self) -> Option<u64> {
+        self.key
+    }
+
+    fn size(&self) -> usize {
+        10
+    }
+}
 
 /// One life of one container. A restart gives a new one.
 pub(crate) struct Member {
-    pub brain: Brain,
+    pub engine: Engine<Record>,
     pub alive: bool,
     pub stopping: bool,
-    pub owned: BTreeMap<u32, Fetching>,
+    pub owned: BTreeMap<u32, Tenure>,
     pub runs: BTreeMap<RunId, Run>,
-    /// Partitions that the broker has given away without this container knowing.
-    pub lost: Vec<u32>,
     /// What the container says is wrong with it.
     pub problem: Option<String>,
-    /// The tick that is scheduled, to ignore those that are outdated.
-    pub tick: u64,
+    /// When the engine is told the time next, unless something happens before.
+    pub tick_at: Option<u64>,
+    /// Whether it was told to pause.
+    pub paused: bool,
+    /// Its view of an outage.
+    pub away: Option<Away>,
+    /// When partitions that it was asked for must have been handed over.
+    pub hand_over_by: u64,
+    /// When a commit of it was last refused, or its reply lost or late.
+    pub commit_trouble: Option<u64>,
+    /// Ticks in a row that changed nothing and are due again at once.
+    pub spins: u32,
 }
 
-/// How far an owned partition is fetched.
-#[derive(Debug)]
-pub(crate) struct Fetching {
+impl Member {
+    pub(crate) fn new(config: Config) -> Self {
+        Member {
+            engine: Engine::new(config),
+            alive: true,
+            stopping: false,
+            owned: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            problem: None,
+            tick_at: None,
+            paused: false,
+            away: None,
+            hand_over_by: 0,
+            commit_trouble: None,
+            spins: 0,
+        }
+    }
+
+    /// The partition of a run, if it was not given away or begun anew since.
+    pub(crate) fn current(&mut self, partition: u32, tenure: u64) -> Option<&mut Tenure> {
+        let found = self.owned.get_mut(&partition)?;
+        (found.number == tenure).then_some(found)
+    }
+}
+
+/// A partition that a member owns and reads: from an assignment, a seek or a rewind to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Tenure {
+    pub number: u64,
+    /// Which assignment it belongs to.
+    pub assignment: u64,
+    /// Where the next poll reads.
     pub position: i64,
+    /// The offset behind everything that the engine was told of since it began to read.
+    pub next: Option<i64>,
+    /// The same since the assignment.
+    pub reached: Option<i64>,
     pub paused: bool,
+    /// Where it shall be read on from, passing over what is unsettled before.
+    pub seeks_on: Option<i64>,
+    /// It was asked back, or the container stops: what is in work may be cancelled from then on.
+    pub drain: Option<Drain>,
+    pub tries: Tries,
+    /// What the engine was given and does not know to be settled.
+    pub outstanding: BTreeSet<i64>,
+    /// What it knows to be settled.
+    pub reported: BTreeSet<i64>,
+    /// What an earlier owner settled beyond its position, as the metadata says.
+    pub known: BTreeSet<i64>,
+}
+
+/// A partition on its way out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drain {
+    pub since: u64,
+    pub cancel_from: u64,
+    /// The engine was told something since.
+    pub cancelled: bool,
+}
+
+impl Tenure {
+    /// The engine reads anew.
+    pub(crate) fn restart(&mut self, number: u64, next: i64) {
+        self.number = number;
+        self.reached = self.reached.max(self.next);
+        self.next = Some(next);
+        self.tries.clear();
+        self.outstanding.clear();
+        self.reported.clear();
+        self.known.clear();
+    }
+
+    /// The engine is told that these are settled.
+    pub(crate) fn report(&mut self, offsets: impl IntoIterator<Item = i64>) {
+        for offset in offsets {
+            self.outstanding.remove(&offset);
+            self.reported.insert(offset);
+        }
+    }
 }
 
 /// A worker with its run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub partition: u32,
+    pub tenure: u64,
     pub records: VecDeque<Record>,
     pub attempt: u32,
     pub halted: bool,
     pub in_work: bool,
     /// Settled and not reported.
-    pub unreported: usize,
-}
-
-impl Member {
-    pub(crate) fn new(brain: Brain) -> Self {
-        Member {
-            brain,
-            alive: true,
-            stopping: false,
-            owned: BTreeMap::new(),
-            runs: BTreeMap::new(),
-            lost: Vec::new(),
-            problem: None,
-            tick: 0,
-        }
-    }
+    pub unreported: Vec<i64>,
 }

@@ -1,0 +1,199 @@
+//! Records that are to be tried again later go to retry topics, and come back from them.
+//!
+//! One that waits in its lane holds up those behind it. On a retry topic it waits alone, survives
+//! restarts and handovers, and takes what is known of it along. Its origin's position advances
+//! only after the broker has acknowledged the copy.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ackwell_core::Timestamp;
+use ackwell_core::engine::{Event, Failure, RunId};
+use ackwell_core::envelope::retry;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::mailbox::Mailbox;
+use super::spec::{Observation, Observer, Spec, StartError};
+use super::writer::{Destination, WriteError, Writer};
+use crate::record::Record;
+use crate::returned::{Departure, Moment, Received, receive};
+
+/// Bytes of a failure's reason that travel with a record.
+const REASON_BYTES_MAX: usize = 256;
+
+/// The retry topics of one listener. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct RetryTopics {
+    group: Arc<str>,
+    /// The origin of each retry topic.
+    origins: Arc<HashMap<String, Arc<str>>>,
+    writer: Writer,
+    observer: Arc<dyn Observer>,
+}
+
+/// A record that is to be tried again later.
+pub(super) struct Postponed {
+    pub(super) record: Record,
+    pub(super) failure: Failure,
+    /// How often it was tried, everywhere.
+    pub(super) attempts: u32,
+    /// The retry topic's number, from 1.
+    pub(super) number: u32,
+    pub(super) delay: Duration,
+}
+
+/// The names of a listener's retry topics, each with its origin.
+pub(super) fn names(spec: &Spec) -> impl Iterator<Item = (String, &String)> {
+    let last = u32::try_from(spec.retry_topics.len()).unwrap_or(u32::MAX);
+    let numbered = spec
+        .topics
+        .iter()
+        .flat_map(move |origin| (1..=last).map(move |number| (origin, number)));
+    numbered.map(|(origin, number)| (retry::topic(origin, number), origin))
+}
+
+impl RetryTopics {
+    /// Makes the retry topics that are missing, with the partitions of their origins.
+    pub(super) async fn open(spec: &Spec, writer: Writer) -> Result<Self, StartError> {
+        let mut origins = HashMap::new();
+        for (topic, origin) in names(spec) {
+            let prepared = writer.prepare_like(origin, &topic).await;
+            prepared.map_err(|reason| StartError::RetryTopic {
+                listener: spec.listener.clone(),
+                topic: topic.clone(),
+                reason,
+            })?;
+            origins.insert(topic, origin.as_str().into());
+        }
+        Ok(RetryTopics {
+            group: spec.group.as_str().into(),
+            origins: Arc::new(origins),
+            writer,
+            observer: Arc::clone(&spec.observer),
+        })
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.origins.keys().cloned()
+    }
+
+    /// Turns what was read from a retry topic back into the records that failed. Those of other
+    /// groups are left out, as if their offsets had never been given to a record.
+    pub(super) fn receive(&self, topic: &str, records: Vec<Record>, now: Moment) -> Vec<Record> {
+        let Some(origin) = self.origins.get(topic) else {
+            return records;
+        };
+        let received = records
+            .into_iter()
+            .map(|record| receive(record, origin, &self.group, now));
+        let ours = received.filter_map(|received| match received {
+            Received::Back(record) | Received::Plain(record) => Some(record),
+            Received::Foreign => None,
+        });
+        ours.collect()
+    }
+
+    /// Writes one record in the background and reports to the engine.
+    pub(super) fn write(
+        &self,
+        recovery: RunId,
+        postponed: Postponed,
+        mailbox: Mailbox,
+        (tasks, runtime): (&TaskTracker, &Handle),
+    ) {
+        let topics = self.clone();
+        let work = async move {
+            let (origin, topic) = topics.destination(&postponed);
+            let result = topics.send(&postponed, &origin, topic).await;
+            let result = result.map_err(|error| format!("a retry is not written: {error}"));
+            topics.tell(&postponed, &result);
+            mailbox.send(Event::Recovered { recovery, result });
+        };
+        tasks.spawn_on(work, runtime);
+    }
+
+    fn destination(&self, postponed: &Postponed) -> (Arc<str>, String) {
+        let from = postponed.record.shared_topic();
+        let origin = self.origins.get(&*from).cloned().unwrap_or(from);
+        let topic = retry::topic(&origin, postponed.number);
+        (origin, topic)
+    }
+
+    async fn send(
+        &self,
+        postponed: &Postponed,
+        origin: &str,
+        topic: String,
+    ) -> Result<(), WriteError> {
+        let record = &postponed.record;
+        self.writer.prepare_like(origin, &topic).await?;
+        let reason = &postponed.failure.summary;
+        let end = reason.floor_char_boundary(REASON_BYTES_MAX);
+        let departure = Departure {
+            record,
+            group: &self.group,
+            reason: reason.get(..end).unwrap_or(reason),
+            class: postponed.failure.class.as_str(),
+            attempts: postponed.attempts,
+            number: postponed.number,
+            delay: postponed.delay,
+            // As late as possible: time spent on earlier attempts to write it is no delay.
+            now: jiff::Timestamp::now(),
+        };
+        let to = Destination {
+            topic,
+            partition: Some(record.partition()),
+        };
+        let headers = (record.headers(), &departure.headers());
+        self.writer.write(record, headers, &to).await
+    }
+
+    fn tell(&self, postponed: &Postponed, result: &Result<(), String>) {
+        let Postponed { record, number, .. } = postponed;
+        let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
+        match result {
+            Ok(()) => {
+                tracing::debug!(
+                    topic,
+                    partition,
+                    offset,
+                    number,
+                    "a record is retried later"
+                );
+                self.observer.observe(&Observation::Postponed {
+                    topic,
+                    partition,
+                    offset,
+                    number: *number,
+                    delay: postponed.delay,
+                });
+            }
+            Err(error) => {
+                tracing::error!(
+                    topic,
+                    partition,
+                    offset,
+                    error,
+                    "a retry could not be written"
+                );
+                self.observer.observe(&Observation::RecoveryFailed {
+                    topic,
+                    partition,
+                    offset,
+                    error,
+                });
+            }
+        }
+    }
+}
+
+/// The moment by both clocks.
+pub(super) fn moment(container: Timestamp) -> Moment {
+    Moment {
+        container,
+        wall: Timestamp::from_millis(jiff::Timestamp::now().as_millisecond()),
+    }
+}

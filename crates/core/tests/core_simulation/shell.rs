@@ -1,0 +1,244 @@
+//! The model of a container's shell: it polls, and carries out what the engine asks for.
+
+use ackwell_core::engine::{CommitId, Event as CoreEvent, PartitionId, Position};
+use ackwell_core::offset::CommitOffset;
+
+use crate::checker::{Checked, MemberId};
+use crate::member::Run;
+use crate::weather::Trouble;
+use crate::world::{Effect, Event, Happening, POLL_RECORDS, World};
+
+impl World {
+    pub(crate) fn act(&mut self, id: MemberId, effect: Effect) -> Checked {
+        match effect {
+            Effect::Dispatch {
+                run,
+                partition: PartitionId(partition),
+                attempt,
+                records,
+                ..
+            } => {
+                self.check_dispatch(id, run, partition, attempt, &records)?;
+                let member = &mut self.members[id];
+                let tenure = member.owned.get(&partition).map_or(0, |t| t.number);
+                let new = Run {
+                    partition,
+                    tenure,
+                    records: records.into(),
+                    attempt,
+                    halted: false,
+                    in_work: false,
+                    unreported: Vec::new(),
+                };
+                member.runs.insert(run, new);
+                self.start_next(id, run)
+            }
+            Effect::Halt { run } => {
+                if let Some(run) = self.members[id].runs.get_mut(&run) {
+                    run.halted = true;
+                }
+                Ok(())
+            }
+            Effect::Cancel { run } => {
+                self.check_cancel(id, run)?;
+                let wait = self.dice.in_range(0, 3);
+                self.at(wait, Happening::Cancelled(id, run));
+                Ok(())
+            }
+            Effect::Recover {
+                recovery,
+                partition: PartitionId(partition),
+                record,
+                attempts,
+                ..
+            } => {
+                self.check_recovery(id, partition, record.offset, attempts)?;
+                let owned = self.members[id].owned.get(&partition);
+                let place = (partition, owned.map_or(0, |tenure| tenure.number));
+                let wait = self.dice.in_range(1, 30);
+                self.at(
+                    wait,
+                    Happening::Recovered(id, recovery, place, record.offset),
+                );
+                Ok(())
+            }
+            Effect::Commit { commit, positions } => self.send_commit(id, commit, positions),
+            Effect::Pause(ids) => {
+                self.set_paused(id, &ids, true);
+                Ok(())
+            }
+            Effect::Resume(ids) => {
+                self.set_paused(id, &ids, false);
+                Ok(())
+            }
+            Effect::Seek { partition, to } => {
+                let number = self.next_number();
+                let Some(tenure) = self.members[id].owned.get_mut(&partition.0) else {
+                    return Ok(());
+                };
+                tenure.restart(number, to.0);
+                tenure.position = to.0;
+                if tenure.seeks_on.take_if(|wanted| *wanted == to.0).is_some() {
+                    self.checker.pass_over(partition.0, to.0);
+                }
+                Ok(())
+            }
+            Effect::Flush(ids) => self.tell(id, Event::Flushed(ids)),
+            Effect::RevokeDone(ids) => self.revoke_done(id, &ids),
+            Effect::Stopped { problem } => {
+                self.seen.stops += 1;
+                self.seen.stops_by_failure += u64::from(problem.is_some());
+                self.gone(id)
+            }
+            Effect::Failed { settlement, .. } => {
+                self.seen.retries += u64::from(settlement.is_retry());
+                Ok(())
+            }
+            Effect::Health { problem } => {
+                self.members[id].problem = problem;
+                Ok(())
+            }
+            Effect::Close { .. } | Effect::Answer { .. } | Effect::Unacknowledged { .. } => Ok(()),
+        }
+    }
+
+    pub(crate) fn poll(&mut self, id: MemberId) -> Checked {
+        if !self.members[id].alive {
+            return Ok(());
+        }
+        let wait = self.dice.in_range(1, 20);
+        self.at(wait, Happening::Poll(id));
+        let owned: Vec<_> = self.members[id].owned.keys().copied().collect();
+        for partition in owned {
+            self.poll_partition(id, partition)?;
+        }
+        Ok(())
+    }
+
+    fn poll_partition(&mut self, id: MemberId, partition: u32) -> Checked {
+        let count = self.dice.in_range(1, POLL_RECORDS as u64) as usize;
+        let number = self.next_number();
+        let Some(tenure) = self.members[id].owned.get_mut(&partition) else {
+            return Ok(());
+        };
+        if tenure.paused {
+            return Ok(());
+        }
+        let log = &self.partitions[partition as usize];
+        let (records, next) = log.fetch(tenure.position, count);
+        if records.is_empty() && next == tenure.position {
+            return Ok(());
+        }
+        let first = records.first().map_or(i64::MAX, |record| record.offset);
+        if tenure.drain.is_none() && tenure.next.is_some_and(|next| first < next) {
+            // The engine sees that it was set back, and reads anew.
+            tenure.restart(number, first);
+        }
+        tenure.position = next;
+        tenure.next = tenure.next.max(Some(next));
+        if tenure.drain.is_none() {
+            for record in &records {
+                if tenure.known.contains(&record.offset) {
+                    self.seen.known += 1;
+                } else {
+                    tenure.outstanding.insert(record.offset);
+                }
+            }
+        }
+        let (polled, next) = (PartitionId(partition), CommitOffset(next));
+        self.tell(
+            id,
+            CoreEvent::Polled {
+                partition: polled,
+                records,
+                next,
+            },
+        )?;
+        let tenure = self.members[id].owned.get(&partition);
+        let filled = tenure.is_some_and(|tenure| tenure.paused);
+        self.seen.full_queues += u64::from(filled);
+        Ok(())
+    }
+
+    fn send_commit(&mut self, id: MemberId, commit: CommitId, positions: Vec<Position>) -> Checked {
+        for position in &positions {
+            self.check_commit(id, position)?;
+        }
+        let owned = &self.members[id].owned;
+        let assignment = |p: &Position| owned.get(&p.partition.0).map_or(0, |t| t.assignment);
+        let positions = positions
+            .into_iter()
+            .map(|position| {
+                let assignment = assignment(&position);
+                (position, assignment)
+            })
+            .collect();
+        let wait = self.dice.in_range(0, 10);
+        self.at(wait, Happening::CommitArrives(id, commit, positions));
+        Ok(())
+    }
+
+    pub(crate) fn commit_arrives(
+        &mut self,
+        id: MemberId,
+        commit: CommitId,
+        positions: Vec<(Position, u64)>,
+    ) -> Checked {
+        let refused = self.strikes(Trouble::CommitRefused, 5);
+        // A member that has lost a partition is fenced by its generation.
+        let fenced = positions.iter().any(|(position, assignment)| {
+            let known = &self.partitions[position.partition.0 as usize];
+            known.owner != Some(id) || known.assignment != *assignment
+        });
+        self.seen.refused_commits += u64::from(refused);
+        self.seen.fenced_commits += u64::from(fenced);
+        let fine = !refused && !fenced;
+        if fine {
+            self.seen.commits += 1;
+            for (position, _) in positions {
+                let known = &mut self.partitions[position.partition.0 as usize];
+                self.checker.committed(&position, known.end)?;
+                self.seen.metadata += u64::from(!position.metadata.is_empty());
+                known.committed = Some((position.offset, position.metadata));
+            }
+        }
+        if !fine {
+            self.members[id].commit_trouble = Some(self.now);
+        }
+        if self.strikes(Trouble::LostReply, 5) {
+            self.seen.lost_replies += 1;
+            self.members[id].commit_trouble = Some(self.now);
+            return Ok(());
+        }
+        let wait = if self.strikes(Trouble::LateReply, 5) {
+            self.seen.late_replies += 1;
+            self.members[id].commit_trouble = Some(self.now);
+            self.dice.in_range(200, 400)
+        } else {
+            self.dice.in_range(0, 10)
+        };
+        self.at(wait, Happening::CommitAnswered(id, commit, fine));
+        Ok(())
+    }
+
+    /// Tells a member to pause or to go on.
+    pub(crate) fn pause(&mut self, id: MemberId, paused: bool) -> Checked {
+        self.members[id].paused = paused;
+        self.seen.pauses += u64::from(paused);
+        let event = if paused { Event::Pause } else { Event::Resume };
+        self.tell(id, event)
+    }
+
+    pub(crate) fn stop(&mut self, id: MemberId) -> Checked {
+        self.begin_stop(id);
+        self.tell(id, Event::Stop)?;
+        self.check_halted(id)
+    }
+
+    /// The container stops: told to, or by itself.
+    pub(crate) fn begin_stop(&mut self, id: MemberId) {
+        self.members[id].stopping = true;
+        let owned: Vec<_> = self.members[id].owned.keys().copied().collect();
+        self.begin_drain(id, &owned, self.weather.config.stop_drain);
+    }
+}
