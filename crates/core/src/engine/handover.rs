@@ -81,6 +81,10 @@ impl<R: Record> Engine<R> {
         self.disown_work(id);
         self.partitions.remove(&id);
         self.control.forget(id);
+        if self.crowded {
+            // What went made room for what stays.
+            self.update_pauses(None);
+        }
     }
 
     fn disown_work(&mut self, id: PartitionId) {

@@ -121,6 +121,8 @@ impl World {
         };
         let end = self.partitions[partition as usize].end;
         let earliest = self.checker.earliest(partition);
+        let drain = self.weather.config.revoke_drain.as_millis();
+        let by = self.now + u64::try_from(drain).unwrap_or(0);
         let owner = self.partitions[partition as usize].owner == Some(id);
         let Some(tenure) = self.members[id].owned.get_mut(&partition) else {
             return Ok(());
@@ -137,6 +139,7 @@ impl World {
         };
         if tenure.drain.is_none() {
             tenure.seeks_on = forwards.then_some(to);
+            tenure.seeks_by = Some(by);
             if forwards {
                 self.seen.seeks_on += 1;
             } else {

@@ -320,6 +320,8 @@ impl World {
                 self.seen.cancelled_drains += 1;
                 Ok(())
             }
+            // A seek waits for the work in hand just as long.
+            Some(tenure) if tenure.seeks_by.is_some_and(|by| by <= now) => Ok(()),
             Some(_) => Err(format!(
                 "member {id} cancels work on {} before its drain's limit",
                 run.partition
