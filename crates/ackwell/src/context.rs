@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::extensions::Extensions;
-use crate::listener::{ListenerHandle, OnUndecodable, WeakHandle};
+use crate::listener::{AckMode, ListenerHandle, OnUndecodable, WeakHandle};
 use crate::record::Record;
 use crate::unit::UnitOfWork;
 
@@ -91,6 +91,8 @@ pub struct Setup<'a> {
     group: &'a str,
     states: &'a States,
     unit: Option<(TypeId, Arc<dyn UnitOfWork>)>,
+    ack_mode: AckMode,
+    takes_ack: bool,
     problem: Option<SetupError>,
 }
 
@@ -101,8 +103,29 @@ impl<'a> Setup<'a> {
             group,
             states,
             unit: None,
+            ack_mode: AckMode::default(),
+            takes_ack: false,
             problem: None,
         }
+    }
+
+    /// For a listener with this ack mode.
+    pub(crate) fn with_ack_mode(self, ack_mode: AckMode) -> Self {
+        Self { ack_mode, ..self }
+    }
+
+    /// The handler acknowledges its records.
+    pub(crate) fn acknowledges(&mut self) -> Result<(), SetupError> {
+        if !self.ack_mode.is_manual() {
+            let what = "its handler asks for `Ack`, but its ack mode settles a record when the handler returns";
+            return Err(SetupError::new(what)
+                .mend("add `.ack_mode(AckMode::Manual)`, or remove the argument"));
+        }
+        if std::mem::replace(&mut self.takes_ack, true) {
+            return Err(SetupError::new("its handler asks for `Ack` twice")
+                .mend("ask once; an acknowledgement is given once"));
+        }
+        Ok(())
     }
 
     /// The listener's name.
@@ -135,11 +158,34 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// Whether an extractor has brought a unit of work.
+    pub fn has_unit_of_work(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    /// Whether the listener's runs are carried out by another unit of work than a `U`.
+    pub fn has_other_unit_than<U: UnitOfWork>(&self) -> bool {
+        let installed = self.unit.as_ref();
+        installed.is_some_and(|(installed, _)| *installed != TypeId::of::<U>())
+    }
+
     pub(crate) fn finish(self) -> Result<Option<Arc<dyn UnitOfWork>>, SetupError> {
-        match self.problem {
-            Some(problem) => Err(problem),
-            None => Ok(self.unit.map(|(_, unit)| unit)),
+        if let Some(problem) = self.problem {
+            return Err(problem);
         }
+        let (manual, unit) = (self.ack_mode.is_manual(), self.unit);
+        if manual && !self.takes_ack {
+            let what = "its ack mode is manual, but its handler does not ask for `Ack`: no record would be settled";
+            return Err(SetupError::new(what)
+                .mend("add an argument `ack: Ack`, or use `AckMode::Record` or `AckMode::Batch`"));
+        }
+        if manual && unit.is_some() {
+            let what = "its handler asks for `Ack` and for a transaction, whose commit says that the record is done: one that is refused later would be taken for a duplicate";
+            return Err(SetupError::new(what).mend(
+                "remove `Ack` and use `AckMode::Record` or `AckMode::Batch`; the offset follows the transaction",
+            ));
+        }
+        Ok(unit.map(|(_, unit)| unit))
     }
 }
 

@@ -2,23 +2,44 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
+use std::sync::Arc;
+
+use crate::container::RunAcks;
+use crate::extract::Ack;
 
 /// A small map from a type to its one value.
 #[derive(Default)]
 pub struct Extensions {
     /// A record carries a handful at most, so a scan beats a hash; empty costs no allocation.
     values: Vec<(TypeId, Box<dyn Any + Send>)>,
+    /// Apart from them, so that it costs no allocation either.
+    ack: Option<(Arc<RunAcks>, usize)>,
 }
 
 impl Extensions {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Extensions { values: Vec::new() }
+        Extensions {
+            values: Vec::new(),
+            ack: None,
+        }
     }
 
     /// Drops all values.
     pub(crate) fn clear(&mut self) {
         self.values.clear();
+        self.ack = None;
+    }
+
+    /// Puts the acknowledgement of the record at this place of a run.
+    pub(crate) fn put_ack(&mut self, run: Arc<RunAcks>, place: usize) {
+        self.ack = Some((run, place));
+    }
+
+    /// Takes the record's acknowledgement, in a manual ack mode; it can be taken once.
+    pub fn take_ack(&mut self) -> Option<Ack> {
+        let (run, place) = self.ack.take()?;
+        Ack::new(run, place)
     }
 
     /// Puts `value`, and gives back the one of its type that was there before.

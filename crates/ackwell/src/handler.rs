@@ -191,6 +191,7 @@ impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
                     }
                     none => none.insert(self.context(record, attempt)),
                 };
+                run.put_ack(cx.extensions());
                 match self.handle(run, cx).await {
                     Ok(()) => run.settled(1),
                     Err(failure) => return run.failed(failure),

@@ -149,8 +149,9 @@ impl Record {
         &self.batch.entries[self.index]
     }
 
-    /// Whether the client library could not read the record's headers.
-    pub(crate) fn has_unreadable_headers(&self) -> bool {
+    /// Whether its headers could not be read: a name is no text. Such a record is dead-lettered as
+    /// it is, and reaches no handler.
+    pub fn has_unreadable_headers(&self) -> bool {
         self.entry().unreadable.is_some()
     }
 

@@ -17,6 +17,7 @@
 //! |---|---|---|---|
 //! | in place: [`fixed`], [`exponential`] | the record's lane | kept | the record yes, its count of attempts no |
 //! | by retry topics: [`topics`] | the record alone | given up | with its count of attempts |
+//! | ordered: `ackwell_sql::ordered` | the record's key | kept | with its count of attempts |
 //!
 //! **In place**, the listener waits, not the handler: polling goes on, so a long wait never costs
 //! the partition. Other lanes and partitions go on; the failing lane keeps its order.
@@ -29,15 +30,24 @@
 //! Key, value, headers, topic, partition, offset and timestamp that the handler sees are those of
 //! the origin, and so is what a dead letter says.
 //!
+//! **Ordered**, a record that fails waits in the listener's database, later records of its key
+//! wait behind it, and all other keys go on: see the crate `ackwell-sql`.
+//!
 //! The topics are created at the start with the partitions of their origin, and a record keeps
 //! its partition. Groups that read one origin share its retry topics and leave each other's
 //! records alone. Writers' and readers' clocks should agree (NTP): a reader whose clock is ahead
 //! of the writer's handles a record earlier by the difference; one that is behind, later, but by
 //! no more than the delay itself.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use ackwell_core::RetryPolicy;
+pub use ackwell_core::ordered::{Limits, Terms};
+
+use crate::context::{Setup, SetupError};
+use crate::unit::Parking;
 
 /// The same wait before each attempt. Without [`RetryPolicy::max_attempts`] or
 /// [`RetryPolicy::within`] it is never given up.
@@ -82,22 +92,127 @@ pub fn growing(first: Duration, multiplier: f64, count: u32) -> impl Iterator<It
 }
 
 /// How a listener repeats transient failures: in place, and then perhaps later.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Retry {
     pub(crate) in_place: RetryPolicy,
     pub(crate) later: Later,
 }
 
 /// What follows the attempts in place.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Later {
     /// The dead letter.
     Never,
     /// Retry topics with these delays.
     Topics(Vec<Duration>),
+    /// A durable place where later records of the key wait behind it.
+    Ordered(Ordered),
+}
+
+/// Retry that keeps the order of each key, in a durable place. Made by what has such a place:
+/// `ackwell_sql::ordered`.
+#[derive(Clone)]
+pub struct Ordered {
+    pub(crate) policy: RetryPolicy,
+    pub(crate) limits: Limits,
+    place: Arc<dyn ParkingPlace>,
+}
+
+/// Something durable in which records can be parked.
+pub trait ParkingPlace: Send + Sync + 'static {
+    /// Makes it ready for a listener that is about to start.
+    ///
+    /// # Errors
+    /// What it needs is missing.
+    fn open(&self, setup: &Setup<'_>, terms: Terms) -> Result<Arc<dyn Parking>, SetupError>;
+}
+
+impl Ordered {
+    /// Retries by `policy` what is parked in `place`. The failure with which a record is parked
+    /// counts as the first of the policy's attempts.
+    pub fn new(policy: RetryPolicy, place: impl ParkingPlace) -> Self {
+        Ordered {
+            policy,
+            limits: Limits::default(),
+            place: Arc::new(place),
+        }
+    }
+
+    /// The attempts in place that come first; none by default. They must be limited, or what
+    /// follows would never be reached.
+    #[must_use]
+    pub fn after(self, in_place: RetryPolicy) -> Retry {
+        Retry::from(self).after(in_place)
+    }
+
+    /// How many keys of a partition may be parked at a time; default 10,000. Records without a
+    /// key count as one each. When a limit is reached, the partition takes no new records until
+    /// there is room, and health says so; nothing is dropped. Lanes that fail at the same moment
+    /// may pass it by one key each.
+    #[must_use]
+    pub fn keys_max(mut self, keys: usize) -> Self {
+        self.limits.keys_max = keys;
+        self
+    }
+
+    /// How many records of one key may wait; default 10,000.
+    #[must_use]
+    pub fn records_per_key_max(mut self, records: usize) -> Self {
+        self.limits.records_per_key_max = records;
+        self
+    }
+
+    /// How many records of a partition may wait, of all keys together; default 100,000.
+    #[must_use]
+    pub fn records_max(mut self, records: usize) -> Self {
+        self.limits.records_max = records;
+        self
+    }
+
+    pub(crate) fn open(
+        &self,
+        setup: &Setup<'_>,
+        recovery: RetryPolicy,
+    ) -> Result<Arc<dyn Parking>, SetupError> {
+        let terms = Terms {
+            retry: self.policy.clone(),
+            recovery,
+            limits: self.limits,
+        };
+        self.place.open(setup, terms)
+    }
+}
+
+impl fmt::Debug for Ordered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ordered")
+            .field("policy", &self.policy)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Ordered> for Retry {
+    fn from(ordered: Ordered) -> Self {
+        Retry {
+            in_place: none(),
+            later: Later::Ordered(ordered),
+        }
+    }
 }
 
 impl Retry {
+    pub(crate) fn parking(
+        &self,
+        setup: &Setup<'_>,
+        recovery: &RetryPolicy,
+    ) -> Result<Option<Arc<dyn Parking>>, SetupError> {
+        match &self.later {
+            Later::Ordered(ordered) => ordered.open(setup, recovery.clone()).map(Some),
+            Later::Never | Later::Topics(_) => Ok(None),
+        }
+    }
+
     /// The attempts in place that come first. They must be limited, or what follows would never
     /// be reached.
     #[must_use]

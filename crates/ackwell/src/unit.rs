@@ -5,12 +5,15 @@
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
 mod control;
+mod parking;
 mod rehearsal;
 mod run;
 
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
+pub(crate) use parking::Grave;
+pub use parking::{Judged, Parking, Retried, Retries, Waiting};
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub(crate) use run::{Ended, ProgressSink, panicked, readable};
 pub use run::{Handling, Run};

@@ -10,6 +10,7 @@
 //! - [`lane`]: which records may be handled at the same time.
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
 //! - [`alarm`]: when failures are too many to be left to themselves.
+//! - [`ordered`]: which keys wait for a failed record, and when it is tried again.
 //! - [`commit`]: when a position is worth a commit.
 //! - [`seek`], [`idle`]: where to read on, and when nothing has come for long.
 //! - [`engine`]: the container, which puts the above together.
@@ -30,6 +31,7 @@ pub mod mutation;
 #[cfg(not(feature = "mutations"))]
 mod mutation;
 pub mod offset;
+pub mod ordered;
 pub mod seek;
 pub mod settle;
 pub mod time;

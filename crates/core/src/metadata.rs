@@ -9,22 +9,47 @@
 //! the one before (from the position for the first) and its length, as LEB128. The position is
 //! part of the checksum, so that a position set by hand does not inherit spans that belong to
 //! another. Anything unreadable counts as nothing settled, which repeats and never skips.
+//!
+//! Brokers bound the text (`offset.metadata.max.bytes`, 4,096 by default). What outgrows it is
+//! written elsewhere as a [`snapshot`], and the text says where: `ackwell2:`, whose payload begins
+//! with a [`Reference`]; its spans are those settled since. So a snapshot is written once for
+//! about a thousand spans, and each commit in between is complete all the same.
 
+mod bytes;
+pub mod snapshot;
+
+use self::bytes::{from_text, put_varint, take_varint, to_text};
 use crate::offset::{CommitOffset, Offset, Span};
 
 const FAMILY: &str = "ackwell";
-const PREFIX: &str = "ackwell1:";
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const PLAIN: &str = "ackwell1:";
+const REFERRING: &str = "ackwell2:";
+/// Bytes of a [`Reference`]'s place.
+pub const PLACE_BYTES_MAX: usize = 32;
 
 /// The metadata found beside a committed position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Metadata {
     /// Written by [`encode`]: these spans are settled.
     Settled(Vec<Span>),
+    /// Written by [`refer_up_to`]: these spans are settled, and those of a snapshot.
+    Referring(Reference, Vec<Span>),
     /// Ours by its prefix, but damaged, of another position, or of an unknown version.
     Unreadable,
     /// Somebody else's: it is carried on as it is.
     Foreign(String),
+}
+
+/// Where a snapshot lies, and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Which of the partition's two slots it lies in: a new snapshot goes into the other, so that
+    /// the one that is referred to stays until the reference has changed.
+    pub slot: u8,
+    /// The snapshot's checksum.
+    pub checksum: u32,
+    /// What the store needs to find it, at most [`PLACE_BYTES_MAX`] bytes.
+    pub place: Vec<u8>,
 }
 
 /// Writes as many of the earliest `spans` as fit into `bytes_max`; nothing settled is an empty
@@ -43,56 +68,71 @@ pub fn encode_up_to(
     spans: impl Iterator<Item = Span>,
     bytes_max: usize,
 ) -> (String, bool) {
-    let payload_max = bytes_max.saturating_sub(PREFIX.len()) / 4 * 3;
     let mut bytes = vec![0; 4];
-    let (mut end, mut whole) = (position.0, true);
-    for span in spans {
-        let Some(distance) = span
-            .first
-            .0
-            .checked_sub(end)
-            .and_then(|d| u64::try_from(d).ok())
-        else {
-            break;
-        };
-        let before = bytes.len();
-        put_varint(&mut bytes, distance);
-        put_varint(&mut bytes, u64::from(span.count));
-        if bytes.len() > payload_max {
-            bytes.truncate(before);
-            whole = false;
-            break;
-        }
-        end = span.end();
-    }
+    let whole = put_spans(&mut bytes, position, spans, room(PLAIN, bytes_max));
     if bytes.len() == 4 {
         return (String::new(), whole);
     }
-    let checksum = checksum(position, &bytes[4..]);
-    bytes[..4].copy_from_slice(&checksum.to_le_bytes());
-    (to_text(&bytes), whole)
+    (sealed(PLAIN, position, bytes), whole)
 }
 
-/// Reads the metadata of a committed `position`.
-pub fn decode(position: CommitOffset, text: &str) -> Metadata {
-    if text.is_empty() {
-        return Metadata::Settled(Vec::new());
+/// As [`encode_up_to`], with a reference to a snapshot that knows the spans which are not given
+/// here. A reference that does not fit gives an empty text.
+pub fn refer_up_to(
+    position: CommitOffset,
+    reference: &Reference,
+    spans: impl Iterator<Item = Span>,
+    bytes_max: usize,
+) -> (String, bool) {
+    let Reference {
+        slot,
+        checksum,
+        place,
+    } = reference;
+    let mut bytes = vec![0; 4];
+    bytes.push(*slot);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    put_varint(&mut bytes, place.len() as u64);
+    bytes.extend_from_slice(place);
+    let room = room(REFERRING, bytes_max);
+    if bytes.len() > room || place.len() > PLACE_BYTES_MAX {
+        return (String::new(), false);
     }
-    if !text.starts_with(FAMILY) {
-        return Metadata::Foreign(text.to_owned());
-    }
-    let spans = text
-        .strip_prefix(PREFIX)
-        .and_then(|text| read(position, text));
-    spans.map_or(Metadata::Unreadable, Metadata::Settled)
+    let whole = put_spans(&mut bytes, position, spans, room);
+    (sealed(REFERRING, position, bytes), whole)
 }
 
-fn read(position: CommitOffset, text: &str) -> Option<Vec<Span>> {
-    let bytes = from_text(text)?;
-    let (expected, mut payload) = bytes.split_first_chunk::<4>()?;
-    if u32::from_le_bytes(*expected) != checksum(position, payload) {
-        return None;
+/// Bytes that fit into a text of `bytes_max`.
+fn room(prefix: &str, bytes_max: usize) -> usize {
+    bytes_max.saturating_sub(prefix.len()) / 4 * 3
+}
+
+/// Writes as many spans as there is room for; whether that were all.
+fn put_spans(
+    bytes: &mut Vec<u8>,
+    position: CommitOffset,
+    spans: impl Iterator<Item = Span>,
+    room: usize,
+) -> bool {
+    let mut end = position.0;
+    for span in spans {
+        let distance = span.first.0.checked_sub(end);
+        let Some(distance) = distance.and_then(|distance| u64::try_from(distance).ok()) else {
+            return false;
+        };
+        let before = bytes.len();
+        put_varint(bytes, distance);
+        put_varint(bytes, u64::from(span.count));
+        if bytes.len() > room {
+            bytes.truncate(before);
+            return false;
+        }
+        end = span.end();
     }
+    true
+}
+
+fn take_spans(position: CommitOffset, mut payload: &[u8]) -> Option<Vec<Span>> {
     let (mut spans, mut end) = (Vec::new(), position.0);
     while !payload.is_empty() {
         let distance = i64::try_from(take_varint(&mut payload)?).ok()?;
@@ -109,68 +149,57 @@ fn read(position: CommitOffset, text: &str) -> Option<Vec<Span>> {
     Some(spans)
 }
 
+fn sealed(prefix: &str, position: CommitOffset, mut bytes: Vec<u8>) -> String {
+    let checksum = checksum(position, &bytes[4..]);
+    bytes[..4].copy_from_slice(&checksum.to_le_bytes());
+    to_text(prefix, &bytes)
+}
+
+/// Reads the metadata of a committed `position`.
+pub fn decode(position: CommitOffset, text: &str) -> Metadata {
+    if text.is_empty() {
+        return Metadata::Settled(Vec::new());
+    }
+    if !text.starts_with(FAMILY) {
+        return Metadata::Foreign(text.to_owned());
+    }
+    let read = if let Some(text) = text.strip_prefix(PLAIN) {
+        opened(position, text)
+            .and_then(|payload| take_spans(position, &payload))
+            .map(Metadata::Settled)
+    } else if let Some(text) = text.strip_prefix(REFERRING) {
+        opened(position, text).and_then(|payload| read_referring(position, &payload))
+    } else {
+        None
+    };
+    read.unwrap_or(Metadata::Unreadable)
+}
+
+/// The payload, if it belongs to this position and is as it was.
+fn opened(position: CommitOffset, text: &str) -> Option<Vec<u8>> {
+    let bytes = from_text(text)?;
+    let (expected, payload) = bytes.split_first_chunk::<4>()?;
+    (u32::from_le_bytes(*expected) == checksum(position, payload)).then(|| payload.to_vec())
+}
+
+fn read_referring(position: CommitOffset, payload: &[u8]) -> Option<Metadata> {
+    let (slot, payload) = payload.split_first()?;
+    let (checksum, mut payload) = payload.split_first_chunk::<4>()?;
+    let length = usize::try_from(take_varint(&mut payload)?).ok()?;
+    let place = payload
+        .get(..length)
+        .filter(|_| length <= PLACE_BYTES_MAX)?;
+    let reference = Reference {
+        slot: *slot,
+        checksum: u32::from_le_bytes(*checksum),
+        place: place.to_vec(),
+    };
+    let spans = take_spans(position, payload.get(length..)?)?;
+    Some(Metadata::Referring(reference, spans))
+}
+
 fn checksum(position: CommitOffset, payload: &[u8]) -> u32 {
-    let position = position.0.to_le_bytes();
-    position
-        .iter()
-        .chain(payload)
-        .fold(0x811c_9dc5, |hash: u32, byte| {
-            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-        })
-}
-
-fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..63).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn to_text(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(PREFIX.len() + bytes.len().div_ceil(3) * 4);
-    text.push_str(PREFIX);
-    for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
-        let word = word << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            let sextet = word >> (18 - 6 * place) & 0x3f;
-            text.push(char::from(ALPHABET[sextet as usize]));
-        }
-    }
-    text
-}
-
-fn from_text(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for chunk in text.as_bytes().chunks(4) {
-        if chunk.len() == 1 {
-            return None;
-        }
-        let mut word = 0u32;
-        for symbol in chunk {
-            let sextet = ALPHABET.iter().position(|known| known == symbol)?;
-            word = word << 6 | u32::try_from(sextet).ok()?;
-        }
-        word <<= 6 * (4 - chunk.len());
-        bytes.extend_from_slice(&word.to_be_bytes()[1..chunk.len()]);
-    }
-    Some(bytes)
+    bytes::checksum(position.0.to_le_bytes().iter().chain(payload))
 }
 
 #[cfg(test)]
@@ -213,9 +242,28 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_is_read_with_what_was_settled_since() {
+        let reference = Reference {
+            slot: 1,
+            checksum: 7,
+            place: vec![0, 255, 3],
+        };
+        let since = spans(9, &[(1, 1), (300, 4)]);
+        let (text, whole) = refer_up_to(CommitOffset(9), &reference, since.iter().copied(), 4_096);
+        assert!(whole);
+        assert_eq!(
+            decode(CommitOffset(9), &text),
+            Metadata::Referring(reference.clone(), since)
+        );
+        assert_eq!(decode(CommitOffset(8), &text), Metadata::Unreadable);
+        let (text, whole) = refer_up_to(CommitOffset(9), &reference, [].into_iter(), 10);
+        assert_eq!((text.as_str(), whole), ("", false));
+    }
+
+    #[test]
     fn an_unknown_version_is_unreadable_rather_than_foreign() {
         assert_eq!(
-            decode(CommitOffset(0), "ackwell2:AAAA"),
+            decode(CommitOffset(0), "ackwell3:AAAA"),
             Metadata::Unreadable
         );
     }
@@ -237,10 +285,12 @@ mod tests {
             let spans = spans(5, &pairs);
             let text = encode(CommitOffset(5), spans.iter().copied(), limit);
             prop_assert!(text.len() <= limit);
+            let (_, whole) = encode_up_to(CommitOffset(5), spans.iter().copied(), limit);
             let Metadata::Settled(read) = decode(CommitOffset(5), &text) else {
                 return Err(TestCaseError::fail("unreadable"));
             };
             prop_assert_eq!(&spans[..read.len()], &read[..]);
+            prop_assert_eq!(whole, read.len() == spans.len());
         }
 
         #[test]
@@ -251,13 +301,14 @@ mod tests {
             let spans = spans(5, &pairs);
             let mut text = encode(CommitOffset(5), spans.iter().copied(), 4096).into_bytes();
             let at = at.min(text.len() - 1);
-            text[at] = ALPHABET[symbol];
+            let symbols = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+            text[at] = symbols[symbol];
             let read = decode(CommitOffset(5), &String::from_utf8(text).unwrap());
             prop_assert!(read == Metadata::Unreadable || read == Metadata::Settled(spans));
         }
 
         #[test]
-        fn any_text_is_survived(position in 0i64.., text in "(ackwell1:)?[A-Za-z0-9_-]{0,80}") {
+        fn any_text_is_survived(position in 0i64.., text in "(ackwell[12]:)?[A-Za-z0-9_-]{0,80}") {
             decode(CommitOffset(position), &text);
         }
     }

@@ -64,7 +64,7 @@ impl Settlement {
         match self {
             Settlement::RetryAfter(_)
             | Settlement::Probe
-            | Settlement::Recover(Destination::RetryTopic { .. }) => true,
+            | Settlement::Recover(Destination::RetryTopic { .. } | Destination::Parked) => true,
             Settlement::Done | Settlement::Stop | Settlement::Recover(Destination::DeadLetter) => {
                 false
             }
@@ -82,6 +82,9 @@ pub enum Destination {
         /// How long it waits there, from when it is written.
         delay: Duration,
     },
+    /// To the place where it waits with the later records of its key, to be handled again in
+    /// their order; see [`ordered`](crate::ordered).
+    Parked,
     /// To the dead-letter topic.
     DeadLetter,
 }

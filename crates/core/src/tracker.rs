@@ -158,7 +158,7 @@ impl OffsetTracker {
 
     /// What is settled beyond [`position`](OffsetTracker::position), in ascending order. Gaps
     /// count as settled: nothing in them needs handling.
-    pub fn settled_beyond(&self) -> impl Iterator<Item = Span> + '_ {
+    pub fn settled_beyond(&self) -> impl Iterator<Item = Span> + Clone + '_ {
         let ends = self.unsettled.values().copied();
         let starts = self.unsettled.keys().copied().skip(1).chain(self.next);
         let between = ends.zip(starts);

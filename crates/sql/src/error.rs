@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Usage,
     /// An event is larger than a message may be.
     TooLarge,
+    /// The partition of the record belongs to another process by now.
+    Fenced,
 }
 
 /// What the crate's functions return.
@@ -156,7 +158,7 @@ impl Classify for Error {
     /// referenced row may still come; everything else would fail the same way again.
     fn class(&self) -> Class {
         match self.kind {
-            Kind::Unavailable | Kind::Full | Kind::Locked => Class::Unavailable,
+            Kind::Unavailable | Kind::Full | Kind::Locked | Kind::Fenced => Class::Unavailable,
             Kind::Damaged => Class::Stop,
             Kind::ForeignKey => Class::Transient,
             Kind::Unique | Kind::Constraint | Kind::Schema | Kind::Usage | Kind::TooLarge => {

@@ -6,6 +6,8 @@
 //!
 //! - [`Database`]: a SQLite file; one writer that all share by group commit, readers beside it.
 //! - [`Tx`]: the transaction, as an extractor in a listener or of one's own.
+//! - [`ordered`](mod@ordered): retry that keeps the order of each key; the failing key waits in
+//!   the database, all others go on.
 //! - [`Relay`]: the service that publishes what was emitted.
 //! - [`Migration`]: the schema's steps. [`Row`], [`params!`]: what goes in and comes out.
 
@@ -15,6 +17,7 @@ mod error;
 mod group;
 mod inbox;
 mod migration;
+pub mod ordered;
 mod outbox;
 mod readers;
 mod relay;
@@ -29,6 +32,7 @@ mod value;
 pub use database::{Database, Outbox, Settings};
 pub use error::{Error, Result};
 pub use migration::Migration;
+pub use ordered::ordered;
 pub use relay::Relay;
 pub use row::{Cell, Column, FromCell, Row};
 pub use stats::Counts;

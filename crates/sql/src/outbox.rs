@@ -50,7 +50,7 @@ const NULL: u32 = u32::MAX;
 
 /// Headers as bytes: for each, length and text of its name, length and bytes of its value,
 /// lengths as four bytes, big end first.
-fn encode_headers(headers: &Headers) -> Vec<u8> {
+pub(crate) fn encode_headers(headers: &Headers) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(headers.len() * 40);
     for header in headers {
         put(&mut bytes, header.name().as_bytes());

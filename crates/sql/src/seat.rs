@@ -12,11 +12,14 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox;
+use crate::ordered::{Claim, Stay};
 
 /// The transaction of one unit of work.
 pub(crate) struct Seat {
     database: Database,
-    entry: Option<inbox::Entry>,
+    mark: Mark,
+    /// The right to work on the record's partition, where somebody else may take it over.
+    stay: Option<Stay>,
     /// The group of the record before, in the same lane.
     before: Option<Outcome>,
     state: Mutex<State>,
@@ -28,6 +31,16 @@ struct State {
     stage: Stage,
     emitted: bool,
     given: bool,
+}
+
+/// What a transaction does first, so that its work is done once.
+pub(crate) enum Mark {
+    /// Nothing: it is one's own.
+    Own,
+    /// It marks a polled record as handled.
+    Record(inbox::Entry),
+    /// It takes a parked record out.
+    Parked(Claim),
 }
 
 /// How far a unit's transaction has come.
@@ -49,7 +62,8 @@ impl Seat {
     /// A seat for a record; `turn` is handed down from the record before it.
     pub(crate) fn new(
         database: Database,
-        entry: Option<inbox::Entry>,
+        mark: Mark,
+        stay: Option<Stay>,
         turn: Option<Turn>,
         before: Option<Outcome>,
     ) -> Self {
@@ -61,7 +75,8 @@ impl Seat {
         };
         Self {
             database,
-            entry,
+            mark,
+            stay,
             before,
             state: Mutex::new(state),
             duplicate: Notify::new(),
@@ -115,9 +130,13 @@ impl Seat {
             before.check()?;
         }
         turn.start()?;
-        let new = match &self.entry {
-            Some(entry) => entry.insert(&mut turn)?,
-            None => true,
+        if let Some(stay) = &self.stay {
+            stay.check(&mut turn)?;
+        }
+        let new = match &self.mark {
+            Mark::Own => true,
+            Mark::Record(entry) => entry.insert(&mut turn)?,
+            Mark::Parked(claim) => claim.remove(&mut turn)?,
         };
         let mut state = self.state();
         if matches!(state.stage, Stage::Over) {
@@ -153,11 +172,11 @@ impl Seat {
         let mut state = self.state();
         if matches!(state.stage, Stage::Untouched | Stage::Joined) {
             state.stage = Stage::Failed(error.clone());
-            let turn = match self.entry {
+            let turn = match self.mark {
                 // A listener's turn goes on to its next record; others need not wait for the
                 // end of a transaction that can only be rolled back.
-                Some(_) => None,
-                None => state.turn.take(),
+                Mark::Record(_) | Mark::Parked(_) => None,
+                Mark::Own => state.turn.take(),
             };
             drop(state);
             drop(turn);

@@ -8,7 +8,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::outbox;
 use crate::row::Row;
-use crate::seat::{Closed, Seat, Stage};
+use crate::seat::{Closed, Mark, Seat, Stage};
 use crate::unit::Transactional;
 use crate::value::Value;
 
@@ -39,7 +39,7 @@ pub struct Tx {
 
 impl Tx {
     pub(crate) fn own(database: Database) -> Self {
-        let seat = Seat::new(database, None, None, None);
+        let seat = Seat::new(database, Mark::Own, None, None, None);
         Self {
             seat: Arc::new(seat),
             owned: true,

@@ -5,22 +5,27 @@
 //! its own savepoint, so that they commit together and one that fails is taken back alone.
 //! A record is settled when its group is durable, never before. A handler that waits for
 //! something else before its first statement does not keep the turn meanwhile.
+//!
+//! With [ordered retry](mod@crate::ordered), a record that fails is parked in the same transaction,
+//! and the run goes on.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use ackwell::core::ordered::Rank;
 use ackwell::unit::{Handling, Run, UnitOfWork};
-use ackwell::{Class, Classify, Extensions, Failure};
+use ackwell::{Class, Classify, Extensions, Failure, Record};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
-use crate::seat::{Closed, Seat, Stage};
+use crate::ordered::{Stay, Waiting, Way, now};
+use crate::seat::{Closed, Mark, Seat, Stage};
 
 /// Carries out runs in shared transactions of one database.
 pub(crate) struct Transactional(pub(crate) Database);
@@ -28,22 +33,47 @@ pub(crate) struct Transactional(pub(crate) Database);
 impl UnitOfWork for Transactional {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let mut lane = Lane::new(&self.0, run.group());
-            let result = lane.handle_all(run).await;
-            // Leaving the turn lets the group commit; what was handled before a failure counts.
-            lane.turn = None;
-            let settled = lane.settle_all(run).await;
-            if let Err(failure) = settled.map_err(unavailable).and(result) {
-                run.failed(failure);
-            }
+            Lane::new(&self.0, run.group(), Mode::Transaction)
+                .carry_out(run)
+                .await;
         })
     }
 }
 
+/// What a lane does besides handling its records.
+pub(crate) enum Mode {
+    /// Nothing.
+    Transaction,
+    /// It parks records that fail, and those behind them.
+    Ordered {
+        stay: Stay,
+        /// Whether the handler asks for a transaction.
+        transaction: bool,
+    },
+}
+
+/// Why a run ends before its last record.
+pub(crate) enum Halt {
+    /// A record failed.
+    Failed(Failure),
+    /// Nothing failed, and yet it can't go on now.
+    Held(String),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            Kind::Fenced => Halt::Held(error.to_string()),
+            _ => Halt::Failed(failure(error)),
+        }
+    }
+}
+
 /// A run on its way through the database.
-struct Lane<'a> {
+pub(crate) struct Lane<'a> {
     database: &'a Database,
     group: Arc<str>,
+    mode: Mode,
     turn: Option<Turn>,
     /// Handled records by the group that they wait for, oldest first.
     unsettled: VecDeque<Batch>,
@@ -57,34 +87,172 @@ struct Batch {
 }
 
 impl<'a> Lane<'a> {
-    fn new(database: &'a Database, group: &str) -> Self {
+    pub(crate) fn new(database: &'a Database, group: &str, mode: Mode) -> Self {
         Self {
             database,
             group: group.into(),
+            mode,
             turn: None,
             unsettled: VecDeque::new(),
         }
     }
 
-    async fn handle_all(&mut self, run: &mut Run) -> Result<(), Failure> {
+    pub(crate) async fn carry_out(mut self, run: &mut Run) {
+        let result = self.handle_all(run).await;
+        // Leaving the turn lets the group commit; what was handled before a failure counts.
+        self.turn = None;
+        let settled = self.settle_all(run).await;
+        match settled
+            .map_err(|error| Halt::Failed(unavailable(error)))
+            .and(result)
+        {
+            Ok(()) => {}
+            Err(Halt::Failed(failure)) => run.failed(failure),
+            Err(Halt::Held(reason)) => run.hold(reason),
+        }
+    }
+
+    async fn handle_all(&mut self, run: &mut Run) -> Result<(), Halt> {
         while let Some(record) = run.peek() {
-            let entry = Entry::new(&self.group, record.clone());
-            let before = self.unsettled.back().map(|batch| batch.outcome.clone());
-            let seat = Seat::new(self.database.clone(), Some(entry), self.turn.take(), before);
-            let seat = Arc::new(seat);
-            let mut extensions = Extensions::new();
-            extensions.insert(Arc::clone(&seat));
-            let Some(handling) = run.start(extensions) else {
-                return Ok(());
-            };
-            let end = self.drive(run, &seat, handling).await?;
-            self.conclude(run, end, seat.close())?;
+            let record = record.clone();
+            match &self.mode {
+                Mode::Transaction => self.handle(run, record, None).await?,
+                Mode::Ordered { stay, transaction } => {
+                    let (stay, transaction) = (stay.clone(), *transaction);
+                    self.in_order(run, record, stay, transaction).await?;
+                }
+            }
             if self.turn.as_ref().is_some_and(Turn::is_full) {
                 self.turn = None;
-                self.settle_all(run).await.map_err(unavailable)?;
+                self.settle_all(run).await.map_err(unavailable_halt)?;
             }
             tokio::task::coop::consume_budget().await;
         }
+        Ok(())
+    }
+
+    /// Has the next record handled in a transaction.
+    async fn handle(
+        &mut self,
+        run: &mut Run,
+        record: Record,
+        stay: Option<Stay>,
+    ) -> Result<(), Halt> {
+        let mark = Mark::Record(Entry::new(&self.group, record));
+        let before = self.unsettled.back().map(|batch| batch.outcome.clone());
+        let seat = Seat::new(self.database.clone(), mark, stay, self.turn.take(), before);
+        let seat = Arc::new(seat);
+        let mut extensions = Extensions::new();
+        extensions.insert(Arc::clone(&seat));
+        let Some(handling) = run.start(extensions) else {
+            return Ok(());
+        };
+        let end = self.drive(run, &seat, handling).await?;
+        self.conclude(run, end, seat.close())
+    }
+
+    /// Has the next record handled, unless it was or has to wait for another one of its key; parks
+    /// it if it fails.
+    async fn in_order(
+        &mut self,
+        run: &mut Run,
+        record: Record,
+        stay: Stay,
+        transaction: bool,
+    ) -> Result<(), Halt> {
+        match stay.way(self.database, &record).await? {
+            Way::Handle => {}
+            Way::Behind => {
+                run.set_aside();
+                return self
+                    .park(run, &stay, &record, &Waiting::behind(now()))
+                    .await;
+            }
+            Way::Known => {
+                run.set_aside();
+                self.database.stats().duplicate();
+                match self.unsettled.back_mut() {
+                    Some(batch) => batch.duplicates += 1,
+                    None => run.duplicates(1),
+                }
+                return Ok(());
+            }
+            Way::Wait(reason) => return Err(Halt::Held(reason)),
+        }
+        let attempt = run.attempt();
+        let end = if transaction {
+            self.handle(run, record.clone(), Some(stay.clone())).await
+        } else {
+            self.handle_without(run).await
+        };
+        match end {
+            Err(Halt::Failed(failure)) => {
+                let judged = run.judge(&failure);
+                if !judged.is_parked_at_once() {
+                    return Err(Halt::Failed(failure));
+                }
+                let waiting = stay.first_failure(&judged, attempt);
+                self.park(run, &stay, &record, &waiting).await?;
+                run.parked(&record, &judged, attempt);
+                Ok(())
+            }
+            end => end,
+        }
+    }
+
+    /// Has the next record handled by a handler that asks for no transaction.
+    async fn handle_without(&mut self, run: &mut Run) -> Result<(), Halt> {
+        let Some(mut handling) = run.start(Extensions::new()) else {
+            return Ok(());
+        };
+        let first = poll_fn(|cx| Poll::Ready(handling.poll_unpin(cx))).await;
+        let end = match first {
+            Poll::Ready(end) => end,
+            Poll::Pending => {
+                // What waits to be committed with this lane's turn must not wait for the handler.
+                self.turn = None;
+                self.settle_all(run).await.map_err(unavailable_halt)?;
+                run.drive(handling).await
+            }
+        };
+        end.map_err(Halt::Failed)?;
+        match self.unsettled.back_mut() {
+            Some(batch) => batch.handled += 1,
+            None => run.settled(1),
+        }
+        Ok(())
+    }
+
+    /// Puts the record started last where it waits, with its mark in the inbox.
+    async fn park(
+        &mut self,
+        run: &mut Run,
+        stay: &Stay,
+        record: &Record,
+        waiting: &Waiting,
+    ) -> Result<(), Halt> {
+        let mut turn = match self.turn.take() {
+            Some(turn) => turn,
+            None => {
+                run.report();
+                self.database.gate().join().await?
+            }
+        };
+        if let Some(before) = self.unsettled.back() {
+            before.outcome.check().map_err(unavailable_halt)?;
+        }
+        if let Some(rank) = stay.park(&mut turn, record, waiting)? {
+            turn.keep(false)?;
+            self.batch(&turn).handled += 1;
+            if rank == Rank::Head {
+                run.retry_at(waiting.due);
+            }
+        } else {
+            turn.undo();
+            self.database.stats().duplicate();
+            self.batch(&turn).duplicates += 1;
+        }
+        self.turn = Some(turn);
         Ok(())
     }
 
@@ -94,7 +262,7 @@ impl<'a> Lane<'a> {
         run: &mut Run,
         seat: &Seat,
         mut handling: Handling,
-    ) -> Result<Option<Result<(), Failure>>, Failure> {
+    ) -> Result<Option<Result<(), Failure>>, Halt> {
         let first = poll_fn(|cx| Poll::Ready(handling.poll_unpin(cx))).await;
         if let Poll::Ready(end) = first {
             return Ok(Some(end));
@@ -110,7 +278,7 @@ impl<'a> Lane<'a> {
                 end = &mut handling => return Ok(Some(end)),
                 () = seat.duplicate() => return Ok(None),
                 durable = durable(oldest) => {
-                    self.settle_oldest(run, durable).map_err(unavailable)?;
+                    self.settle_oldest(run, durable).map_err(unavailable_halt)?;
                     run.report();
                 }
             }
@@ -123,7 +291,7 @@ impl<'a> Lane<'a> {
         run: &mut Run,
         end: Option<Result<(), Failure>>,
         closed: Closed,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Halt> {
         let Closed {
             stage,
             mut turn,
@@ -140,13 +308,13 @@ impl<'a> Lane<'a> {
                 Ok(())
             }
             // The database's own verdict wins: a handler may not know that it is away.
-            (Stage::Failed(error), end) if end.is_ok() || must_wait(&error) => Err(failure(error)),
-            (_, Err(failure)) => Err(failure),
+            (Stage::Failed(error), end) if end.is_ok() || must_wait(&error) => Err(error.into()),
+            (_, Err(failure)) => Err(Halt::Failed(failure)),
             (Stage::Joined, Ok(())) => match &mut turn {
                 Some(turn) => turn
                     .keep(emitted)
                     .map(|()| self.batch(turn).handled += 1)
-                    .map_err(failure),
+                    .map_err(Halt::from),
                 None => Ok(()),
             },
             // Nothing done in the database; settled after the records before it.
@@ -221,12 +389,16 @@ async fn durable(outcome: Option<Outcome>) -> Result<()> {
 }
 
 /// Whether no attempt should be used up, whatever the handler made of the error.
-fn must_wait(error: &Error) -> bool {
+pub(crate) fn must_wait(error: &Error) -> bool {
     matches!(error.class(), Class::Unavailable | Class::Stop)
 }
 
-fn failure(error: Error) -> Failure {
+pub(crate) fn failure(error: Error) -> Failure {
     Failure::new(error.class(), error.to_string()).with_source(error)
+}
+
+fn unavailable_halt(error: Error) -> Halt {
+    Halt::Failed(unavailable(error))
 }
 
 fn unavailable(error: Error) -> Failure {

@@ -30,6 +30,7 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     commits,
     policies,
     retry_topics,
+    ordered_retry,
     verdicts,
     alerts,
 ];
@@ -118,7 +119,12 @@ fn limits(named: &Named) -> Checked {
 fn commits(named: &Named) -> Checked {
     let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
     let checked = mode.check(strict);
-    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))
+    checked.map_err(|found| SetupError::new(found.what).mend(found.mend))?;
+    let limit = named.options.limits.unacknowledged_limit;
+    refuse_if(limit.is_zero(), || {
+        SetupError::new("`unacknowledged_limit` of 0 lets no record wait for its acknowledgement")
+            .mend("write a positive time")
+    })
 }
 
 fn policies(named: &Named) -> Checked {
@@ -207,6 +213,58 @@ pub(super) fn hooks(hooks: &[Hook]) -> Checked {
 
 fn alerts(named: &Named) -> Checked {
     hooks(&named.options.hooks)
+}
+
+fn ordered_retry(named: &Named) -> Checked {
+    let Options {
+        retry,
+        verdicts,
+        dead_letters,
+        ack_mode,
+        ..
+    } = &named.options;
+    let Later::Ordered(ordered) = &retry.later else {
+        return Ok(());
+    };
+    let (policy, limits) = (&ordered.policy, &ordered.limits);
+    if let Some(problem) = policy.problem() {
+        let what = format!("its policy of ordered retry can't be: {problem}");
+        return Err(SetupError::new(what).mend("correct the policy"));
+    }
+    refuse_if(!policy.is_limited(), || {
+        SetupError::new("its ordered retry never ends, so one record would hold its key for ever")
+            .mend("limit it with `max_attempts` or `within`; what is given up is dead-lettered")
+    })?;
+    refuse_if(!policy.allows(1, Duration::ZERO, Duration::ZERO), || {
+        SetupError::new("its ordered retry allows no second attempt")
+            .mend("allow at least `max_attempts(2)`, or leave it out")
+    })?;
+    let sizes = [
+        ("keys_max", limits.keys_max),
+        ("records_per_key_max", limits.records_per_key_max),
+        ("records_max", limits.records_max),
+    ];
+    sizes.into_iter().try_for_each(|(setting, value)| {
+        refuse_if(value == 0, || {
+            SetupError::new(format!(
+                "`{setting}(0)` leaves no room for a failing record"
+            ))
+            .mend("write a positive number")
+        })
+    })?;
+    refuse_if(*dead_letters == DeadLetters::Stop, || {
+        SetupError::new("its ordered retry has nowhere to put what it gives up")
+            .mend("leave out `without_dead_letters()`")
+    })?;
+    refuse_if(ack_mode.is_manual(), || {
+        SetupError::new("its ordered retry settles a record itself, when its work is durable")
+            .mend("choose another ack mode than a manual one, or retry in place")
+    })?;
+    let mut policies = verdicts.policies().iter().chain([&retry.in_place]);
+    refuse_if(!policies.all(RetryPolicy::is_limited), || {
+        SetupError::new("its attempts in place never end, so no record would be parked")
+            .mend("limit them with `max_attempts` or `within`")
+    })
 }
 
 fn verdicts(named: &Named) -> Checked {

@@ -11,11 +11,11 @@ use crate::context::{Setup, SetupError, Shared, States};
 use crate::failure::Notifier;
 use crate::handler::Erased;
 use crate::listener::{Listener, ListenerHandle, Options};
-use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter};
+use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter, watch_parked};
 use crate::retry::Later;
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
-use crate::unit::OneByOne;
+use crate::unit::{OneByOne, UnitOfWork};
 
 /// What will be started.
 pub(super) struct Plan {
@@ -160,9 +160,13 @@ fn prepare(
         options,
         handler,
     } = named;
-    let mut setup = Setup::new(&name, &group, states);
-    let unit = handler.prepare(&mut setup).and_then(|()| setup.finish());
-    let unit = unit.map_err(|problem| StartError::Listener {
+    let mut setup = Setup::new(&name, &group, states).with_ack_mode(options.ack_mode);
+    let recovery = &options.limits.recovery;
+    let prepared = handler.prepare(&mut setup).and_then(|()| {
+        let parking = options.retry.parking(&setup, recovery)?;
+        Ok((setup.finish()?, parking))
+    });
+    let (unit, parking) = prepared.map_err(|problem| StartError::Listener {
         listener: name.clone(),
         problem,
     })?;
@@ -185,6 +189,13 @@ fn prepare(
         undecodable: observer.undecodable(),
         listener: Some(handle.downgrade()),
     };
+    if let Some(parking) = &parking {
+        watch_parked(&name, metrics, parking);
+    }
+    let unit = match &parking {
+        Some(parking) => Arc::clone(parking) as Arc<dyn UnitOfWork>,
+        None => unit.unwrap_or_else(|| Arc::new(OneByOne)),
+    };
     let mut limits = options.limits;
     limits.stop_drain = config.stop.drain;
     let spec = Spec {
@@ -200,14 +211,15 @@ fn prepare(
         concurrency: options.concurrency,
         retry: options.retry.in_place,
         retry_topics: match options.retry.later {
-            Later::Never => Vec::new(),
+            Later::Never | Later::Ordered(_) => Vec::new(),
             Later::Topics(delays) => delays,
         },
         verdicts: options.verdicts,
         commit: options.ack_mode,
         strict_commits: options.strict_commits,
         limits,
-        unit: unit.unwrap_or_else(|| Arc::new(OneByOne)),
+        unit,
+        parking,
         handler: handler.bind(Arc::new(shared)),
         dead_letters: options.dead_letters,
         creation: config.topics.clone(),

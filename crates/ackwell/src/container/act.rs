@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use ackwell_core::engine::{Effect, Event, PartitionId};
+use ackwell_core::engine::{Effect, Event, Failure, PartitionId};
 use ackwell_core::settle::Destination;
 
 use super::dead_letter::Letter;
@@ -10,6 +10,13 @@ use super::forward::Postponed;
 use super::poll::Poller;
 use super::spec::Observation;
 use crate::record::Record;
+
+/// A record that is to be parked, and why.
+pub(super) struct Waits {
+    pub(super) record: Record,
+    pub(super) failure: Failure,
+    pub(super) attempts: u32,
+}
 
 impl Poller {
     /// Carries out everything that the engine asks for.
@@ -23,14 +30,32 @@ impl Poller {
         match effect {
             Effect::Dispatch {
                 run,
+                partition,
                 attempt,
                 records,
                 ..
             } => {
-                self.dispatcher.dispatch(run, attempt, records);
+                self.dispatcher.dispatch(run, partition, attempt, records);
             }
             Effect::Halt { run } => self.dispatcher.halt(run),
             Effect::Cancel { run } => self.dispatcher.cancel(run),
+            Effect::Recover {
+                recovery,
+                partition,
+                record,
+                destination: Destination::Parked,
+                failure,
+                attempts,
+            } => {
+                let waits = Waits {
+                    record,
+                    failure,
+                    attempts,
+                };
+                self.postponed.insert(recovery);
+                self.park(recovery, partition, waits);
+            }
+            Effect::Retry { run, partition } => self.retry(run, partition),
             Effect::Recover {
                 recovery,
                 record,
@@ -113,11 +138,21 @@ impl Poller {
             Effect::Flush(partitions) => self.flush(partitions),
             Effect::RevokeDone(partitions) => self.revoke_done(partitions),
             Effect::Stopped { problem } => self.stopped(problem),
-            Effect::Close { run } => {
-                let now = self.clock.now();
-                self.engine.on_event(now, Event::Closed { run });
+            Effect::Close { run } => self.close_acks(run),
+            Effect::Answer { waiter, committed } => self.answer_commit(waiter, committed),
+            Effect::Nacked {
+                partition,
+                offset,
+                nack,
+            } => self.nacked(partition, offset, nack),
+            Effect::Unacknowledged {
+                partition,
+                offset,
+                since,
+            } => {
+                let waits = self.clock.now().since(since);
+                self.unacknowledged(partition, offset, waits);
             }
-            Effect::Answer { .. } | Effect::Unacknowledged { .. } => {}
             Effect::Health { problem } => {
                 self.health.engine = problem;
                 self.tell_health();

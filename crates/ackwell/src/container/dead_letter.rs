@@ -69,12 +69,18 @@ impl DeadLetterWriter {
     ) {
         let writer = self.clone();
         let work = async move {
-            let result = writer.send(&letter).await;
-            let result = result.map_err(|error| writer.explain(&letter, &error));
-            writer.tell(&letter, &result);
+            let result = writer.put(&letter).await;
             mailbox.send(Event::Recovered { recovery, result });
         };
         tasks.spawn_on(work, runtime);
+    }
+
+    /// Writes one dead letter and returns when it is safe.
+    pub(super) async fn put(&self, letter: &Letter) -> Result<(), String> {
+        let result = self.send(letter).await;
+        let result = result.map_err(|error| self.explain(letter, &error));
+        self.tell(letter, &result);
+        result
     }
 
     async fn send(&self, letter: &Letter) -> Result<(), WriteError> {

@@ -4,19 +4,25 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ackwell_core::engine::{End, Event, Failure as CoreFailure, RunId};
+use ackwell_core::Timestamp;
+use ackwell_core::engine::{End, Event, Failure as CoreFailure, PartitionId, RunId};
+use ackwell_core::settle::Settlement;
 use futures_util::FutureExt;
 
 use super::mailbox::Mailbox;
 use super::spec::{Observation, Observer};
 use crate::failure::{Class, Failure, Verdict, Verdicts};
 use crate::record::Record;
-use crate::unit::{Control, Ended, ProgressSink, Run, UnitOfWork};
+use crate::unit::{Control, Ended, Judged, ProgressSink, Run, UnitOfWork};
 
 /// Reports a run's progress to the engine.
 pub(super) struct Progress {
     pub(super) run: RunId,
+    pub(super) partition: PartitionId,
     pub(super) mailbox: Mailbox,
+    pub(super) verdicts: Arc<Verdicts>,
+    /// For each policy in place whether it repeats anything, where that is asked for.
+    pub(super) policies: Option<Arc<[bool]>>,
 }
 
 impl ProgressSink for Progress {
@@ -25,6 +31,35 @@ impl ProgressSink for Progress {
             run: self.run,
             settled: count,
         });
+    }
+
+    fn attempt_failed(
+        &self,
+        record: &Record,
+        failure: CoreFailure,
+        attempt: u32,
+        settlement: Settlement,
+    ) {
+        log(&failure, Some(record));
+        self.mailbox.send(Event::AttemptFailed {
+            run: self.run,
+            offset: record.offset(),
+            failure,
+            attempt,
+            settlement,
+        });
+    }
+
+    fn retry_at(&self, at: Timestamp) {
+        let partition = self.partition;
+        self.mailbox.send(Event::RetryAt { partition, at });
+    }
+
+    fn judge(&self, failure: &Failure) -> Judged {
+        let failure = judged(failure, &self.verdicts);
+        let policies = self.policies.as_deref().unwrap_or_default();
+        let in_place = policies.get(failure.policy).copied().unwrap_or(true);
+        Judged { failure, in_place }
     }
 }
 
@@ -36,6 +71,8 @@ pub(super) struct Work {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) mailbox: Mailbox,
     pub(super) control: Arc<Control>,
+    /// Whether handled records wait for acknowledgements.
+    pub(super) manual: bool,
 }
 
 impl Work {
@@ -53,18 +90,31 @@ impl Work {
         };
         if carried.is_err() {
             run.failed(Failure::new(Class::Transient, "the unit of work panicked"));
-        } else if !run.is_interrupted() {
+        } else if !run.is_interrupted() && !run.is_held() {
             // Does nothing if everything is settled.
             run.failed(Failure::new(
                 Class::Transient,
                 "the unit of work left a record unsettled",
             ));
         }
-        let ended = run.finish();
+        let mut ended = run.finish();
         self.observe(&ended, started);
+        if self.manual {
+            self.give_back_handled(&mut ended);
+        }
         self.mailbox.send(Event::Finished {
             run: self.id,
             end: end(ended, &self.verdicts),
+        });
+    }
+
+    /// What was handled waits with the engine for its acknowledgements.
+    fn give_back_handled(&self, ended: &mut Ended) {
+        let rest = ended.records.split_off(ended.settled);
+        ended.settled = 0;
+        self.mailbox.send(Event::Handled {
+            run: self.id,
+            records: std::mem::replace(&mut ended.records, rest),
         });
     }
 
@@ -87,22 +137,20 @@ fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
         mut records,
         settled,
         failure,
+        held,
         ..
     } = ended;
     if settled >= records.len() {
         return End::Complete;
     }
     let mut rest = records.split_off(settled);
+    if let Some(reason) = held {
+        return End::Held { reason, rest };
+    }
     let Some(failure) = failure else {
         return End::Cancelled { rest };
     };
-    let Verdict { class, policy } = verdicts.judge(&failure);
-    let failure = CoreFailure {
-        class,
-        summary: failure.reason(),
-        policy,
-        retry_after: failure.wait(),
-    };
+    let failure = judged(&failure, verdicts);
     log(&failure, rest.first());
     let behind = rest.split_off(1);
     match rest.pop() {
@@ -112,6 +160,16 @@ fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
             rest: behind,
         },
         None => End::Complete,
+    }
+}
+
+pub(super) fn judged(failure: &Failure, verdicts: &Verdicts) -> CoreFailure {
+    let Verdict { class, policy } = verdicts.judge(failure);
+    CoreFailure {
+        class,
+        summary: failure.reason(),
+        policy,
+        retry_after: failure.wait(),
     }
 }
 

@@ -6,7 +6,9 @@
 //! | decode | `decode.rs` | a poll's records are copied into one shared buffer |
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
 //! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
+//! | (acknowledge) | `acks.rs` | in the manual ack modes, handlers settle their records, from any task |
 //! | settle | `act.rs` | the engine's verdict is carried out |
+//! | (retry) | `ordered.rs` | what waits for its key's turn is tried again |
 //! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
 //! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
@@ -18,6 +20,7 @@
 //! `notice.rs` and `health.rs` tell the outside what goes on; `lookup.rs` asks the broker what
 //! takes time to answer.
 
+mod acks;
 mod act;
 mod command;
 mod commit;
@@ -32,6 +35,7 @@ mod health;
 mod lookup;
 mod mailbox;
 mod notice;
+mod ordered;
 mod poll;
 mod rebalance;
 mod spec;
@@ -55,6 +59,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 pub use crate::dead_letters::DeadLetters;
+pub(crate) use acks::RunAcks;
 pub(crate) use control::Pauses;
 pub use control::{AssignedPartition, ControlError, TopicPartition};
 pub(crate) use decode::Decoder;
@@ -63,6 +68,7 @@ pub use rebalance::RebalanceListener;
 pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
+use self::acks::Acks;
 use self::command::{Command, SeekRequest};
 use self::commit::{Committer, Listeners};
 use self::consumer::{Callbacks, Client};
@@ -139,11 +145,15 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         handler: Arc::clone(&spec.handler),
         unit: Arc::clone(&spec.unit),
         verdicts: Arc::new(spec.verdicts.clone()),
+        parking: spec.parking.clone(),
+        policies: spec.parking.as_ref().map(|_| repeating(&spec)),
+        lanes: usize::from(spec.concurrency.lanes()),
         observer: Arc::clone(&spec.observer),
         mailbox: mailbox.clone(),
         runtime: Handle::current(),
         tasks: tasks.clone(),
         runs: HashMap::new(),
+        acks: Acks::new(spec.commit, mailbox.waker().clone(), Arc::clone(&counters)),
     };
     let thread = |source| StartError::Thread {
         listener: spec.listener.clone(),
@@ -244,12 +254,21 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
     Ok(Arc::new(client))
 }
 
+/// For each policy in place, the listener's own first, whether it repeats anything at all.
+fn repeating(spec: &Spec) -> Arc<[bool]> {
+    let policies = std::iter::once(&spec.retry).chain(spec.verdicts.policies());
+    policies
+        .map(|policy| policy.allows(1, Duration::ZERO, Duration::ZERO))
+        .collect()
+}
+
 fn engine_config(spec: &Spec) -> Config {
     let limits = spec.limits.clone();
     Config {
         concurrency: spec.concurrency,
         retry: spec.retry.clone(),
         retry_topics: spec.retry_topics.clone(),
+        ordered: spec.parking.is_some(),
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
         strict_commits: spec.strict_commits,
@@ -264,6 +283,7 @@ fn engine_config(spec: &Spec) -> Config {
         // A little longer than its calls may take, so that their end is always awaited.
         flush_wait: (spec.rebalance.as_ref()).map(|_| limits.rebalance_callback * 2),
         commit_wait: limits.commit_wait,
+        unacknowledged_limit: limits.unacknowledged_limit,
         metadata_bytes: limits.metadata_bytes,
         probe: limits.probe,
         recovery: limits.recovery,

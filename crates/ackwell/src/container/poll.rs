@@ -165,7 +165,8 @@ impl Poller {
     pub(super) fn run(mut self) -> End {
         self.mailbox.waker().set(std::thread::current());
         let end = loop {
-            let busy = self.take_events() | self.take_inbox() | self.take_records();
+            let heard = self.take_events() | self.take_inbox() | self.take_acks();
+            let busy = heard | self.take_records();
             self.tick(busy);
             if let Some(end) = self.end.take() {
                 break end;
@@ -176,6 +177,9 @@ impl Poller {
             }
         };
         // Rebalances are answered on the spot from here; dropping the client leaves the group.
+        if let Some(acks) = &mut self.dispatcher.acks {
+            acks.close_all();
+        }
         self.client.context().close();
         self.answer_open_rebalance();
         self.partitions.clear();
@@ -257,7 +261,8 @@ impl Poller {
 
     fn note(&mut self, event: &Event<Record>) {
         match event {
-            Event::Finished { run, .. } => self.dispatcher.ended(*run),
+            Event::Finished { run, .. } | Event::Retried { run, .. } => self.dispatcher.ended(*run),
+            Event::Handled { run, records } => self.note_handled(*run, records.len()),
             Event::Recovered { recovery, result } => {
                 let postponed = self.postponed.remove(recovery);
                 if result.is_ok() {
@@ -382,6 +387,11 @@ impl Poller {
         self.counters
             .partitions
             .store(self.engine.partitions(), Ordering::Relaxed);
+        if self.dispatcher.acks.is_some() {
+            self.counters
+                .unacknowledged
+                .store(self.engine.unacknowledged(), Ordering::Relaxed);
+        }
     }
 
     fn rest(&self) -> Duration {

@@ -167,6 +167,7 @@ impl Poller {
         };
         let group = &*self.dispatcher.group;
         tracing::info!(group, partitions, "partitions assigned");
+        self.tell_parking(named, true);
         let observation = Observation::Assigned { partitions };
         self.dispatcher.observer.observe(&observation);
         let ids: Vec<_> = assigned.iter().map(|found| found.partition).collect();
@@ -262,6 +263,10 @@ impl Poller {
     }
 
     fn give_back(&mut self, ids: &[PartitionId]) {
+        let names = ids.iter().filter_map(|id| self.partitions.name(*id));
+        let names = names.map(|(topic, partition)| (topic.to_string(), *partition));
+        let names: Vec<_> = names.collect();
+        self.tell_parking(&names, false);
         if let Err(error) = self.partitions.unassign(&self.client, ids) {
             tracing::warn!(%error, "partitions could not be given back");
         }

@@ -16,7 +16,7 @@ use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::record::Record;
-use crate::unit::{OneByOne, Run, UnitOfWork};
+use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
 pub trait RecordHandler: Send + Sync + 'static {
@@ -92,6 +92,9 @@ pub struct Spec {
     pub limits: Limits,
     /// How runs are carried out.
     pub unit: Arc<dyn UnitOfWork>,
+    /// Where records wait whose attempts in place are used up, with those of their key behind
+    /// them: the same as `unit`. Needs dead letters.
+    pub parking: Option<Arc<dyn Parking>>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
     /// Where records go that can't be handled.
@@ -130,6 +133,7 @@ impl Spec {
             strict_commits: false,
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
+            parking: None,
             handler,
             dead_letters: DeadLetters::default(),
             creation: Topics::default(),
@@ -168,6 +172,9 @@ pub struct Limits {
     /// Bytes of commit metadata for records settled beyond a gap. Default 3,072, below the
     /// broker's `offset.metadata.max.bytes` of 4,096.
     pub metadata_bytes: usize,
+    /// How long a handled record may wait for its acknowledgement before the listener is
+    /// unhealthy. Default 60 s.
+    pub unacknowledged_limit: Duration,
     /// Between probes of something unavailable. Default from 250 ms doubling to 5 s.
     pub probe: RetryPolicy,
     /// Between attempts to write a dead letter. Default from 1 s doubling to 30 s.
@@ -200,6 +207,7 @@ impl Default for Limits {
             rebalance_callback: Duration::from_secs(5),
             commit_wait: Duration::from_secs(10),
             metadata_bytes: 3_072,
+            unacknowledged_limit: Duration::from_secs(60),
             probe: RetryPolicy::exponential(Duration::from_millis(250), 2.0)
                 .max(Duration::from_secs(5))
                 .jitter(0.1),
@@ -296,6 +304,17 @@ pub enum Observation<'a> {
         offset: i64,
         /// What went wrong.
         error: &'a str,
+    },
+    /// A handled record was refused, or its acknowledgement was dropped; it is handled again.
+    Nacked {
+        /// Origin of the record.
+        topic: &'a str,
+        /// Origin of the record.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Whether its acknowledgement was dropped rather than refused on purpose.
+        dropped: bool,
     },
     /// A commit was acknowledged; `lag` is not known here, the position is.
     Committed {

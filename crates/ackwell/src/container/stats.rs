@@ -19,6 +19,12 @@ pub struct Stats {
     pub commits: u64,
     /// Records that wait or are in work.
     pub in_flight: usize,
+    /// Records that were handled and wait for their acknowledgement, in a manual ack mode.
+    pub unacknowledged: usize,
+    /// Records whose acknowledgement was refused or dropped.
+    pub nacks: u64,
+    /// Acknowledgements that came too late.
+    pub stale_acks: u64,
     /// Partitions whose fetching is paused, because their queues are full or on request.
     pub paused: usize,
     /// Turns of the poll thread: while it lives, the number grows.
@@ -35,6 +41,9 @@ pub(super) struct Counters {
     pub(super) postponed: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) in_flight: AtomicUsize,
+    pub(super) unacknowledged: AtomicUsize,
+    pub(super) nacks: AtomicU64,
+    pub(super) stale_acks: AtomicU64,
     pub(super) paused: AtomicUsize,
     pub(super) turns: AtomicU64,
 }
@@ -49,6 +58,9 @@ impl Counters {
             postponed: self.postponed.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
+            unacknowledged: self.unacknowledged.load(Ordering::Relaxed),
+            nacks: self.nacks.load(Ordering::Relaxed),
+            stale_acks: self.stale_acks.load(Ordering::Relaxed),
             paused: self.paused.load(Ordering::Relaxed),
             turns: self.turns.load(Ordering::Relaxed),
         }

@@ -179,6 +179,7 @@ impl Partitions {
                 metadata: found
                     .map(|(_, metadata)| metadata.clone())
                     .unwrap_or_default(),
+                snapshot: None,
             });
         }
         match client.rebalance_protocol() {

@@ -9,12 +9,14 @@
 //! | [`Header<H>`](struct@Header), [`Headers`] | one header by name; all |
 //! | [`TopicName`], [`Partition`], [`Offset`], [`Timestamp`], [`Attempt`] | where, when, how often |
 //! | [`Record`] | the whole record |
+//! | [`Ack`] | the record's acknowledgement, in the manual ack modes |
 //! | [`Seek`], [`ListenerHandle`](crate::ListenerHandle) | the listener, to seek, pause or look |
 //! | [`State<T>`](struct@State) | a value given to [`App::state`](crate::App::state) |
 //!
 //! `Option<T>` of an extractor of the value is `None` for a tombstone (a record whose value is
 //! null); without the `Option` a tombstone is a permanent failure, never a default value.
 
+mod ack;
 mod event;
 mod header;
 mod place;
@@ -24,6 +26,7 @@ mod state;
 mod tests;
 mod value;
 
+pub use ack::{Ack, Acknowledged, NotCommitted};
 pub use event::Event;
 pub use header::{FromHeader, Header, HeaderValue, Key, KeyBytes};
 pub use place::{Attempt, Offset, Partition, Timestamp, TopicName};

@@ -71,6 +71,14 @@ impl ListenerBuilder {
         self
     }
 
+    /// In a manual ack mode: how long a handled record may wait for its
+    /// [`Ack`](crate::extract::Ack) before the listener is unhealthy; default 60 s. It recovers when
+    /// the record is acknowledged or refused.
+    pub fn unacknowledged_limit(mut self, limit: Duration) -> Self {
+        self.options.limits.unacknowledged_limit = limit;
+        self
+    }
+
     /// Nothing new is handled before the broker has confirmed the commit of what was handled
     /// before: in [`AckMode::Record`] the next record of a lane, in [`AckMode::Batch`] the next poll
     /// of a partition. A crash then repeats at most one record a lane, or one poll a partition.

@@ -13,6 +13,7 @@ use crate::container::{Container, Observation, Observer};
 use crate::failure::{
     Class, Destination, FailedAttempt, Notice, Notifier, Place, Recovered, RecoveryFailed,
 };
+use crate::unit::Parking;
 
 /// Listens to one container. What each run reports is at hand without a look-up.
 pub(crate) struct ListenerObserver {
@@ -197,13 +198,36 @@ pub(crate) fn watch_queues(listener: &str, metrics: &Metrics, container: &Arc<Co
     };
     let paused = metrics.listeners.paused.get_or_create_owned(&by);
     let in_work = metrics.listeners.in_work.get_or_create_owned(&by);
+    let open = metrics.listeners.unacknowledged.get_or_create_owned(&by);
     let container = Arc::downgrade(container);
     metrics.refresh(move || {
         let stats = container.upgrade().map(|container| container.stats());
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         paused.set(stats.map_or(0, |stats| gauge(stats.paused)));
         in_work.set(stats.map_or(0, |stats| gauge(stats.in_flight)));
+        open.set(stats.map_or(0, |stats| gauge(stats.unacknowledged)));
         stats.is_some()
+    });
+}
+
+/// Tells what is parked whenever metrics are read.
+pub(crate) fn watch_parked(listener: &str, metrics: &Metrics, parking: &Arc<dyn Parking>) {
+    let by = ByListener {
+        listener: listener.to_owned(),
+    };
+    let families = &metrics.listeners;
+    let keys = families.parked_keys.get_or_create_owned(&by);
+    let records = families.parked_records.get_or_create_owned(&by);
+    let oldest = families.parked_oldest.get_or_create_owned(&by);
+    let parking = Arc::downgrade(parking);
+    metrics.refresh(move || {
+        let found = parking.upgrade().map(|parking| parking.waiting());
+        let waiting = found.unwrap_or_default();
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        keys.set(gauge(waiting.keys));
+        records.set(gauge(waiting.records));
+        oldest.set(i64::try_from(waiting.oldest.as_secs()).unwrap_or(i64::MAX));
+        found.is_some()
     });
 }
 
@@ -269,6 +293,10 @@ impl Observer for ListenerObserver {
                     .postponed
                     .get_or_create(&self.by_topic(topic))
                     .inc();
+            }
+            Observation::Nacked { dropped, .. } => {
+                let how = if dropped { "dropped" } else { "asked" };
+                families.nacks.get_or_create(&self.by_outcome(how)).inc();
             }
             Observation::RecoveryFailed { .. } => {
                 families.recovery_failures.get_or_create(&self.by()).inc();

@@ -90,6 +90,11 @@ pub(super) struct ListenerFamilies {
     pub(super) in_work: Family<ByListener, Gauge>,
     pub(super) commits: Family<ByOutcome, Counter>,
     pub(super) notices: Family<ByOutcome, Counter>,
+    pub(super) unacknowledged: Family<ByListener, Gauge>,
+    pub(super) nacks: Family<ByOutcome, Counter>,
+    pub(super) parked_keys: Family<ByListener, Gauge>,
+    pub(super) parked_records: Family<ByListener, Gauge>,
+    pub(super) parked_oldest: Family<ByListener, Gauge>,
 }
 
 #[derive(Clone, Default)]
@@ -250,6 +255,32 @@ impl ListenerFamilies {
             "in_work_records",
             "Records that wait or are in work",
             self.in_work.clone(),
+        );
+        to.register(
+            "unacknowledged_records",
+            "Handled records that wait for their acknowledgement",
+            self.unacknowledged.clone(),
+        );
+        to.register(
+            "nacks",
+            "Acknowledgements refused, by whether they were asked for or dropped",
+            self.nacks.clone(),
+        );
+        to.register(
+            "parked_keys",
+            "Keys whose records wait for a failed one to be retried",
+            self.parked_keys.clone(),
+        );
+        to.register(
+            "parked_records",
+            "Records that wait for a failed one of their key, and those",
+            self.parked_records.clone(),
+        );
+        to.register_with_unit(
+            "parked_oldest",
+            "How long the key has waited that waits longest",
+            Unit::Seconds,
+            self.parked_oldest.clone(),
         );
         to.register(
             "commits",

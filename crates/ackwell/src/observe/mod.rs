@@ -11,7 +11,7 @@ mod metrics;
 
 pub use health::{Component, Health, Kind, Reporter, Status, Verdict};
 pub use histogram::Histogram;
-pub(crate) use listener::{ListenerObserver, watch_queues};
+pub(crate) use listener::{ListenerObserver, watch_parked, watch_queues};
 pub use metrics::Metrics;
 pub(crate) use metrics::ProducerMetrics;
 /// For metrics of one's own: [`Metrics::register`] takes its types.

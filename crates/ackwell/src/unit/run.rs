@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ackwell_core::Timestamp;
+use ackwell_core::engine::Failure as CoreFailure;
+use ackwell_core::settle::{Destination, Settlement};
 use futures_util::future::BoxFuture;
 
-use super::Control;
-use crate::container::RecordHandler;
+use super::{Control, Judged};
+use crate::container::{RecordHandler, RunAcks};
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Panicked};
 use crate::record::Record;
@@ -25,6 +28,30 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) trait ProgressSink: Send + Sync {
     /// The next `count` records of the run are settled.
     fn progress(&self, count: usize);
+
+    /// An attempt has failed and the run goes on.
+    fn attempt_failed(
+        &self,
+        record: &Record,
+        failure: CoreFailure,
+        attempt: u32,
+        settlement: Settlement,
+    ) {
+        let _ = (record, failure, attempt, settlement);
+    }
+
+    /// A parked record is due at `at`.
+    fn retry_at(&self, at: Timestamp) {
+        let _ = at;
+    }
+
+    /// The failure as the listener sees it.
+    fn judge(&self, failure: &Failure) -> Judged {
+        Judged {
+            failure: CoreFailure::new(failure.class(), failure.reason()),
+            in_place: true,
+        }
+    }
 }
 
 /// Records of one lane, to be handled in order.
@@ -42,6 +69,9 @@ pub struct Run {
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
+    /// In a manual ack mode, where its records are acknowledged.
+    acks: Option<Arc<RunAcks>>,
+    held: Option<String>,
 }
 
 /// How a run ended, for the container.
@@ -50,6 +80,8 @@ pub(crate) struct Ended {
     pub(crate) settled: usize,
     pub(crate) duplicates: usize,
     pub(crate) failure: Option<Failure>,
+    /// Why it can't go on now, although nothing failed.
+    pub(crate) held: Option<String>,
 }
 
 impl Run {
@@ -74,6 +106,20 @@ impl Run {
             reported: 0,
             reported_at: Instant::now(),
             failure: None,
+            held: None,
+            acks: None,
+        }
+    }
+
+    /// The same run, whose records are settled by acknowledgements.
+    pub(crate) fn acknowledged_at(self, acks: Option<Arc<RunAcks>>) -> Self {
+        Run { acks, ..self }
+    }
+
+    /// Puts the acknowledgement of the record that was started last, in a manual ack mode.
+    pub(crate) fn put_ack(&self, extensions: &mut Extensions) {
+        if let (Some(acks), Some(place)) = (&self.acks, self.started.checked_sub(1)) {
+            extensions.put_ack(Arc::clone(acks), place);
         }
     }
 
@@ -84,7 +130,7 @@ impl Run {
 
     /// The next record to start; `None` at the end, after a failure, or when cancelled.
     pub fn peek(&self) -> Option<&Record> {
-        if self.failure.is_some() || self.control.is_halted() {
+        if self.failure.is_some() || self.held.is_some() || self.control.is_halted() {
             return None;
         }
         self.records.get(self.started)
@@ -103,17 +149,16 @@ impl Run {
     /// Starts handling the next record; `extensions` are at hand for its extractors. `None` where
     /// [`peek`](Run::peek) is `None`. A panic in the handler is caught and becomes a permanent
     /// failure of the record.
-    pub fn start(&mut self, extensions: Extensions) -> Option<Handling> {
+    pub fn start(&mut self, mut extensions: Extensions) -> Option<Handling> {
         let (record, attempt) = self.take()?;
+        self.put_ack(&mut extensions);
         if let Err(unreadable) = readable(&record) {
             return Some(Handling::refused(unreadable));
         }
         let handler = &self.handler;
-        let call = AssertUnwindSafe(|| handler.call(record, attempt, extensions));
-        Some(match std::panic::catch_unwind(call) {
-            Ok(handling) => Handling(handling),
-            Err(panic) => Handling::refused(panicked(&*panic)),
-        })
+        Some(Handling::begin(|| {
+            handler.call(record, attempt, extensions)
+        }))
     }
 
     /// Takes the next record and its attempt, to be handled by the caller; `None` where
@@ -149,7 +194,11 @@ impl Run {
 
     /// The earliest `count` started but unsettled records are durable.
     pub fn settled(&mut self, count: usize) {
-        self.settled = self.started.min(self.settled + count);
+        let before = self.settled;
+        self.settled = self.started.min(before + count);
+        if let Some(acks) = &self.acks {
+            acks.handled(before..self.settled);
+        }
         let waiting = self.settled - self.reported;
         // A clock read at 1, 2, 4, .. records: rare for fast handlers, soon enough for slow ones.
         if waiting.is_power_of_two() && self.reported_at.elapsed() >= PROGRESS_INTERVAL {
@@ -171,6 +220,41 @@ impl Run {
         }
     }
 
+    /// Takes the next record without having it handled: it belongs behind a parked one. It is
+    /// settled like a handled one, when that is durable. `None` where [`peek`](Run::peek) is `None`.
+    pub fn set_aside(&mut self) -> Option<Record> {
+        let record = self.peek()?.clone();
+        self.started += 1;
+        Some(record)
+    }
+
+    /// A failure of the record started last, as the listener sees it.
+    pub fn judge(&self, failure: &Failure) -> Judged {
+        self.sink.judge(failure)
+    }
+
+    /// The record started last has failed and is parked; it is settled like a handled one, when
+    /// that is durable.
+    pub fn parked(&self, record: &Record, failure: &Judged, attempt: u32) {
+        let settlement = Settlement::Recover(Destination::Parked);
+        let failure = failure.failure.clone();
+        self.sink
+            .attempt_failed(record, failure, attempt, settlement);
+    }
+
+    /// A parked record is the first of its key, and due at `at`.
+    pub fn retry_at(&self, at: Timestamp) {
+        self.sink.retry_at(at);
+    }
+
+    /// Ends the run although nothing failed: its unsettled records can't be taken on now, for
+    /// this reason, which health shows. They are offered again a little later.
+    pub fn hold(&mut self, reason: impl Into<String>) {
+        if self.failure.is_none() && self.settled < self.records.len() {
+            self.held.get_or_insert(reason.into());
+        }
+    }
+
     /// Waits until the run is cancelled: its partition was revoked or the listener stops, and
     /// the drain limit has passed.
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
@@ -180,11 +264,21 @@ impl Run {
     /// Tells the container what has settled so far. Called by [`drive`](Run::drive); a unit of
     /// work that waits by other means calls it before.
     pub fn report(&mut self) {
+        if let Some(acks) = &self.acks {
+            self.reported = self.settled;
+            self.reported_at = Instant::now();
+            return acks.report();
+        }
         if self.settled > self.reported {
             self.sink.progress(self.settled - self.reported);
             self.reported = self.settled;
             self.reported_at = Instant::now();
         }
+    }
+
+    /// Whether the unit of work can't go on now, although nothing failed.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Whether the container wants the run to end early.
@@ -193,11 +287,15 @@ impl Run {
     }
 
     pub(crate) fn finish(self) -> Ended {
+        if let Some(acks) = &self.acks {
+            acks.close(self.settled);
+        }
         let Run {
             records,
             settled,
             duplicates,
             failure,
+            held,
             ..
         } = self;
         Ended {
@@ -205,6 +303,7 @@ impl Run {
             settled,
             duplicates,
             failure,
+            held,
         }
     }
 }
@@ -213,6 +312,14 @@ impl Run {
 pub struct Handling(BoxFuture<'static, Result<(), Failure>>);
 
 impl Handling {
+    /// Calls a handler; a panic in the call is the handler's.
+    pub(super) fn begin(call: impl FnOnce() -> BoxFuture<'static, Result<(), Failure>>) -> Self {
+        match std::panic::catch_unwind(AssertUnwindSafe(call)) {
+            Ok(handling) => Handling(handling),
+            Err(panic) => Handling::refused(panicked(&*panic)),
+        }
+    }
+
     fn refused(failure: Failure) -> Self {
         Handling(Box::pin(std::future::ready(Err(failure))))
     }

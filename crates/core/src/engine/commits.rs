@@ -3,8 +3,11 @@
 //! One request is in flight at a time; what settles meanwhile rides on the next. A failed commit
 //! loses nothing: the positions are sent again, later.
 
+use std::time::Duration;
+
 use super::Record;
-use super::effect::{Effect, Position};
+use super::beyond::Beyond;
+use super::effect::{Effect, Position, Snapshot};
 use super::event::{CommitId, PartitionId};
 use super::machine::Engine;
 use super::partition::{Mark, Partition};
@@ -12,6 +15,9 @@ use crate::Timestamp;
 use crate::commit::Pending;
 use crate::mutation::{self, Fault};
 use crate::offset::Generation;
+
+/// Snapshots are written at this rate at most (4 MiB/s), so that large ones don't crowd the broker.
+const SNAPSHOT_BYTES_A_MS: usize = 4 << 10;
 
 /// Commits under way.
 #[derive(Debug, Default)]
@@ -44,7 +50,7 @@ impl<R: Record> Engine<R> {
         }
         let Some(all) = self.pending() else { return };
         let id = CommitId(self.next_id());
-        let (mut positions, mut marks) = (Vec::new(), Vec::new());
+        let (mut positions, mut marks, mut snapshot_bytes) = (Vec::new(), Vec::new(), 0);
         for (partition_id, partition) in &mut self.partitions {
             let Some(pending) = partition.pending() else {
                 continue;
@@ -54,11 +60,16 @@ impl<R: Record> Engine<R> {
                 continue;
             }
             let generation = partition.generation();
-            if let Some((mark, offset, metadata)) = partition.send(self.config.metadata_bytes) {
+            if let Some((mark, offset, beyond)) = partition.send(&self.config) {
+                let Beyond { metadata, snapshot } = beyond;
+                if let Snapshot::Write { bytes, .. } = &snapshot {
+                    snapshot_bytes += bytes.len();
+                }
                 positions.push(Position {
                     partition: *partition_id,
                     offset,
                     metadata,
+                    snapshot,
                 });
                 marks.push((*partition_id, generation, mark));
             }
@@ -69,11 +80,27 @@ impl<R: Record> Engine<R> {
         let until = now + self.config.commit_wait;
         self.commits.in_flight = Some(InFlight { id, until, marks });
         let gap = (self.config.commit).gap(self.config.strict_commits, self.config.commit_gap);
-        self.commits.not_before = Some(now + gap);
+        let time = Duration::from_millis((snapshot_bytes / SNAPSHOT_BYTES_A_MS) as u64);
+        self.commits.not_before = Some(now + gap.max(time));
         self.effects.push_back(Effect::Commit {
             commit: id,
             positions,
         });
+    }
+
+    pub(super) fn snapshot_stored(&mut self, commit: CommitId, id: PartitionId, place: Vec<u8>) {
+        let in_flight = self.commits.in_flight.as_ref();
+        let marks = in_flight
+            .filter(|found| found.id == commit)
+            .map(|found| &found.marks);
+        let mark = marks.and_then(|marks| marks.iter().find(|(partition, ..)| *partition == id));
+        let Some((_, generation, _)) = mark else {
+            return;
+        };
+        let partition = self.partitions.get_mut(&id);
+        if let Some(partition) = partition.filter(|found| found.generation() == *generation) {
+            partition.beyond.stored(place);
+        }
     }
 
     pub(super) fn commit_done(

@@ -18,6 +18,9 @@ pub struct Config {
     /// The delays of the retry topics, in which a record is handled again when its attempts in
     /// place are used up; empty without retry topics.
     pub retry_topics: Vec<Duration>,
+    /// Whether records whose attempts in place are used up are parked, with those of their key
+    /// behind them; see [`ordered`](crate::ordered).
+    pub ordered: bool,
     /// When positions are committed.
     pub commit: AckMode,
     /// Whether dispatch waits for the broker's answer to the commit of what was handled before: in
@@ -58,11 +61,16 @@ pub struct Config {
     pub unacknowledged_limit: Duration,
     /// Bytes of metadata beside a committed position. Default 3,072.
     pub metadata_bytes: usize,
+    /// Whether what does not fit into the metadata is written as a
+    /// [snapshot](crate::metadata::snapshot). Default no: it is left out, and a restart repeats it.
+    pub snapshots: bool,
     /// Between probes of something unavailable. Never given up. Default 250 ms doubling to 5 s.
     pub probe: Policy,
     /// Between attempts to recover a record, and between failed commits. Never given up.
     /// Default 1 s doubling to 30 s.
     pub recovery: Policy,
+    /// How long a lane rests that can't go on although nothing failed. Default 500 ms.
+    pub hold_wait: Duration,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -74,6 +82,7 @@ impl Default for Config {
             retry: Policy::default(),
             retry_for: Vec::new(),
             retry_topics: Vec::new(),
+            ordered: false,
             commit: AckMode::default(),
             strict_commits: false,
             recover: true,
@@ -90,12 +99,14 @@ impl Default for Config {
             commit_gap: Duration::from_millis(5),
             unacknowledged_limit: Duration::from_secs(60),
             metadata_bytes: 3_072,
+            snapshots: false,
             probe: Policy::exponential(Duration::from_millis(250), 2.0)
                 .max(Duration::from_secs(5))
                 .jitter(0.1),
             recovery: Policy::exponential(Duration::from_secs(1), 2.0)
                 .max(Duration::from_secs(30))
                 .jitter(0.1),
+            hold_wait: Duration::from_millis(500),
             seed: 0,
         }
     }

@@ -115,7 +115,7 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    pub(super) fn hold(&mut self, ids: Vec<PartitionId>) {
+    pub(super) fn withhold(&mut self, ids: Vec<PartitionId>) {
         for id in ids {
             if self.partitions.contains_key(&id) && self.control.held.insert(id) {
                 self.update_pauses(Some(id));

@@ -224,6 +224,13 @@ impl<R: Record> Engine<R> {
         }
         let preferred = outage.lane;
         let Some((id, lane)) = self.probe_lane(preferred) else {
+            if let Some(id) = self.retry_as_probe() {
+                let run = self.start_retry(id);
+                if let Some(outage) = &mut self.outage {
+                    outage.probe = run;
+                }
+                return;
+            }
             if self.flights.is_empty() && self.queued_records() == 0 {
                 self.outage_over();
             }
@@ -280,6 +287,7 @@ impl<R: Record> Engine<R> {
             .filter(|outage| outage.probe.is_none())?;
         let (id, lane) = outage.lane;
         let possible = self.probe_lane((id, lane)).is_some()
+            || self.retry_as_probe().is_some()
             || (self.flights.is_empty() && self.queued_records() == 0);
         let forgotten = mutation::is(Fault::ProbeForgotten);
         (possible && !self.paused && !forgotten).then_some(outage.next_probe)

@@ -1,6 +1,6 @@
 //! What the engine asks for.
 
-use super::event::{CommitId, Failure, PartitionId, RunId};
+use super::event::{CommitId, Failure, Nack, PartitionId, RunId};
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::CommitOffset;
@@ -48,6 +48,14 @@ pub enum Effect<R> {
         /// How often it was tried, everywhere.
         attempts: u32,
     },
+    /// Try the parked records of this partition that are due; report by `AttemptFailed` and
+    /// `Retried`.
+    Retry {
+        /// Its number.
+        run: RunId,
+        /// Which partition; it has no other retry.
+        partition: PartitionId,
+    },
     /// An attempt has failed: for logs and metrics.
     Failed {
         /// Where the record comes from.
@@ -81,6 +89,15 @@ pub enum Effect<R> {
         /// Whether the broker knows that the record is settled; if not, its partition went to
         /// somebody else before that.
         committed: bool,
+    },
+    /// A handled record was refused: for logs and metrics.
+    Nacked {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// Its offset.
+        offset: i64,
+        /// How.
+        nack: Nack,
     },
     /// A handled record waits for its acknowledgement for too long: for logs.
     Unacknowledged {
@@ -130,4 +147,24 @@ pub struct Position {
     pub offset: CommitOffset,
     /// What is settled beyond it, see [`metadata`](crate::metadata).
     pub metadata: String,
+    /// What to do with what is settled beyond it and has no room in the metadata.
+    pub snapshot: Snapshot,
+}
+
+/// What becomes of a partition's snapshot with a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Snapshot {
+    /// There is none, or it is still right.
+    Keep,
+    /// It is written before the commit, whose metadata is then a
+    /// [reference](crate::metadata::refer_up_to) to it. If it can't be written, the position is
+    /// committed with the metadata that it has, which knows less.
+    Write {
+        /// The slot that is free.
+        slot: u8,
+        /// The snapshot.
+        bytes: Vec<u8>,
+    },
+    /// It is not needed any more, once the commit is done.
+    Remove,
 }

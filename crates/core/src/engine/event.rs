@@ -4,8 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::Timestamp;
 use crate::offset::CommitOffset;
-use crate::settle::Class;
+use crate::settle::{Class, Settlement};
 
 /// A partition of a topic, numbered by the shell. The number stays the same over rebalances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,8 @@ pub struct Assigned {
     pub position: Option<CommitOffset>,
     /// The metadata beside it.
     pub metadata: String,
+    /// The snapshot that it refers to, if it refers to one and it was found.
+    pub snapshot: Option<Vec<u8>>,
 }
 
 /// Why an attempt failed.
@@ -96,6 +99,38 @@ pub enum Event<R> {
         /// How.
         end: End<R>,
     },
+    /// An attempt has failed in a run that goes on all the same: the record was or stays parked,
+    /// or is given up.
+    AttemptFailed {
+        /// Which run or retry.
+        run: RunId,
+        /// The record.
+        offset: i64,
+        /// Why.
+        failure: Failure,
+        /// Which attempt it was, from 1.
+        attempt: u32,
+        /// What follows.
+        settlement: Settlement,
+    },
+    /// A parked record of the partition is due at this time.
+    RetryAt {
+        /// Where the record comes from.
+        partition: PartitionId,
+        /// When it is due.
+        at: Timestamp,
+    },
+    /// A [`Retry`](super::Effect::Retry) has ended.
+    Retried {
+        /// Which one.
+        run: RunId,
+        /// When the next parked record is due.
+        next: Option<Timestamp>,
+        /// Why it could not go on: the class is `Unavailable` or `Stop`.
+        failure: Option<Failure>,
+        /// What health says, although it went on.
+        problem: Option<String>,
+    },
     /// In a manual ack mode, before a run's [`Event::Finished`]: its first records, as many as
     /// these, were handled. They wait for their acknowledgements, unless those have come already.
     Handled {
@@ -134,6 +169,16 @@ pub enum Event<R> {
         recovery: RunId,
         /// Whether it is safe.
         result: Result<(), String>,
+    },
+    /// A commit's [`Snapshot::Write`](super::Snapshot::Write) is durable, and its position was sent
+    /// with a reference to it; comes before the answer.
+    Stored {
+        /// Which commit.
+        commit: CommitId,
+        /// The snapshot's partition.
+        partition: PartitionId,
+        /// Where the store has put it.
+        place: Vec<u8>,
     },
     /// A commit was answered.
     CommitDone {
@@ -206,6 +251,14 @@ pub enum End<R> {
         /// Which one.
         record: R,
         /// Those behind it.
+        rest: Vec<R>,
+    },
+    /// The records before `rest` are settled; the others can't be taken on now, although nothing
+    /// failed. They are kept and offered again a little later.
+    Held {
+        /// What health says.
+        reason: String,
+        /// Those that were not handled.
         rest: Vec<R>,
     },
     /// It was halted or cancelled: the records before `rest` are settled.

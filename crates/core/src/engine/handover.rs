@@ -27,8 +27,9 @@ impl<R: Record> Engine<R> {
             let id = assigned.partition;
             self.forget(id);
             let generation = Generation(self.next_id());
-            self.partitions
-                .insert(id, Partition::new(generation, &assigned, &self.config));
+            let mut partition = Partition::new(generation, &assigned, &self.config);
+            partition.retry_at = self.config.ordered.then_some(Timestamp::EPOCH);
+            self.partitions.insert(id, partition);
         }
         if mutation::is(Fault::PauseLostOverRebalance) {
             return;
@@ -73,6 +74,7 @@ impl<R: Record> Engine<R> {
         self.disown_work(id);
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.restart(generation, position);
+            partition.retry_at = self.config.ordered.then_some(Timestamp::EPOCH);
         }
     }
 
@@ -101,6 +103,7 @@ impl<R: Record> Engine<R> {
         }
         self.disown_recoveries(id);
         self.disown_acknowledgements(id);
+        self.forget_holds(id);
         self.timers.retain(|(_, timer, _)| *timer != id);
     }
 
@@ -132,7 +135,13 @@ impl<R: Record> Engine<R> {
             .flights
             .iter()
             .filter(|(_, flight)| flight.partition == id && flight.generation == generation);
-        of.map(|(run, _)| *run).collect()
+        let retries = self
+            .retries
+            .iter()
+            .filter(|(_, of)| **of == (id, generation));
+        of.map(|(run, _)| *run)
+            .chain(retries.map(|(run, _)| *run))
+            .collect()
     }
 
     /// No new dispatch; what is in work goes on until `until`, but starts no further record.
@@ -168,6 +177,7 @@ impl<R: Record> Engine<R> {
         }
         self.timers.retain(|(_, timer, _)| *timer != id);
         self.drop_recovery_waits(id);
+        self.forget_holds(id);
         self.update_pauses(Some(id));
     }
 

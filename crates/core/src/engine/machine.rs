@@ -25,6 +25,9 @@ pub struct Engine<R> {
     /// Runs of earlier generations that have not ended: their partition dispatches nothing, so
     /// that no key is handled twice at once.
     pub(super) zombies: BTreeMap<PartitionId, usize>,
+    pub(super) retries: BTreeMap<RunId, (PartitionId, Generation)>,
+    /// What health says of partitions and lanes that can't go on although nothing failed.
+    pub(super) holds: BTreeMap<(PartitionId, Option<LaneId>), String>,
     pub(super) timers: BTreeSet<(Timestamp, PartitionId, LaneId)>,
     pub(super) effects: VecDeque<Effect<R>>,
     pub(super) commits: Commits,
@@ -76,6 +79,8 @@ impl<R: Record> Engine<R> {
             flights: BTreeMap::new(),
             recoveries: BTreeMap::new(),
             zombies: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            holds: BTreeMap::new(),
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             commits: Commits::default(),
@@ -118,14 +123,33 @@ impl<R: Record> Engine<R> {
             } => self.acknowledged(now, run, places, waiters),
             Event::Nacked { run, place, nack } => self.nacked(now, run, place, nack),
             Event::Closed { run } => self.closed(run),
+            Event::AttemptFailed {
+                run,
+                offset,
+                failure,
+                attempt,
+                settlement,
+            } => self.attempt_failed(run, offset, failure, attempt, settlement),
+            Event::RetryAt { partition, at } => self.retry_at(partition, at),
+            Event::Retried {
+                run,
+                next,
+                failure,
+                problem,
+            } => self.retried(now, run, next, failure, problem),
             Event::Recovered { recovery, result } => self.recovered(now, recovery, result),
+            Event::Stored {
+                commit,
+                partition,
+                place,
+            } => self.snapshot_stored(commit, partition, place),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(now, partition, to),
             Event::Pause => self.set_paused(true),
             Event::Resume => self.set_paused(false),
             Event::PausePartitions(ids) => self.pause_partitions(ids),
             Event::ResumePartitions(ids) => self.resume_partitions(ids),
-            Event::Hold(ids) => self.hold(ids),
+            Event::Hold(ids) => self.withhold(ids),
             Event::Release(ids) => self.release(ids),
             Event::Flushed(ids) => self.flushed(now, ids),
             Event::Unreadable {
@@ -137,6 +161,7 @@ impl<R: Record> Engine<R> {
             Event::Tick => {}
         }
         self.wake_lanes(now);
+        self.start_retries(now);
         self.probe(now);
         self.commit_timeout(now);
         self.carry_out(now);
@@ -157,6 +182,7 @@ impl<R: Record> Engine<R> {
         let lane = self.timers.first().map(|(at, ..)| *at);
         [
             lane,
+            self.retry_deadline(),
             self.probe_deadline(),
             self.commit_deadline(),
             self.handover_deadline(),
@@ -228,6 +254,7 @@ impl<R: Record> Engine<R> {
                 .or(self.control.problem())
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
                 .or(self.manual.problem())
+                .or(self.holds.values().next())
                 .or(self.commits.problem()),
         };
         if self.problem.as_ref() != problem {

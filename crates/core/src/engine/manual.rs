@@ -291,6 +291,11 @@ impl<R: Record> Engine<R> {
             return;
         }
         partition.end_poll();
+        self.effects.push_back(Effect::Nacked {
+            partition: id,
+            offset: record.offset(),
+            nack,
+        });
         let tries = match nack {
             Nack::After(wait) => Some(Tries {
                 attempt,

@@ -12,10 +12,13 @@
 //! | `dispatch.rs` | what may be handled now, what is paused |
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
 //! | `manual.rs` | which handled records wait for an acknowledgement, and what a refusal leads to |
+//! | `beyond.rs` | what a commit tells of what is settled beyond its position |
+//! | `ordered.rs` | when parked records are tried again, what waits for room |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |
 //! | `handover.rs` | assign, revoke, lose, rewind, stop |
 //! | `control.rs` | pauses and seeks by request, partitions that can't be read |
 
+mod beyond;
 mod commits;
 mod config;
 mod control;
@@ -26,13 +29,14 @@ mod handover;
 mod lane;
 mod machine;
 mod manual;
+mod ordered;
 mod outcome;
 mod partition;
 #[cfg(test)]
 mod tests;
 
 pub use config::Config;
-pub use effect::{Effect, Position};
+pub use effect::{Effect, Position, Snapshot};
 pub use event::{Assigned, CommitId, End, Event, Failure, Nack, PartitionId, RunId};
 pub use machine::Engine;
 

@@ -68,7 +68,7 @@ impl<R: Record> Engine<R> {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
             End::Cancelled { .. } if mutation::is(Fault::RestOfHaltedSettled) => 0,
-            End::Cancelled { rest } => rest.len(),
+            End::Cancelled { rest } | End::Held { rest, .. } => rest.len(),
         };
         let Some(flight) = self.flights.get(&run) else {
             return;
@@ -94,9 +94,19 @@ impl<R: Record> Engine<R> {
                 lane.settled_at = settled;
             }
         }
+        if !matches!(end, End::Held { .. }) {
+            self.held_no_longer(id, lane_id);
+        }
         match end {
             End::Complete => self.succeeded(id, lane_id, was_probe),
             End::Cancelled { rest } => self.interrupted(now, id, lane_id, rest, was_probe),
+            End::Held { reason, rest } => {
+                self.put_back(id, lane_id, rest);
+                self.hold(now, id, lane_id, reason);
+                if was_probe {
+                    self.outage_over();
+                }
+            }
             End::Failed {
                 failure,
                 record,
@@ -127,7 +137,7 @@ impl<R: Record> Engine<R> {
         (partition.generation() == flight.generation).then_some(partition)
     }
 
-    fn end_probe(&mut self, run: RunId) -> bool {
+    pub(super) fn end_probe(&mut self, run: RunId) -> bool {
         match &mut self.outage {
             Some(outage) if outage.probe == Some(run) => {
                 outage.probe = None;
@@ -137,7 +147,7 @@ impl<R: Record> Engine<R> {
         }
     }
 
-    fn zombie_ended(&mut self, now: Timestamp, id: PartitionId, was_probe: bool) {
+    pub(super) fn zombie_ended(&mut self, now: Timestamp, id: PartitionId, was_probe: bool) {
         if let Some(count) = self.zombies.get_mut(&id) {
             *count -= 1;
             if *count == 0 {
@@ -272,6 +282,11 @@ impl<R: Record> Engine<R> {
             random,
         );
         match settlement {
+            Settlement::Recover(Destination::DeadLetter)
+                if config.ordered && failure.class == Class::Transient =>
+            {
+                Settlement::Recover(Destination::Parked)
+            }
             Settlement::Recover(Destination::DeadLetter) if !config.recover => Settlement::Stop,
             decided => decided,
         }

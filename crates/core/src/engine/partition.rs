@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use super::Record;
+use super::beyond::{Beyond, SettledBeyond};
 use super::config::Config;
-use super::event::Assigned;
+use super::event::{Assigned, RunId};
 use super::lane::Lane;
 use super::manual::Waiter;
 use crate::Timestamp;
 use crate::commit::{AckMode, Pending};
 use crate::lane::LaneId;
-use crate::metadata::{self, Metadata};
 use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Generation, Offset, Span};
 use crate::tracker::OffsetTracker;
@@ -53,6 +53,9 @@ pub(super) struct Partition<R> {
     pub(super) waiters: Vec<Waiter>,
     /// Whether records of it may have to wait until they are due: it is one of a retry topic.
     pub(super) delayed: bool,
+    /// When its next parked record is due.
+    pub(super) retry_at: Option<Timestamp>,
+    pub(super) retrying: Option<RunId>,
     polls: VecDeque<Poll>,
     /// Polls that wait until those before them are settled and committed.
     held: VecDeque<Vec<R>>,
@@ -60,16 +63,13 @@ pub(super) struct Partition<R> {
     undispatched: Option<OffsetTracker>,
     sent: Mark,
     acked: Mark,
-    /// Whether what was sent last, and what was acknowledged last, tells of every settled record.
-    sent_whole: bool,
-    acked_whole: bool,
+    /// What the broker is told of what is settled beyond the position.
+    pub(super) beyond: SettledBeyond,
     settled: u64,
     poll_settled: bool,
     /// When the first record settled that was not sent since.
     settled_since: Option<Timestamp>,
     settled_last: Timestamp,
-    /// Metadata that is not ours and is carried on.
-    foreign: Option<String>,
     assigned_at: Option<CommitOffset>,
     /// It reads from elsewhere since the last commit was sent: that is worth one of its own.
     moved: bool,
@@ -93,14 +93,7 @@ pub(super) struct Mark {
 
 impl<R: Record> Partition<R> {
     pub(super) fn new(generation: Generation, assigned: &Assigned, config: &Config) -> Self {
-        let found = assigned
-            .position
-            .map(|at| metadata::decode(at, &assigned.metadata));
-        let (settled, foreign) = match found {
-            Some(Metadata::Settled(spans)) => (spans, None),
-            Some(Metadata::Foreign(text)) => (Vec::new(), Some(text)),
-            Some(Metadata::Unreadable) | None => (Vec::new(), None),
-        };
+        let (beyond, settled) = SettledBeyond::found(assigned);
         let mark = Mark {
             position: assigned.position,
             settled: 0,
@@ -122,17 +115,17 @@ impl<R: Record> Partition<R> {
             unacknowledged: 0,
             waiters: Vec::new(),
             delayed: false,
+            retry_at: None,
+            retrying: None,
             polls: VecDeque::new(),
             held: VecDeque::new(),
             sent: mark,
             acked: mark,
-            sent_whole: true,
-            acked_whole: true,
+            beyond,
             settled: 0,
             poll_settled: false,
             settled_since: None,
             settled_last: Timestamp::EPOCH,
-            foreign,
             assigned_at: assigned.position,
             moved: false,
             reached: None,
@@ -154,6 +147,7 @@ impl<R: Record> Partition<R> {
         self.drop_waiting();
         self.polls.clear();
         self.in_work = 0;
+        self.retrying = None;
         self.queued_records = 0;
         self.queued_bytes = 0;
         for lane in &mut self.lanes {
@@ -369,8 +363,8 @@ impl<R: Record> Partition<R> {
         })
     }
 
-    /// The position to send now, and the metadata beside it.
-    pub(super) fn send(&mut self, metadata_max: usize) -> Option<(Mark, CommitOffset, String)> {
+    /// The position to send now, and what to tell of what is settled beyond it.
+    pub(super) fn send(&mut self, config: &Config) -> Option<(Mark, CommitOffset, Beyond)> {
         let position = self.committable().position()?;
         self.sent = Mark {
             position: Some(position),
@@ -379,32 +373,26 @@ impl<R: Record> Partition<R> {
         self.poll_settled = false;
         self.moved = false;
         if mutation::is(Fault::CommitOneTooFar) {
-            return Some((self.sent, CommitOffset(position.0 + 1), String::new()));
+            let beyond = self.beyond.send(config, position, std::iter::empty());
+            return Some((self.sent, CommitOffset(position.0 + 1), beyond));
         }
         self.settled_since = None;
-        let beyond = self.tracker.settled_beyond();
-        let mut beyond = beyond.filter(|_| self.undispatched.is_none()).peekable();
-        let metadata = if let Some(foreign) = &self.foreign {
-            self.sent_whole = beyond.peek().is_none();
-            foreign.clone()
-        } else {
-            let (text, whole) = metadata::encode_up_to(position, beyond, metadata_max);
-            self.sent_whole = whole;
-            text
-        };
-        Some((self.sent, position, metadata))
+        let by_dispatch = self.undispatched.is_some();
+        let spans = self.tracker.settled_beyond().filter(|_| !by_dispatch);
+        let beyond = self.beyond.send(config, position, spans);
+        Some((self.sent, position, beyond))
     }
 
     /// The broker has stored `mark`.
     pub(super) fn acknowledge(&mut self, mark: Mark) {
         self.acked = mark;
-        self.acked_whole = self.sent_whole;
+        self.beyond.acknowledge();
     }
 
     /// Who waited for what the broker knows now.
     pub(super) fn take_answered(&mut self) -> Vec<Waiter> {
         let Mark { position, settled } = self.acked;
-        let whole = self.acked_whole;
+        let whole = self.beyond.is_whole();
         let answered = |waiter: &mut Waiter| {
             let passed = position.is_some_and(|position| waiter.offset < position.0);
             waiter.settled <= settled && (whole || passed)

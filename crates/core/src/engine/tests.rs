@@ -43,6 +43,7 @@ impl Container {
             partition: P,
             position: Some(CommitOffset(0)),
             metadata: String::new(),
+            snapshot: None,
         };
         let now = Timestamp::from_millis(1_000);
         engine.on_event(now, Event::Assigned(vec![assigned]));

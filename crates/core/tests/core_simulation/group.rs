@@ -143,6 +143,7 @@ impl World {
             partition: PartitionId(id),
             position,
             metadata,
+            snapshot: None,
         };
         self.tell(target, Event::Assigned(vec![assigned]))
     }

@@ -52,7 +52,7 @@ impl World {
                 self.note_end(id, run_id, true);
                 None
             }
-            End::Cancelled { .. } => {
+            End::Cancelled { .. } | End::Held { .. } => {
                 self.note_end(id, run_id, false);
                 None
             }

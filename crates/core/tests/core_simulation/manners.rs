@@ -49,7 +49,7 @@ pub(crate) fn claimed(position: i64, metadata: &str) -> BTreeSet<i64> {
             .iter()
             .flat_map(|span| span.first.0..span.end())
             .collect(),
-        Metadata::Unreadable | Metadata::Foreign(_) => BTreeSet::new(),
+        Metadata::Referring(..) | Metadata::Unreadable | Metadata::Foreign(_) => BTreeSet::new(),
     }
 }
 

@@ -98,7 +98,11 @@ impl World {
                 self.members[id].problem = problem;
                 Ok(())
             }
-            Effect::Close { .. } | Effect::Answer { .. } | Effect::Unacknowledged { .. } => Ok(()),
+            Effect::Retry { .. }
+            | Effect::Close { .. }
+            | Effect::Answer { .. }
+            | Effect::Nacked { .. }
+            | Effect::Unacknowledged { .. } => Ok(()),
         }
     }
 

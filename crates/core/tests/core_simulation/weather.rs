@@ -164,6 +164,8 @@ fn config(dice: &mut Dice) -> Config {
     let lanes = dice.in_range(1, 8) as u16;
     let retry = RetryPolicy::exponential(ms(dice.in_range(0, 40)), 2.0).max(ms(200));
     Config {
+        ordered: false,
+        hold_wait: Duration::from_millis(500),
         concurrency: if dice.percent(40) {
             Concurrency::ByPartition
         } else {
@@ -186,7 +188,7 @@ fn config(dice: &mut Dice) -> Config {
             AckMode::Time(ms(50)),
             AckMode::CountOrTime(7, ms(80)),
         ]),
-        strict_commits: false,
+        strict_commits: lanes == 3,
         unacknowledged_limit: ms(60_000),
         recover: true,
         queued_records: dice.in_range(5, 100) as usize,
@@ -200,6 +202,7 @@ fn config(dice: &mut Dice) -> Config {
         flush_wait: dice.pick(&[None, Some(ms(50))]),
         commit_wait: ms(200),
         commit_gap: ms(dice.in_range(0, 5)),
+        snapshots: false,
         metadata_bytes: dice.pick(&[0, 40, 200, 3_072]),
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
         recovery: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),

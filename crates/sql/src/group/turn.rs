@@ -133,6 +133,11 @@ impl Turn {
         group.members >= group_members || group.begun.elapsed() >= group_time
     }
 
+    /// Whether it belongs to the group of this outcome.
+    pub(crate) fn is_of(&self, outcome: &Outcome) -> bool {
+        self.outcome.is_same(outcome)
+    }
+
     /// The outcome of the group that this turn belongs to.
     pub(crate) fn outcome(&self) -> Outcome {
         self.outcome.clone()

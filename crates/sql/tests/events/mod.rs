@@ -8,10 +8,17 @@ use ackwell_sql::{Database, Migration, params};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-pub const SCHEMA: &[Migration] = &[Migration::new(
-    "items",
-    "CREATE TABLE items (id INTEGER PRIMARY KEY) STRICT",
-)];
+pub const SCHEMA: &[Migration] = &[
+    Migration::new(
+        "items",
+        "CREATE TABLE items (id INTEGER PRIMARY KEY) STRICT",
+    ),
+    Migration::new(
+        "effects",
+        "CREATE TABLE effects (place INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, \
+         number INTEGER NOT NULL, worker TEXT NOT NULL) STRICT",
+    ),
+];
 
 /// Something happened to an item.
 #[derive(Debug, Serialize, Deserialize)]

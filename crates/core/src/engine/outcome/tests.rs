@@ -91,6 +91,7 @@ impl Container {
             partition,
             position: Some(CommitOffset(0)),
             metadata: String::new(),
+            snapshot: None,
         };
         container.on(Event::Assigned(vec![assigned(P), assigned(Q)]));
         container

@@ -1,0 +1,272 @@
+//! A listener in a process of its own, which tests kill, stop and wake.
+//!
+//! The process is the test binary again, running one ignored test that calls [`work`], with its
+//! [`Setup`] in the environment. It ends when its test does, by the end of its input.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ackwell::extract::{Key, State, Text};
+use ackwell::retry::exponential;
+use ackwell::{AckMode, App, Config, Failure, Listener, TopicDeclaration, by_key};
+use ackwell_sql::{Database, Settings, Tx, params};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::Notify;
+
+use super::within;
+use crate::events::{Happened, SCHEMA};
+
+const SETUP: &str = "ACKWELL_WORKER_SETUP";
+/// The name of the ignored test that each file with workers has.
+const TEST: &str = "works_until_it_is_killed";
+/// How the lines begin that are meant for the test.
+const SAYS: &str = "@ ";
+
+/// A place in a handler where it waits until it is told to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Before the first statement.
+    Handling,
+    /// After the last.
+    Transaction,
+}
+
+/// What a worker starts with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setup {
+    pub name: String,
+    pub servers: String,
+    pub topic: String,
+    pub group: String,
+    pub database: String,
+    /// librdkafka's properties for all clients.
+    pub properties: BTreeMap<String, String>,
+    /// Where to wait, at the record with this number.
+    pub wait_at: Option<(Stage, i64)>,
+    /// How long handling a record takes besides.
+    pub handling: Duration,
+    /// How long another process may keep the database locked before it counts as away.
+    pub lock_wait: Duration,
+    pub every_record: bool,
+}
+
+impl Setup {
+    pub fn set(mut self, property: &str, value: impl ToString) -> Self {
+        self.properties.insert(property.into(), value.to_string());
+        self
+    }
+
+    pub fn through(mut self, proxy: &super::proxy::Proxy) -> Self {
+        self.servers = proxy.address().to_owned();
+        self
+    }
+
+    pub fn wait_at(mut self, stage: Stage, number: i64) -> Self {
+        self.wait_at = Some((stage, number));
+        self
+    }
+
+    pub fn handling(mut self, time: Duration) -> Self {
+        self.handling = time;
+        self
+    }
+
+    /// Commits after each record instead of when a run has ended.
+    pub fn committing_each_record(mut self) -> Self {
+        self.every_record = true;
+        self
+    }
+
+    /// Starts the process, with its log in `folder`.
+    pub fn start(self, folder: &Path) -> Worker {
+        let log = folder.join(format!("{}.log", self.name));
+        let log = std::fs::File::options().create(true).append(true).open(log);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", TEST, "--ignored", "--nocapture"])
+            .env(SETUP, serde_json::to_string(&self).unwrap())
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log.unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Worker {
+            name: self.name,
+            input: child.stdin.take().unwrap(),
+            output: BufReader::new(child.stdout.take().unwrap()).lines(),
+            child,
+        }
+    }
+}
+
+/// A worker's process as its test sees it. Dropped, it is killed.
+pub struct Worker {
+    name: String,
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Worker {
+    /// Waits until it says so.
+    async fn says(&mut self, what: &str) {
+        within(&format!("{} to say `{what}`", self.name), async {
+            loop {
+                let line = self.output.next_line().await.unwrap();
+                let line = line.unwrap_or_else(|| panic!("{} ended before `{what}`", self.name));
+                if line.strip_prefix(SAYS) == Some(what) {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Waits until its listener is a member of its group.
+    pub async fn ready(&mut self) {
+        self.says("ready").await;
+    }
+
+    /// Waits until it has reached the place where it is to wait.
+    pub async fn waits(&mut self) {
+        self.says("waiting").await;
+    }
+
+    /// Lets it go on, as soon as it is awake.
+    pub async fn go_on(&mut self) {
+        self.input.write_all(b"go on\n").await.unwrap();
+    }
+
+    /// SIGKILL.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGSTOP.
+    pub async fn pause(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// SIGCONT.
+    pub async fn wake(&self) {
+        self.signal("CONT").await;
+    }
+
+    async fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id().unwrap());
+        let sent = Command::new("sh").args(["-c", &command]).status().await;
+        assert!(sent.unwrap().success(), "{command}");
+    }
+
+    /// Stops it as an orchestrator does, and waits for its end.
+    pub async fn stop(mut self) {
+        self.input.write_all(b"stop\n").await.unwrap();
+        self.says("stopped").await;
+        within("the worker's end", self.child.wait()).await.unwrap();
+    }
+}
+
+/// What the child does.
+pub async fn work() {
+    let Ok(setup) = std::env::var(SETUP) else {
+        return;
+    };
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .try_init();
+    let setup: Setup = serde_json::from_str(&setup).unwrap();
+    let (go_on, stop) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    obey(Arc::clone(&go_on), Arc::clone(&stop));
+    let app = app(&setup, go_on).await.start().await.unwrap();
+    app.ready().await.unwrap();
+    say("ready");
+    stop.notified().await;
+    app.stop().await.unwrap();
+    say("stopped");
+    std::process::exit(0);
+}
+
+async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
+    let mut limits = Settings::default();
+    limits.lock_wait = setup.lock_wait;
+    let database = Database::open_with(&setup.database, SCHEMA, limits);
+    let mut config = Config::with_bootstrap_servers(setup.servers.clone());
+    config.kafka.extra = setup.properties.clone();
+    let (mode, patience) = match setup.every_record {
+        true => (AckMode::Record, Duration::from_secs(1)),
+        false => (AckMode::Batch, Duration::from_secs(3)),
+    };
+    let retry = exponential(Duration::from_millis(50), 2.0).max(Duration::from_secs(1));
+    App::new(config)
+        .named(setup.group.clone())
+        .state(database.await.unwrap())
+        .state(Arc::new((setup.clone(), go_on)))
+        .listener(
+            Listener::on(TopicDeclaration::named(setup.topic.clone()))
+                .concurrency(by_key(4))
+                .ack_mode(mode)
+                .revoke_drain(patience)
+                .retry(retry.max_attempts(8))
+                .handle(apply),
+        )
+}
+
+/// Writes down that the record was applied, and by whom. Nothing in the schema hinders doing so
+/// twice.
+async fn apply(
+    Key(key): Key,
+    Text(value): Text,
+    State(setup): State<Arc<(Setup, Arc<Notify>)>>,
+    mut tx: Tx,
+) -> Result<(), Failure> {
+    let (setup, go_on) = &*setup;
+    let number: i64 = value
+        .parse()
+        .map_err(|_| Failure::permanent("not a number"))?;
+    if !setup.handling.is_zero() {
+        tokio::time::sleep(setup.handling).await;
+    }
+    wait_at(Stage::Handling, number, setup, go_on).await;
+    let worker = setup.name.as_str();
+    tx.execute(
+        "INSERT INTO effects (key, number, worker) VALUES ($1, $2, $3)",
+        params![key, number, worker],
+    )
+    .await?;
+    tx.emit(&Happened { item: number }).await?;
+    wait_at(Stage::Transaction, number, setup, go_on).await;
+    Ok(())
+}
+
+async fn wait_at(stage: Stage, number: i64, setup: &Setup, go_on: &Notify) {
+    if setup.wait_at == Some((stage, number)) {
+        say("waiting");
+        go_on.notified().await;
+    }
+}
+
+/// Takes orders from the input on a thread; its end is the end of the process.
+fn obey(go_on: Arc<Notify>, stop: Arc<Notify>) {
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            match line.as_str() {
+                "go on" => go_on.notify_one(),
+                "stop" => stop.notify_one(),
+                other => panic!("an unknown order: {other}"),
+            }
+        }
+        std::process::exit(1);
+    });
+}
+
+fn say(what: &str) {
+    println!("\n{SAYS}{what}");
+}

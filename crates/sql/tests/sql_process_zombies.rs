@@ -1,0 +1,169 @@
+//! Listeners whose process stands still for longer than their session (SIGSTOP), so that another
+//! takes over, and then goes on (SIGCONT): it may not apply or commit anything again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
+
+mod events;
+mod processes;
+
+use std::time::Duration;
+
+use kafka_protocol::messages::ApiKey;
+use processes::Scene;
+use processes::proxy::{Fate, Proxy};
+use processes::worker::{Stage, Worker};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the process of the other tests"]
+async fn works_until_it_is_killed() {
+    processes::worker::work().await;
+}
+
+/// The one that was woken finds its way back, or out, and the books stay right.
+async fn woken(scene: &Scene, mut first: Worker, second: Worker) {
+    first.wake().await;
+    first.go_on().await;
+    scene.check().await;
+    // Both at work, then only the first: it is a full member again.
+    scene.send(60).await;
+    scene.check().await;
+    second.stop().await;
+    scene.send(60).await;
+    scene.check().await;
+    first.stop().await;
+    scene.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_while_it_only_polls() {
+    let scene = Scene::new().await;
+    let mut first = scene.worker("first").start(scene.folder());
+    first.ready().await;
+    scene.until_quiet().await;
+    first.pause().await;
+    let second = scene.worker("second").start(scene.folder());
+    scene.send(60).await;
+    scene.check().await;
+    woken(&scene, first, second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_while_a_record_is_handled() {
+    let scene = Scene::new().await;
+    let first = scene.worker("first").wait_at(Stage::Handling, 35);
+    let mut first = first.start(scene.folder());
+    scene.send(60).await;
+    first.waits().await;
+    scene.until_quiet().await;
+    first.pause().await;
+    let second = scene.worker("second").start(scene.folder());
+    // The second applies what the first had begun with.
+    scene.check().await;
+    woken(&scene, first, second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_inside_the_transaction() {
+    let scene = Scene::new().await;
+    let [mut left, mut right] = ["left", "right"].map(|name| {
+        let worker = scene.worker(name).wait_at(Stage::Transaction, 35);
+        worker.start(scene.folder())
+    });
+    left.ready().await;
+    right.ready().await;
+    scene.send(60).await;
+    let is_left = tokio::select! {
+        () = left.waits() => true,
+        () = right.waits() => false,
+    };
+    let (first, mut second) = if is_left {
+        (left, right)
+    } else {
+        (right, left)
+    };
+    first.pause().await;
+    let before = scene.applied().await;
+    // The second is given the partitions, but not the database: it waits, and uses no attempt up.
+    second.go_on().await;
+    scene.send(60).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(scene.applied().await, before);
+    woken(&scene, first, second).await;
+}
+
+/// With `release`, the held request reaches the broker after the session has ended; otherwise its
+/// connection is gone when the process wakes.
+async fn stopped_between_the_commits(release: bool) {
+    let scene = Scene::new().await;
+    let proxy = Proxy::start(scene.brokers.servers()).await;
+    let commits = proxy.on(ApiKey::OffsetCommit, 1, &[Fate::HoldRequest]);
+    let first = scene.worker("first").through(&proxy).start(scene.folder());
+    scene.send(60).await;
+    scene.until_applied(60).await;
+    commits.met(1).await;
+    scene.until_quiet().await;
+    first.pause().await;
+    let second = scene.worker("second").start(scene.folder());
+    scene.send(60).await;
+    scene.check().await;
+    match release {
+        true => commits.release(),
+        false => commits.discard(),
+    }
+    // What was committed may not be taken back, now or when the first has woken.
+    scene.check().await;
+    woken(&scene, first, second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_between_the_databases_commit_and_the_offsets() {
+    stopped_between_the_commits(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_arrives_after_the_session_has_ended() {
+    stopped_between_the_commits(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_while_a_dead_letter_is_written() {
+    let scene = Scene::new().await;
+    let proxy = Proxy::start(scene.brokers.servers()).await;
+    let writes = proxy.on(ApiKey::Produce, 1, &[Fate::HoldRequest]);
+    let first = scene.worker("first").through(&proxy).start(scene.folder());
+    scene.send(30).await;
+    scene.send_poison().await;
+    scene.send(30).await;
+    writes.met(1).await;
+    scene.until_quiet().await;
+    first.pause().await;
+    let second = scene.worker("second").start(scene.folder());
+    scene.check().await;
+    writes.release();
+    woken(&scene, first, second).await;
+    let letters = scene.dead_letters().await;
+    assert!(letters.len() <= 2, "once by each: {letters:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_while_the_group_rebalances() {
+    let scene = Scene::new().await;
+    let proxy = Proxy::start(scene.brokers.servers()).await;
+    let mut first = scene.worker("first").through(&proxy).start(scene.folder());
+    first.ready().await;
+    scene.send(60).await;
+    scene.until_applied(60).await;
+    let step = proxy.on(ApiKey::JoinGroup, 1, &[Fate::HoldRequest]);
+    let second = scene.worker("second").start(scene.folder());
+    step.met(1).await;
+    scene.until_quiet().await;
+    first.pause().await;
+    scene.send(60).await;
+    scene.check().await;
+    step.release();
+    woken(&scene, first, second).await;
+}
