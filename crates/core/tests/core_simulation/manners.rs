@@ -89,15 +89,22 @@ impl World {
         if self.members[id].current(partition, tenure).is_some() && class == Class::Stop {
             self.begin_stop(id);
         }
-        let Some(tenure) = self.members[id].current(partition, tenure) else {
+        if self.members[id].current(partition, tenure).is_none() {
             return self.note_end(id, run, false);
-        };
-        if tenure.drain.is_none() {
+        }
+        let answers = class != Class::Unavailable || stopping;
+        if answers {
+            // First: the outage that it ends does not count for this record either.
+            self.note_end(id, run, true);
+        }
+        if let Some(tenure) = self.members[id].current(partition, tenure)
+            && tenure.drain.is_none()
+        {
             let found = tenure.tries.entry(offset).or_default();
             found.failed(now, class, &self.weather.config);
         }
-        if class != Class::Unavailable || stopping {
-            return self.note_end(id, run, true);
+        if answers {
+            return;
         }
         let probe = &self.weather.config.probe;
         match &mut self.members[id].away {
