@@ -1,7 +1,9 @@
 //! Ackwell's side: an app with one listener, all settings at their defaults.
 
+use std::time::Duration;
+
 use ackwell::config::{Config, Kafka};
-use ackwell::extract::Raw;
+use ackwell::extract::{Ack, Raw};
 use ackwell::{AckMode, App, Listener, TopicDeclaration};
 use tokio::runtime::{Builder, Runtime};
 
@@ -17,23 +19,44 @@ pub(super) fn run(
     way: Way,
     meter: &'static Meter,
 ) -> Outcome<()> {
-    let mode = if way == Way::Record {
-        AckMode::Record
-    } else {
-        AckMode::Batch
-    };
-    let count = move |Raw(value): Raw| async move {
-        std::hint::black_box(value.len());
-        if meter.count() {
-            meter.finish();
-        }
-    };
-    let listener = Listener::on(TopicDeclaration::named(topic.to_owned()))
+    let builder = Listener::on(TopicDeclaration::named(topic.to_owned()))
         .group(group.to_owned())
-        .ack_mode(mode)
-        .handle(count);
+        .ack_mode(mode(way));
+    let builder = if way == Way::StrictBatch {
+        builder.strict_commits()
+    } else {
+        builder
+    };
+    let listener = if matches!(way, Way::Manual | Way::ManualImmediate) {
+        builder.handle(move |Raw(value): Raw, ack: Ack| async move {
+            ack.acknowledge();
+            count(meter, &value);
+        })
+    } else {
+        builder.handle(move |Raw(value): Raw| async move { count(meter, &value) })
+    };
     let app = App::new(config(broker)).named("bench").listener(listener);
     until_done(&runtime()?, app, meter.all())
+}
+
+fn count(meter: &Meter, value: &[u8]) {
+    std::hint::black_box(value.len());
+    if meter.count() {
+        meter.finish();
+    }
+}
+
+fn mode(way: Way) -> AckMode {
+    const EVERY: Duration = Duration::from_secs(1);
+    match way {
+        Way::Record => AckMode::Record,
+        Way::Time => AckMode::Time(EVERY),
+        Way::Count => AckMode::Count(1_000),
+        Way::CountOrTime => AckMode::CountOrTime(1_000, EVERY),
+        Way::Manual => AckMode::Manual,
+        Way::ManualImmediate => AckMode::ManualImmediate,
+        Way::Bare | Way::BareHeaders | Way::Batch | Way::StrictBatch => AckMode::Batch,
+    }
 }
 
 /// What a service runs on.

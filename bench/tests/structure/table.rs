@@ -123,11 +123,11 @@ pub(crate) const CRATES: &[Row] = &[
     },
     Row {
         name: "ackwell-cli",
-        arrows: &["ackwell-broker"],
+        arrows: &["ackwell", "ackwell-broker"],
         never_reaches: SQL,
         never_names: &[],
         never_says: &[],
-        because: "the command line is a thin shell over the broker",
+        because: "the command line is a thin shell over the libraries",
     },
     Row {
         name: "ackwell-orders",

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::extensions::Extensions;
+use crate::extract::UnknownEvent;
+use crate::failure::{Class, Failure};
 use crate::listener::{AckMode, ListenerHandle, OnUndecodable, WeakHandle};
 use crate::record::Record;
 use crate::unit::UnitOfWork;
@@ -16,6 +18,8 @@ use crate::unit::UnitOfWork;
 #[derive(Debug)]
 pub struct Context {
     record: Record,
+    /// All that the handler is given, if it takes batches.
+    batch: Vec<Record>,
     attempt: u32,
     extensions: Extensions,
     shared: Arc<Shared>,
@@ -27,9 +31,30 @@ pub(crate) struct Shared {
     pub(crate) group: Arc<str>,
     pub(crate) states: States,
     pub(crate) on_undecodable: OnUndecodable,
+    pub(crate) on_unknown_event: OnUndecodable,
     pub(crate) undecodable: Counter,
     /// `None` outside an app.
     pub(crate) listener: Option<WeakHandle>,
+}
+
+impl Shared {
+    /// Extractors refuse what can't be decoded as permanent; the listener may see it otherwise.
+    pub(crate) fn refused(&self, failure: Failure) -> Failure {
+        if failure.class() != Class::Permanent {
+            return failure;
+        }
+        self.undecodable.inc();
+        let policy = if failure.find::<UnknownEvent>().is_some() {
+            self.on_unknown_event
+        } else {
+            self.on_undecodable
+        };
+        match policy {
+            OnUndecodable::DeadLetter => failure,
+            OnUndecodable::Skip => failure.reclassified(Class::Skip),
+            OnUndecodable::Stop => failure.reclassified(Class::Stop),
+        }
+    }
 }
 
 impl Context {
@@ -41,9 +66,24 @@ impl Context {
     ) -> Self {
         Self {
             record,
+            batch: Vec::new(),
             attempt,
             extensions,
             shared,
+        }
+    }
+
+    /// What extractors beside a batch see: `records` is not empty.
+    pub(crate) fn of_batch(
+        records: Vec<Record>,
+        attempt: u32,
+        extensions: Extensions,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let first = records[0].clone();
+        Self {
+            batch: records,
+            ..Self::new(first, attempt, extensions, shared)
         }
     }
 
@@ -54,7 +94,7 @@ impl Context {
         self.extensions.clear();
     }
 
-    /// The record.
+    /// The record; of a batch, the first.
     pub fn record(&self) -> &Record {
         &self.record
     }
@@ -62,6 +102,15 @@ impl Context {
     /// The listener, to seek, pause or look; `None` outside an app.
     pub fn listener(&self) -> Option<ListenerHandle> {
         self.shared.listener.as_ref()?.upgrade()
+    }
+
+    /// The records that the handler is given: one, unless it takes batches.
+    pub fn records(&self) -> &[Record] {
+        if self.batch.is_empty() {
+            std::slice::from_ref(&self.record)
+        } else {
+            &self.batch
+        }
     }
 
     /// The listener's consumer group.
@@ -94,6 +143,21 @@ pub struct Setup<'a> {
     ack_mode: AckMode,
     takes_ack: bool,
     problem: Option<SetupError>,
+    /// What the handler at hand has asked for once and may not ask for twice.
+    taken: Vec<TypeId>,
+    /// Whether an extractor is asked that stands within a batch.
+    in_batch: bool,
+    /// The events that the handler at hand asks for.
+    events: Vec<KnownEvents>,
+}
+
+/// The event types that an extractor decodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownEvents {
+    /// The event's Rust type.
+    pub(crate) name: &'static str,
+    /// Empty if it does not list them.
+    pub(crate) types: &'static [&'static str],
 }
 
 impl<'a> Setup<'a> {
@@ -106,12 +170,87 @@ impl<'a> Setup<'a> {
             ack_mode: AckMode::default(),
             takes_ack: false,
             problem: None,
+            taken: Vec::new(),
+            in_batch: false,
+            events: Vec::new(),
         }
+    }
+
+    /// Lets one handler ask for what it needs.
+    pub(crate) fn handler(
+        &mut self,
+        prepare: impl FnOnce(&mut Self) -> Result<(), SetupError>,
+    ) -> Result<(), SetupError> {
+        self.taken.clear();
+        self.takes_ack = false;
+        let others = std::mem::take(&mut self.events);
+        prepare(self)?;
+        if self.ack_mode.is_manual() && !self.takes_ack {
+            let what = "its ack mode is manual, but its handler does not ask for `Ack`: no record would be settled";
+            return Err(SetupError::new(what)
+                .mend("add an argument `ack: Ack`, or use `AckMode::Record` or `AckMode::Batch`"));
+        }
+        agree(&self.events)?;
+        self.events.splice(0..0, others);
+        Ok(())
+    }
+
+    /// Lets an extractor ask that stands within a batch.
+    pub(crate) fn each_of_batch<T: crate::FromRecord>(&mut self) -> Result<(), SetupError> {
+        self.in_batch = true;
+        let prepared = T::prepare(self);
+        self.in_batch = false;
+        prepared
+    }
+
+    /// Notes that the handler asks for events of these types.
+    pub(crate) fn knows(&mut self, events: KnownEvents) {
+        self.events.push(events);
+    }
+
+    /// The events that its handlers ask for.
+    pub(crate) fn known_events(&self) -> &[KnownEvents] {
+        &self.events
+    }
+
+    /// For an extractor `T` of which a handler can have one only.
+    ///
+    /// # Errors
+    /// When the handler has asked for it before.
+    pub fn once<T: 'static>(&mut self) -> Result<(), SetupError> {
+        let id = TypeId::of::<T>();
+        if self.in_batch {
+            let name = short_name::<T>();
+            let what = format!("its handler asks for `{name}` of each record of a batch");
+            return Err(SetupError::new(what)
+                .mend("ask for it beside the batch, if it is there for batches at all"));
+        }
+        if self.taken.contains(&id) {
+            let name = short_name::<T>();
+            return Err(
+                SetupError::new(format!("its handler asks for `{name}` twice"))
+                    .mend("ask for it once, and pass `&mut` of it on"),
+            );
+        }
+        self.taken.push(id);
+        Ok(())
     }
 
     /// For a listener with this ack mode.
     pub(crate) fn with_ack_mode(self, ack_mode: AckMode) -> Self {
         Self { ack_mode, ..self }
+    }
+
+    /// The handler says by its outcome what becomes of each record.
+    pub(crate) fn settles_by_outcomes(&self) -> Result<(), SetupError> {
+        if self.ack_mode.is_manual() {
+            let what =
+                "its ack mode is manual, but a batch handler says by its outcomes what is settled";
+            return Err(SetupError::new(what).mend(
+                "use `AckMode::Record` or `AckMode::Batch`, or a handler of single records",
+            ));
+        }
+        Ok(())
     }
 
     /// The handler acknowledges its records.
@@ -121,11 +260,8 @@ impl<'a> Setup<'a> {
             return Err(SetupError::new(what)
                 .mend("add `.ack_mode(AckMode::Manual)`, or remove the argument"));
         }
-        if std::mem::replace(&mut self.takes_ack, true) {
-            return Err(SetupError::new("its handler asks for `Ack` twice")
-                .mend("ask once; an acknowledgement is given once"));
-        }
-        Ok(())
+        self.takes_ack = true;
+        self.once::<crate::extract::Ack>()
     }
 
     /// The listener's name.
@@ -174,11 +310,6 @@ impl<'a> Setup<'a> {
             return Err(problem);
         }
         let (manual, unit) = (self.ack_mode.is_manual(), self.unit);
-        if manual && !self.takes_ack {
-            let what = "its ack mode is manual, but its handler does not ask for `Ack`: no record would be settled";
-            return Err(SetupError::new(what)
-                .mend("add an argument `ack: Ack`, or use `AckMode::Record` or `AckMode::Batch`"));
-        }
         if manual && unit.is_some() {
             let what = "its handler asks for `Ack` and for a transaction, whose commit says that the record is done: one that is refused later would be taken for a duplicate";
             return Err(SetupError::new(what).mend(
@@ -196,6 +327,32 @@ impl fmt::Debug for Setup<'_> {
             .field("group", &self.group)
             .finish_non_exhaustive()
     }
+}
+
+/// A record has one event: a handler that asks for two that have no type in common would fail at
+/// each.
+fn agree(events: &[KnownEvents]) -> Result<(), SetupError> {
+    let mut pairs = events.iter().zip(events.iter().skip(1));
+    let apart = pairs.find(|(one, other)| {
+        let listed = !one.types.is_empty() && !other.types.is_empty();
+        listed && !one.types.iter().any(|known| other.types.contains(known))
+    });
+    match apart {
+        None => Ok(()),
+        Some((one, other)) => Err(SetupError::new(format!(
+            "its handler asks for `Event<{}>` and `Event<{}>`, and no record is both",
+            one.name, other.name
+        ))
+        .mend("write a handler for each, and join them with `.on_event(..)`")),
+    }
+}
+
+/// A type's name without its path.
+pub(crate) fn short_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let end = name.find('<').unwrap_or(name.len());
+    let start = name[..end].rfind("::").map_or(0, |at| at + 2);
+    &name[start..]
 }
 
 /// Something that a listener needs is missing at its start.

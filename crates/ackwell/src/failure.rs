@@ -149,6 +149,23 @@ impl Failure {
         self
     }
 
+    /// Takes its cause out, if that is a `T`.
+    pub(crate) fn take_cause<T: Error + 'static>(&mut self) -> Option<T> {
+        let (error, again): (_, fn(_) -> Cause) =
+            match std::mem::replace(&mut self.cause, Cause::None) {
+                Cause::None => return None,
+                Cause::Same(error) => (error, Cause::Same),
+                Cause::Beneath(error) => (error, Cause::Beneath),
+            };
+        match error.downcast() {
+            Ok(cause) => Some(*cause),
+            Err(other) => {
+                self.cause = again(other);
+                None
+            }
+        }
+    }
+
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         self.class

@@ -68,6 +68,10 @@
 //! |---|---|
 //! | declare events and topics | [`Event`], [`Topic`] |
 //! | write a handler | [`extract`], [`Handler`], [`Classify`] |
+//! | handle records as a list | [`batch`](mod@batch) |
+//! | give each event type its own handler | [`on_event`](listener::ListenerBuilder::on_event) |
+//! | write values otherwise than as JSON | [`codec`](mod@codec) |
+//! | stand around handlers: measure, trace, limit | [`layer`](mod@layer) |
 //! | decide what happens on failure | [`retry`], [`Class`], [`Listener`] |
 //! | choose group, concurrency, acknowledgement, limits | [`listener`] |
 //! | read, search and replay what could not be handled | [`dead_letters`] |
@@ -86,6 +90,8 @@
 //! nothing takes effect twice needs a transaction: see the crate `ackwell-sql`.
 
 mod app;
+pub mod batch;
+pub mod codec;
 pub mod config;
 pub mod container;
 mod context;
@@ -95,6 +101,7 @@ pub mod extensions;
 pub mod extract;
 pub mod failure;
 mod handler;
+pub mod layer;
 pub mod listener;
 pub mod observe;
 mod origin;
@@ -110,6 +117,8 @@ pub mod unit;
 
 pub use ackwell_core as core;
 pub use app::{App, RunningApp, StartError};
+pub use batch::{Batch, BatchError, BatchHandler};
+pub use codec::Codec;
 pub use config::Config;
 pub use context::{Context, Setup, SetupError};
 pub use encode::{
@@ -119,7 +128,7 @@ pub use encode::{
 pub use extensions::Extensions;
 pub use extract::FromRecord;
 pub use failure::{Class, Classify, Failure};
-pub use handler::{Handler, Outcome};
+pub use handler::{EventArguments, Handler, Outcome};
 pub use listener::{AckMode, Listener, ListenerHandle, OnUndecodable, by_key, by_partition};
 pub use origin::{Identity, Origin};
 pub use producer::Producer;

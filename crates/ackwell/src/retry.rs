@@ -33,8 +33,9 @@
 //! **Ordered**, a record that fails waits in the listener's database, later records of its key
 //! wait behind it, and all other keys go on: see the crate `ackwell-sql`.
 //!
-//! The topics are created at the start with the partitions of their origin, and a record keeps
-//! its partition. Groups that read one origin share its retry topics and leave each other's
+//! The topics are created at the start with the partitions of their origin, and keep their records
+//! for a week; a record keeps its partition. A listener that is to have fewer of them should let
+//! the last ones run empty first: nobody reads them any more. Groups that read one origin share its retry topics and leave each other's
 //! records alone. Writers' and readers' clocks should agree (NTP): a reader whose clock is ahead
 //! of the writer's handles a record earlier by the difference; one that is behind, later, but by
 //! no more than the delay itself.

@@ -14,6 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::codec::{self, Codec};
+
 /// What is appended to a topic's name for its dead letters.
 pub const DEAD_LETTER_SUFFIX: &str = ackwell_core::envelope::DEAD_LETTER_SUFFIX;
 
@@ -42,6 +44,7 @@ pub struct Topic<E> {
     name: &'static str,
     partitions: Option<u16>,
     retention: Option<Duration>,
+    event_types: &'static [&'static str],
     event: PhantomData<fn() -> E>,
 }
 
@@ -61,6 +64,7 @@ impl<E> Topic<E> {
             name,
             partitions: None,
             retention: None,
+            event_types: &[],
             event: PhantomData,
         }
     }
@@ -84,6 +88,14 @@ impl<E> Topic<E> {
         self
     }
 
+    /// Every event type that is sent to the topic. A listener on it whose handlers do not know one
+    /// of them, or know one that is none of them, then does not start.
+    #[must_use]
+    pub const fn event_types(mut self, types: &'static [&'static str]) -> Self {
+        self.event_types = types;
+        self
+    }
+
     /// The topic's name.
     pub const fn name(&self) -> &'static str {
         self.name
@@ -100,6 +112,7 @@ impl<E> Topic<E> {
             name: Cow::Borrowed(self.name),
             partitions: self.partitions,
             retention: self.retention,
+            event_types: self.event_types,
         }
     }
 }
@@ -132,6 +145,8 @@ pub struct TopicDeclaration {
     pub partitions: Option<u16>,
     /// How long records are kept; `None` leaves it to the broker.
     pub retention: Option<Duration>,
+    /// The event types that are sent to it; empty if that is not told.
+    pub event_types: &'static [&'static str],
 }
 
 impl TopicDeclaration {
@@ -141,6 +156,7 @@ impl TopicDeclaration {
             name: name.into(),
             partitions: None,
             retention: None,
+            event_types: &[],
         }
     }
 }
@@ -162,7 +178,9 @@ impl From<&'static str> for TopicDeclaration {
 /// One type stands for all that a listener expects on a topic: a struct for one event, an enum
 /// for several. With an enum, let serde carry the variant's fields only and tell the variants
 /// apart by `#[serde(tag = "..")]`, or untagged; the header `eventType` must agree with
-/// [`Event::event_type`].
+/// [`Event::event_type`]. Where handlers of their own shall take the events of one topic, give each
+/// its own struct and join the handlers by
+/// [`on_event`](crate::listener::ListenerBuilder::on_event).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "implement `ackwell::Event` for it",
@@ -172,12 +190,20 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// Where it is sent.
     const TOPIC: Topic<Self>;
 
+    /// The types that this type decodes, by their names in the header `eventType`. What is listed
+    /// here can be checked when a listener starts.
+    const TYPES: &'static [&'static str] = &[];
+
     /// Its type, the header `eventType`: `"StockValidRequested"`.
     fn event_type(&self) -> &'static str;
 
     /// Whether `event_type` is one of those that this type decodes. A record of another type is a
     /// permanent failure and is dead-lettered: an unknown event is never skipped in silence.
-    fn knows(event_type: &str) -> bool;
+    ///
+    /// Default: those of [`TYPES`](Event::TYPES). Write one of the two.
+    fn knows(event_type: &str) -> bool {
+        Self::TYPES.contains(&event_type)
+    }
 
     /// The aggregate that it happened to: the record's key, which keeps its events in order.
     fn aggregate_id(&self) -> Cow<'_, str>;
@@ -186,5 +212,10 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// `None` gives it a new UUIDv7.
     fn event_id(&self) -> Option<Uuid> {
         None
+    }
+
+    /// How its value is written and read; default: JSON.
+    fn codec() -> &'static dyn Codec<Self> {
+        &codec::Json
     }
 }

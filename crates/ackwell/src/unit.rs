@@ -5,23 +5,40 @@
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
 mod control;
+mod handling;
 mod parking;
+mod portion;
 mod rehearsal;
 mod run;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
 pub(crate) use control::Control;
+pub use handling::Handling;
+pub(crate) use handling::panicked;
 pub(crate) use parking::Grave;
 pub use parking::{Judged, Parking, Retried, Retries, Waiting};
+pub use portion::{Judgement, Portion};
 pub use rehearsal::{Rehearsal, Rehearsed};
-pub(crate) use run::{Ended, ProgressSink, panicked, readable};
-pub use run::{Handling, Run};
+pub use run::Run;
+pub(crate) use run::{Ended, ProgressSink};
+
+use crate::extensions::Extensions;
+
+use crate::container::SnapshotStore;
 
 /// Carries out the records of a run.
 pub trait UnitOfWork: Send + Sync + 'static {
     /// Handles the records of `run` in order and returns when each outcome is durable. Stops at
     /// the first failure, which it reports by [`Run::failed`].
+    ///
+    /// The run of a [batch handler](crate::batch) is carried out by
+    /// [portions](Run::next_portion); a unit of work that starts its records one by one gives the
+    /// handler lists of one.
     ///
     /// # Cancel safety
     ///
@@ -29,17 +46,38 @@ pub trait UnitOfWork: Send + Sync + 'static {
     /// the drain limit has passed. What was not reported by [`Run::settled`] is handled again,
     /// here or by the next owner.
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()>;
+
+    /// Where to keep what is settled beyond a position and has no room in its commit, if this unit
+    /// has a place for it; otherwise a topic is used, see
+    /// [`Snapshots`](crate::container::Snapshots).
+    fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
+        None
+    }
 }
 
-/// The default: one record after another, each settled when its handler returns.
+/// The default: one record (or list) after another, each settled when its handler returns.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OneByOne;
 
 impl UnitOfWork for OneByOne {
     fn carry_out<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
+        if run.is_batch() {
+            return Box::pin(by_portions(run));
+        }
         Box::pin(async move {
             let handler = run.handler();
             handler.handle_run(run).await;
         })
+    }
+}
+
+async fn by_portions(run: &mut Run) {
+    while let Some(mut portion) = run.next_portion() {
+        if portion.has_work() {
+            let handling = run.start_portion(&portion, Extensions::new());
+            // There is nothing to take back: what the handler did, it did.
+            let _ = portion.judge(run.drive(handling).await);
+        }
+        run.close_portion(portion);
     }
 }

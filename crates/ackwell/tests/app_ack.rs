@@ -11,6 +11,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ackwell::batch::Batch;
 use ackwell::extract::{Ack, Acknowledged, Event, State};
 use ackwell::{AckMode, App, Listener, Producer, StartError, by_key};
 use support::{Kafka, ORDERS, OrderPlaced, order, within};
@@ -23,6 +24,8 @@ async fn queue(Event(order): Event<OrderPlaced>, ack: Ack, State(jobs): State<Jo
 }
 
 async fn at_once(Event(_): Event<OrderPlaced>) {}
+
+async fn batch(Batch(_): Batch<Event<OrderPlaced>>) {}
 
 async fn twice(_: Ack, _: Ack) {}
 
@@ -80,7 +83,11 @@ async fn what_an_ack_mode_cannot_give_is_refused_at_the_start_with_a_mend() {
     let cases = [
         (on().handle(queue), ".ack_mode(AckMode::Manual)"),
         (on().ack_mode(AckMode::Manual).handle(at_once), "ack: Ack"),
-        (on().ack_mode(AckMode::Manual).handle(twice), "ask once"),
+        (on().ack_mode(AckMode::Manual).handle(twice), "once"),
+        (
+            on().ack_mode(AckMode::Manual).handle_batch(batch),
+            "single records",
+        ),
         (on().ack_mode(AckMode::Count(0)).handle(at_once), "positive"),
         (
             on().ack_mode(AckMode::Time(Duration::ZERO)).handle(at_once),

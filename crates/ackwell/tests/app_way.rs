@@ -66,6 +66,7 @@ async fn typed_events_are_handled_and_what_is_none_is_dead_lettered_with_its_rea
             Listener::on("order-events.DLQ")
                 .without_dead_letters()
                 .name("dead")
+                .group("dead")
                 .handle(letters),
         );
     let producer = Producer::observed(&kafka.config(), &app.metrics()).unwrap();

@@ -1,4 +1,5 @@
 //! Records that are tried again later, without holding up those behind them.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod container_support;
 
@@ -9,8 +10,11 @@ use std::time::{Duration, Instant};
 use ackwell::container::{RecordHandler, Spec};
 use ackwell::core::RetryPolicy;
 use ackwell::extensions::Extensions;
+use ackwell::extract::{Attempt, State, Text};
 use ackwell::failure::{Class, Failure};
 use ackwell::record::Record;
+use ackwell::retry::topics;
+use ackwell::{App, Batch, BatchError, Listener};
 use container_support::{Call, Cluster, Log, header, logged, run};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -384,4 +388,51 @@ async fn the_handler_sees_the_origins_topic_and_can_ask_for_where_it_was_read() 
     let retry = format!("{topic}.retry.1");
     let seen = handler.0.lock().expect("places").clone();
     assert_eq!(seen, [(topic.clone(), topic.clone()), (topic, retry)]);
+}
+
+type Lines = Arc<Mutex<Vec<(String, u32)>>>;
+
+/// Takes a list as far as its first bad line, unless it has been tried before.
+async fn import(
+    Batch(lines): Batch<Text>,
+    Attempt(attempt): Attempt,
+    State(taken): State<Lines>,
+) -> Result<(), BatchError> {
+    for (index, Text(line)) in lines.into_iter().enumerate() {
+        if line == "bad" && attempt == 1 {
+            return Err(BatchError::at(index, Failure::transient("not yet")));
+        }
+        taken.lock().expect("lines").push((line, attempt));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_listeners_failed_record_is_retried_later_without_its_neighbours() {
+    let cluster = Cluster::start().await;
+    let topic: &'static str = cluster.topic(1).await.leak();
+    let sent = [("k", "a"), ("k", "bad"), ("k", "c"), ("k", "d")];
+    cluster.send(topic, 0, &sent).await;
+    let taken = Lines::default();
+    let app = App::new(cluster.config())
+        .named(format!("g-{topic}"))
+        .state(Arc::clone(&taken))
+        .listener(
+            Listener::on(topic)
+                .retry(topics([SECOND]))
+                .handle_batch(import),
+        );
+    let app = app.start().await.expect("the app starts");
+    cluster.reaches(topic, 0, 4).await;
+    let group = format!("g-{topic}");
+    cluster
+        .reaches_of(&group, &format!("{topic}.retry.1"), 0, 1)
+        .await;
+    app.stop().await.expect("the app stops");
+    let taken = taken.lock().expect("lines").clone();
+    let lines: Vec<_> = taken
+        .iter()
+        .map(|(line, attempt)| (line.as_str(), *attempt))
+        .collect();
+    assert_eq!(lines, [("a", 1), ("c", 1), ("d", 1), ("bad", 2)]);
 }

@@ -4,6 +4,7 @@
 //! an error into one message and an exit code.
 
 mod broker;
+mod dlq;
 
 use std::process::ExitCode;
 
@@ -20,19 +21,28 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Broker(broker::Args),
+    Dlq(dlq::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Broker(args) => broker::run(args),
+        Command::Dlq(args) => dlq::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ackwell: {}", Chain(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// An error with its causes, on one line.

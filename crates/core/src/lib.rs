@@ -19,6 +19,7 @@
 
 pub mod alarm;
 pub mod backoff;
+pub mod batch;
 pub mod commit;
 pub mod engine;
 pub mod envelope;

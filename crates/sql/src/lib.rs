@@ -24,6 +24,7 @@ mod relay;
 mod row;
 mod schema;
 mod seat;
+mod snapshots;
 mod stats;
 mod tx;
 mod unit;

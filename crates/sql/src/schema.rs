@@ -60,5 +60,17 @@ pub(crate) static SQLITE: Statements = Statements {
             UNIQUE (partition_id, slot, record_offset)
         ) STRICT;",
         ),
+        Migration::new(
+            "snapshots",
+            "CREATE TABLE ackwell_snapshots (
+            consumer_group TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            partition INTEGER NOT NULL,
+            slot INTEGER NOT NULL,
+            written_at INTEGER NOT NULL,
+            snapshot BLOB NOT NULL,
+            PRIMARY KEY (consumer_group, topic, partition, slot)
+        ) STRICT;",
+        ),
     ],
 };

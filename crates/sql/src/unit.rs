@@ -13,7 +13,9 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
+use ackwell::container::SnapshotStore;
 use ackwell::core::ordered::Rank;
 use ackwell::unit::{Handling, Run, UnitOfWork};
 use ackwell::{Class, Classify, Extensions, Failure, Record};
@@ -26,6 +28,7 @@ use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
 use crate::ordered::{Stay, Waiting, Way, now};
 use crate::seat::{Closed, Mark, Seat, Stage};
+use crate::snapshots::Kept;
 
 /// Carries out runs in shared transactions of one database.
 pub(crate) struct Transactional(pub(crate) Database);
@@ -37,6 +40,10 @@ impl UnitOfWork for Transactional {
                 .carry_out(run)
                 .await;
         })
+    }
+
+    fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
+        Some(Arc::new(Kept(self.0.clone())))
     }
 }
 
@@ -271,11 +278,15 @@ impl<'a> Lane<'a> {
         // handled before it commits.
         drop(seat.take_unused_turn());
         run.report();
+        let since = Instant::now();
         loop {
             let oldest = self.unsettled.front().map(|batch| batch.outcome.clone());
             tokio::select! {
                 biased;
-                end = &mut handling => return Ok(Some(end)),
+                end = &mut handling => {
+                    run.waited(since.elapsed());
+                    return Ok(Some(end));
+                }
                 () = seat.duplicate() => return Ok(None),
                 durable = durable(oldest) => {
                     self.settle_oldest(run, durable).map_err(unavailable_halt)?;

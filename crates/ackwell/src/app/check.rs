@@ -11,7 +11,8 @@ use ackwell_core::envelope;
 
 use super::StartError;
 use super::plan::Named;
-use crate::context::SetupError;
+use crate::container::Snapshots;
+use crate::context::{KnownEvents, SetupError};
 use crate::dead_letters::DeadLetters;
 use crate::failure::Hook;
 use crate::listener::{Concurrency, Options};
@@ -120,6 +121,12 @@ fn commits(named: &Named) -> Checked {
     let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
     let checked = mode.check(strict);
     checked.map_err(|found| SetupError::new(found.what).mend(found.mend))?;
+    if let Snapshots::Topic(topic) = &named.options.snapshots {
+        refuse_if(!is_legal(topic.as_str()), || {
+            SetupError::new(format!("`{topic}` is not a topic's name for snapshots"))
+                .mend("use up to 249 letters, digits, `.`, `_` and `-`")
+        })?;
+    }
     let limit = named.options.limits.unacknowledged_limit;
     refuse_if(limit.is_zero(), || {
         SetupError::new("`unacknowledged_limit` of 0 lets no record wait for its acknowledgement")
@@ -274,26 +281,77 @@ fn verdicts(named: &Named) -> Checked {
     })
 }
 
+/// What is sent to its topics, as far as they tell, against what its handlers know.
+pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
+    let told = (options.topics.iter()).all(|topic| !topic.event_types.is_empty());
+    let listed = known.iter().all(|events| !events.types.is_empty());
+    if !told || !listed || known.is_empty() {
+        return Ok(());
+    }
+    let sent = || {
+        let topics = options.topics.iter();
+        topics.flat_map(|topic| topic.event_types.iter().map(move |sent| (topic, *sent)))
+    };
+    for events in known {
+        let stray = events
+            .types
+            .iter()
+            .find(|known| !sent().any(|(_, sent)| sent == **known));
+        if let Some(stray) = stray {
+            let name = events.name;
+            return Err(SetupError::new(format!(
+                "`{name}` knows the event type `{stray}`, which is sent to none of its topics"
+            ))
+            .mend("correct `const TYPES`, or the topic's `event_types(..)`"));
+        }
+    }
+    let unknown = sent().find(|(_, sent)| !known.iter().any(|known| known.types.contains(sent)));
+    match unknown {
+        Some((topic, sent)) if options.on_unknown_event.is_none() => {
+            let topic = &topic.name;
+            Err(SetupError::new(format!(
+                "no handler knows the event type `{sent}`, which is sent to `{topic}`"
+            ))
+            .mend("add a handler, or say what happens to it by `.on_unknown_event(..)`"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn refuse_if(wrong: bool, problem: impl FnOnce() -> SetupError) -> Checked {
     if wrong { Err(problem()) } else { Ok(()) }
 }
 
 /// Two listeners of one group must not share a topic: each would see only some of its records.
 pub(super) fn clashes(listeners: &[Named]) -> Result<(), StartError> {
-    let mut readers: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut readers: BTreeMap<(&str, String), &str> = BTreeMap::new();
     for listener in listeners {
-        for topic in &listener.options.topics {
-            if let Some(first) = readers.insert((&listener.group, &topic.name), &listener.name) {
+        for topic in topics_read(&listener.options) {
+            let reader = (listener.group.as_str(), topic.clone());
+            if let Some(first) = readers.insert(reader, &listener.name) {
                 return Err(StartError::Clash {
                     first: first.to_owned(),
                     second: listener.name.clone(),
-                    topic: topic.name.to_string(),
+                    topic,
                     group: listener.group.clone(),
                 });
             }
         }
     }
     Ok(())
+}
+
+/// What a listener reads: its topics, and their retry topics.
+fn topics_read(options: &Options) -> impl Iterator<Item = String> {
+    let delays = match &options.retry.later {
+        Later::Topics(delays) => delays.len(),
+        _ => 0,
+    };
+    let last = u32::try_from(delays).unwrap_or(u32::MAX);
+    options.topics.iter().flat_map(move |topic| {
+        let retries = (1..=last).map(|number| envelope::retry::topic(&topic.name, number));
+        std::iter::once(topic.name.to_string()).chain(retries)
+    })
 }
 
 /// Components are told apart by their names in health, metrics and logs.

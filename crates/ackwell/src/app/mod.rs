@@ -17,9 +17,11 @@ use std::fmt;
 
 pub use error::StartError;
 pub use running::RunningApp;
+use tower_layer::Layer;
 
 use crate::config::Config;
-use crate::failure::{Alert, FailureListener, Hook, Raised};
+use crate::failure::{Alert, Failure, FailureListener, Hook, Raised};
+use crate::layer::{ErasedLayer, Next, Request};
 use crate::listener::Listener;
 use crate::observe::Metrics;
 use crate::service::Service;
@@ -45,6 +47,7 @@ pub struct App {
     name: Option<Cow<'static, str>>,
     states: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     listeners: Vec<Listener>,
+    layers: Vec<ErasedLayer>,
     services: Vec<Box<dyn Service>>,
     topics: Vec<TopicDeclaration>,
     hooks: Vec<Hook>,
@@ -59,6 +62,7 @@ impl App {
             name: None,
             states: HashMap::new(),
             listeners: Vec::new(),
+            layers: Vec::new(),
             services: Vec::new(),
             topics: Vec::new(),
             hooks: Vec::new(),
@@ -80,8 +84,21 @@ impl App {
     }
 
     /// A listener.
-    pub fn listener(mut self, listener: Listener) -> Self {
-        self.listeners.push(listener);
+    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
+        self.listeners.push(listener.into());
+        self
+    }
+
+    /// Stands around the handlers of all listeners, around their own layers and around the app's
+    /// layers added before: see [`layer`](crate::layer).
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: tower_service::Service<Request, Response = ()> + Clone + Send + Sync + 'static,
+        <L::Service as tower_service::Service<Request>>::Error: Into<Failure>,
+        <L::Service as tower_service::Service<Request>>::Future: Send,
+    {
+        self.layers.push(ErasedLayer::new(layer));
         self
     }
 

@@ -10,6 +10,7 @@ use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::failure::Notifier;
 use crate::handler::Erased;
+use crate::layer::{ErasedLayer, wrapped};
 use crate::listener::{Listener, ListenerHandle, Options};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter, watch_parked};
 use crate::retry::Later;
@@ -49,6 +50,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         name,
         states,
         listeners,
+        layers,
         services,
         topics,
         hooks,
@@ -76,8 +78,16 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     let health = Health::default();
     let broker = health.add(Kind::Broker, "kafka");
     let states = States::from_values(states);
+    let common = Common {
+        config: &config,
+        states: &states,
+        layers: &layers,
+        metrics: &metrics,
+        health: &health,
+        notifiers: &notifiers,
+    };
     let listeners = (named.into_iter())
-        .map(|named| prepare(named, &config, &states, &metrics, &health, &notifiers))
+        .map(|named| prepare(named, &common))
         .collect::<Result<Vec<_>, _>>()?;
     let services = (services.into_iter())
         .map(|service| {
@@ -142,27 +152,35 @@ fn merge_declarations<'a>(
         }
         entry.partitions = entry.partitions.or(topic.partitions);
         entry.retention = entry.retention.or(topic.retention);
+        if entry.event_types.is_empty() {
+            entry.event_types = topic.event_types;
+        }
     }
     Ok(merged.into_values().collect())
 }
 
-fn prepare(
-    named: Named,
-    config: &Config,
-    states: &States,
-    metrics: &Metrics,
-    health: &Health,
-    app_notifiers: &[Notifier],
-) -> Result<PlannedListener, StartError> {
+/// What the listeners of an app share.
+struct Common<'a> {
+    config: &'a Config,
+    states: &'a States,
+    layers: &'a [ErasedLayer],
+    metrics: &'a Metrics,
+    health: &'a Health,
+    notifiers: &'a [Notifier],
+}
+
+fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartError> {
     let Named {
         name,
         group,
         options,
         handler,
     } = named;
-    let mut setup = Setup::new(&name, &group, states).with_ack_mode(options.ack_mode);
+    let config = common.config;
+    let mut setup = Setup::new(&name, &group, common.states).with_ack_mode(options.ack_mode);
     let recovery = &options.limits.recovery;
     let prepared = handler.prepare(&mut setup).and_then(|()| {
+        check::events(&options, setup.known_events())?;
         let parking = options.retry.parking(&setup, recovery)?;
         Ok((setup.finish()?, parking))
     });
@@ -177,20 +195,21 @@ fn prepare(
         problem,
     })?;
 
-    let reporter = health.add(Kind::Listener, name.as_str());
+    let reporter = common.health.add(Kind::Listener, name.as_str());
     let notifiers: Vec<_> = options.hooks.into_iter().map(Notifier::of).collect();
-    let told = app_notifiers.iter().chain(&notifiers).cloned().collect();
-    let observer = ListenerObserver::new(&name, metrics, reporter.clone(), told);
-    let handle = ListenerHandle::new(&name, reporter, metrics.clone());
+    let told = common.notifiers.iter().chain(&notifiers).cloned().collect();
+    let observer = ListenerObserver::new(&name, common.metrics, reporter.clone(), told);
+    let handle = ListenerHandle::new(&name, reporter, common.metrics.clone());
     let shared = Shared {
         group: Arc::from(group.as_str()),
-        states: states.clone(),
+        states: common.states.clone(),
         on_undecodable: options.on_undecodable,
+        on_unknown_event: options.on_unknown_event.unwrap_or(options.on_undecodable),
         undecodable: observer.undecodable(),
         listener: Some(handle.downgrade()),
     };
     if let Some(parking) = &parking {
-        watch_parked(&name, metrics, parking);
+        watch_parked(&name, common.metrics, parking);
     }
     let unit = match &parking {
         Some(parking) => Arc::clone(parking) as Arc<dyn UnitOfWork>,
@@ -198,6 +217,8 @@ fn prepare(
     };
     let mut limits = options.limits;
     limits.stop_drain = config.stop.drain;
+    let layers = options.layers.iter().chain(common.layers);
+    let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
     let spec = Spec {
         listener: name,
         topics: options
@@ -217,10 +238,12 @@ fn prepare(
         verdicts: options.verdicts,
         commit: options.ack_mode,
         strict_commits: options.strict_commits,
+        snapshots: options.snapshots,
         limits,
         unit,
         parking,
-        handler: handler.bind(Arc::new(shared)),
+        handler,
+        filter: options.filter,
         dead_letters: options.dead_letters,
         creation: config.topics.clone(),
         rebalance: options.rebalance,

@@ -162,7 +162,7 @@ fn what_is_declared_reaches_the_container() {
     assert_eq!((spec.listener.as_str(), spec.group.as_str()), ("n", "g"));
     assert_eq!(spec.topics, ["a", "b"]);
     assert_eq!(spec.concurrency, by_key(8));
-    assert_eq!(spec.commit, AckMode::Record.into());
+    assert_eq!(spec.commit, AckMode::Record);
     assert_eq!(
         spec.retry,
         retry::fixed(Duration::from_millis(5)).max_attempts(3)
@@ -178,4 +178,75 @@ fn what_is_declared_reaches_the_container() {
         only(Listener::on("a").without_dead_letters().handle(nothing)).dead_letters,
         DeadLetters::Stop
     );
+}
+
+#[test]
+fn retry_settings_that_contradict_each_other_are_refused_with_a_mend() {
+    use retry::{exponential, fixed, growing, topics};
+    let secs = |seconds: &[u64]| -> Vec<Duration> {
+        seconds.iter().copied().map(Duration::from_secs).collect()
+    };
+    let refused = |retry: retry::Retry, part: &str, mend: &str| {
+        let said = refusal(app().listener(Listener::on("a").retry(retry).handle(nothing)));
+        assert!(said.contains(part) && said.contains(mend), "{said}");
+    };
+    refused(topics([]), "no delay", "give it one");
+    refused(topics(secs(&[1, 1])), "don't grow", "longer delay");
+    refused(topics(secs(&[10, 1])), "don't grow", "longer delay");
+    refused(topics(secs(&[0, 1])), "1 ms to 24 h", "in between");
+    refused(topics(secs(&[90_000])), "1 ms to 24 h", "scheduler");
+    let many = growing(Duration::from_millis(1), 2.0, 17);
+    refused(topics(many), "17 retry topics", "fewer");
+    let endless = topics(secs(&[1])).after(fixed(Duration::from_secs(1)));
+    refused(endless, "never end", "max_attempts");
+    let none = fixed(Duration::from_secs(1)).max_attempts(0);
+    refused(none.into(), "0 attempts", "correct");
+    refused(
+        exponential(Duration::ZERO, 2.0).into(),
+        "without a wait",
+        "correct",
+    );
+    let wild = fixed(Duration::from_secs(1)).jitter(7.0);
+    refused(wild.into(), "jitter", "correct");
+}
+
+#[test]
+fn a_retry_topic_has_one_listener_in_a_group() {
+    let retry = retry::topics([Duration::from_secs(1)]);
+    let said = refusal(
+        app()
+            .listener(Listener::on("a").retry(retry).handle(nothing))
+            .listener(Listener::on("a.retry.1").handle(nothing)),
+    );
+    assert!(said.contains("both read `a.retry.1`"), "{said}");
+}
+
+#[test]
+fn a_retry_topics_name_must_fit() {
+    let name: &'static str = "a".repeat(245).leak();
+    let retry = retry::topics([Duration::from_secs(1)]);
+    let listener = Listener::on(name).retry(retry).handle(nothing);
+    let said = refusal(app().listener(listener));
+    assert!(
+        said.contains("is too long") && said.contains("249"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_can_never_apply_or_ring_is_refused() {
+    use crate::failure::{Alert, Class};
+    let twice = Listener::on("a")
+        .classify::<std::fmt::Error>(Class::Skip)
+        .retry_for::<std::fmt::Error>(retry::none());
+    let said = refusal(app().listener(twice.handle(nothing)));
+    assert!(
+        said.contains("two rules") && said.contains("Error"),
+        "{said}"
+    );
+    let mute = Listener::on("a").alert(Alert::dead_letters(0), |_| {});
+    let said = refusal(app().listener(mute.handle(nothing)));
+    assert!(said.contains("alert"), "{said}");
+    let said = refusal(app().alert(Alert::dead_letters(20_000), |_| {}));
+    assert!(said.contains("the app") && said.contains("alert"), "{said}");
 }

@@ -123,7 +123,7 @@ impl Poller {
                 }
             }
             Effect::Commit { commit, positions } => {
-                let sent = self.committer.send(&self.partitions, commit, &positions);
+                let sent = self.committer.send(&self.partitions, commit, positions);
                 if let Err(error) = sent {
                     let event = Event::CommitDone {
                         commit,

@@ -1,21 +1,28 @@
 //! Settled positions go to the broker, one request in flight.
 //!
 //! The client tells the outcome of a commit only to a caller that waits for it, so a thread waits
-//! while the poll thread goes on.
+//! while the poll thread goes on. It also writes what has no room in the commit, before it.
 
+use std::collections::HashMap;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use ackwell_core::engine::{CommitId, Event, Position};
+use ackwell_core::engine::{CommitId, Event, Position, Snapshot as ToDo};
+use ackwell_core::metadata::{self, Metadata, Reference, snapshot};
+use ackwell_core::offset::CommitOffset;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 
-use super::consumer::Client;
+use super::consumer::{Client, Named};
 use super::mailbox::Mailbox;
+use super::snapshots::{Origin, Snapshot, SnapshotStore, StoreError, Wanted};
 use super::spec::{Observation, Observer};
 use super::stats::Counters;
 use super::track::Partitions;
@@ -23,9 +30,13 @@ use super::track::Partitions;
 /// Requests that may wait. The engine has one in flight and gives it up when it takes too long;
 /// while that one still blocks, the next waits here, and one more is refused.
 const WAITING_MAX: usize = 1;
+/// How long the store may take to write what has no room in a commit; then the position is committed
+/// without it.
+const STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// Sends commits and awaits their answers.
 pub(super) struct Committer {
+    group: Arc<str>,
     requests: SyncSender<Request>,
     thread: JoinHandle<()>,
 }
@@ -33,6 +44,14 @@ pub(super) struct Committer {
 struct Request {
     id: CommitId,
     positions: TopicPartitionList,
+    writes: Vec<Write>,
+    removes: Vec<Origin>,
+}
+
+/// A snapshot and the position that shall refer to it.
+struct Write {
+    position: Position,
+    snapshot: Snapshot,
 }
 
 /// Whom an answer concerns.
@@ -42,23 +61,47 @@ pub(super) struct Listeners {
     pub(super) counters: Arc<Counters>,
 }
 
+/// Where snapshots are kept, and how to wait for it.
+#[derive(Clone)]
+pub(super) struct Keeper {
+    pub(super) store: Arc<dyn SnapshotStore>,
+    pub(super) runtime: Handle,
+    pub(super) group: Arc<str>,
+    /// Bytes of metadata beside a position.
+    pub(super) room: usize,
+}
+
 impl Committer {
-    pub(super) fn start(name: &str, client: Arc<Client>, listeners: Listeners) -> io::Result<Self> {
+    pub(super) fn start(
+        (name, group): (&str, &str),
+        client: Arc<Client>,
+        keeper: Option<Keeper>,
+        listeners: Listeners,
+    ) -> io::Result<Self> {
         let (requests, inbox) = sync_channel::<Request>(WAITING_MAX);
         let work = move || {
-            for Request { id, positions } in inbox {
-                let result = client.commit(&positions, CommitMode::Sync);
+            for mut request in inbox {
+                if let Some(keeper) = &keeper {
+                    keeper.write(&mut request, &listeners);
+                }
+                let result = client.commit(&request.positions, CommitMode::Sync);
                 let result = result.map_err(|error| error.to_string());
-                listeners.tell(&positions, &result);
-                listeners
-                    .mailbox
-                    .send(Event::CommitDone { commit: id, result });
+                listeners.tell(&request.positions, &result);
+                if let (Some(keeper), Ok(())) = (&keeper, &result) {
+                    keeper.remove(&request.removes);
+                }
+                let commit = request.id;
+                listeners.mailbox.send(Event::CommitDone { commit, result });
             }
         };
         let thread = thread::Builder::new()
             .name(format!("commit-{name}"))
             .spawn(work)?;
-        Ok(Committer { requests, thread })
+        Ok(Committer {
+            group: group.into(),
+            requests,
+            thread,
+        })
     }
 
     /// Sends a request; its answer comes as an event.
@@ -66,20 +109,67 @@ impl Committer {
         &self,
         partitions: &Partitions,
         id: CommitId,
-        positions: &[Position],
+        positions: Vec<Position>,
     ) -> Result<(), String> {
-        let positions = list(partitions, positions).map_err(|error| error.to_string())?;
+        let request = self
+            .request(partitions, id, positions)
+            .map_err(|error| error.to_string())?;
         self.requests
-            .try_send(Request { id, positions })
+            .try_send(request)
             .map_err(|error| match error {
                 TrySendError::Full(_) => "the broker has not answered earlier commits".to_owned(),
                 TrySendError::Disconnected(_) => "the commit thread is gone".to_owned(),
             })
     }
 
+    fn request(
+        &self,
+        partitions: &Partitions,
+        id: CommitId,
+        positions: Vec<Position>,
+    ) -> KafkaResult<Request> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        let (mut writes, mut removes) = (Vec::new(), Vec::new());
+        for mut position in positions {
+            let Some((topic, partition)) = partitions.name(position.partition) else {
+                continue;
+            };
+            let mut element = list.add_partition(topic, *partition);
+            element.set_offset(Offset::Offset(position.offset.0))?;
+            if !position.metadata.is_empty() {
+                element.set_metadata(&position.metadata);
+            }
+            let origin = || Origin {
+                group: Arc::clone(&self.group),
+                topic: Arc::clone(topic),
+                partition: *partition,
+            };
+            match std::mem::replace(&mut position.snapshot, ToDo::Keep) {
+                ToDo::Keep => {}
+                ToDo::Remove => removes.push(origin()),
+                ToDo::Write { slot, bytes } => writes.push(Write {
+                    position,
+                    snapshot: Snapshot {
+                        origin: origin(),
+                        slot,
+                        bytes,
+                    },
+                }),
+            }
+        }
+        Ok(Request {
+            id,
+            positions: list,
+            writes,
+            removes,
+        })
+    }
+
     /// Ends the thread after the requests that it has.
     pub(super) fn join(self) {
-        let Committer { requests, thread } = self;
+        let Committer {
+            requests, thread, ..
+        } = self;
         drop(requests);
         if thread.join().is_err() {
             tracing::error!("the commit thread panicked");
@@ -87,19 +177,131 @@ impl Committer {
     }
 }
 
-fn list(partitions: &Partitions, positions: &[Position]) -> KafkaResult<TopicPartitionList> {
-    let mut list = TopicPartitionList::with_capacity(positions.len());
-    for position in positions {
-        let Some((topic, partition)) = partitions.name(position.partition) else {
-            continue;
+impl Keeper {
+    /// Writes snapshots and has their positions refer to them. If that fails, positions go with
+    /// the metadata that they have, and a restart repeats more.
+    fn write(&self, request: &mut Request, listeners: &Listeners) {
+        if request.writes.is_empty() {
+            return;
+        }
+        let writes = std::mem::take(&mut request.writes);
+        let (positions, snapshots): (Vec<_>, Vec<_>) = writes
+            .into_iter()
+            .map(|Write { position, snapshot }| (position, snapshot))
+            .unzip();
+        let places = match self.wait(async { self.store.write(&snapshots).await }) {
+            Ok(places) => places,
+            Err(error) => {
+                tracing::warn!(
+                    error,
+                    "what is settled beyond the position could not be kept"
+                );
+                return;
+            }
         };
-        let mut element = list.add_partition(topic, *partition);
-        element.set_offset(Offset::Offset(position.offset.0))?;
-        if !position.metadata.is_empty() {
-            element.set_metadata(&position.metadata);
+        listeners
+            .counters
+            .snapshots
+            .fetch_add(snapshots.len() as u64, Ordering::Relaxed);
+        for ((position, snapshot), place) in positions.iter().zip(&snapshots).zip(places) {
+            if self.refer(&mut request.positions, position, snapshot, &place) {
+                listeners.mailbox.send(Event::Stored {
+                    commit: request.id,
+                    partition: position.partition,
+                    place,
+                });
+            }
         }
     }
-    Ok(list)
+
+    fn refer(
+        &self,
+        list: &mut TopicPartitionList,
+        position: &Position,
+        written: &Snapshot,
+        place: &[u8],
+    ) -> bool {
+        let reference = Reference {
+            slot: written.slot,
+            checksum: snapshot::checksum_of(&written.bytes),
+            place: place.to_vec(),
+        };
+        let nothing = std::iter::empty();
+        let (text, whole) = metadata::refer_up_to(position.offset, &reference, nothing, self.room);
+        let Origin {
+            topic, partition, ..
+        } = &written.origin;
+        match list.find_partition(topic, *partition) {
+            Some(mut element) if whole => {
+                element.set_metadata(&text);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn remove(&self, origins: &[Origin]) {
+        if origins.is_empty() {
+            return;
+        }
+        if let Err(error) = self.wait(async { self.store.remove(origins).await }) {
+            tracing::debug!(error, "snapshots that are not needed could not be removed");
+        }
+    }
+
+    /// The snapshots that the metadata of these positions refers to.
+    pub(super) fn read(
+        &self,
+        positions: &HashMap<Named, (CommitOffset, String)>,
+    ) -> HashMap<Named, Vec<u8>> {
+        let referring = positions.iter().filter_map(|(named, (position, text))| {
+            match metadata::decode(*position, text) {
+                Metadata::Referring(reference, _) => Some((named, reference)),
+                Metadata::Settled(_) | Metadata::Unreadable | Metadata::Foreign(_) => None,
+            }
+        });
+        let (named, wanted): (Vec<_>, Vec<_>) = referring
+            .map(|(named, reference)| {
+                let wanted = Wanted {
+                    origin: Origin {
+                        group: Arc::clone(&self.group),
+                        topic: named.0.as_str().into(),
+                        partition: named.1,
+                    },
+                    slot: reference.slot,
+                    place: reference.place,
+                };
+                (named.clone(), wanted)
+            })
+            .unzip();
+        if wanted.is_empty() {
+            return HashMap::new();
+        }
+        match self.wait(async { self.store.read(&wanted).await }) {
+            Ok(found) => {
+                let found = named.into_iter().zip(found);
+                found
+                    .filter_map(|(named, bytes)| Some((named, bytes?)))
+                    .collect()
+            }
+            Err(error) => {
+                tracing::warn!(error, "what is settled beyond positions could not be read");
+                HashMap::new()
+            }
+        }
+    }
+
+    /// Awaits what the store does, which may need the runtime from its first moment on.
+    fn wait<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+        let work = async { tokio::time::timeout(STORE_WAIT, work).await };
+        // The runtime may be gone before the listener is.
+        let waited = std::panic::catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(work)));
+        match waited {
+            Ok(Ok(result)) => result.map_err(|error| error.to_string()),
+            Ok(Err(_)) => Err(format!("no answer within {} s", STORE_WAIT.as_secs())),
+            Err(_) => Err("the runtime has ended".to_owned()),
+        }
+    }
 }
 
 impl Listeners {

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mailbox;
 use super::spec::{Observation, Observer, Spec, StartError};
-use super::writer::{Destination, WriteError, Writer};
+use super::writer::{Destination, WriteError, Writer, answered};
 use crate::dead_letters::{DeadLetter, Format, Target, Verdict, take_off};
 use crate::origin::{as_dead_letter, is_return};
 use crate::record::{Headers, Record};
@@ -77,8 +77,11 @@ impl DeadLetterWriter {
 
     /// Writes one dead letter and returns when it is safe.
     pub(super) async fn put(&self, letter: &Letter) -> Result<(), String> {
-        let result = self.send(letter).await;
-        let result = result.map_err(|error| self.explain(letter, &error));
+        let write = async {
+            let sent = self.send(letter).await;
+            sent.map_err(|error| self.explain(letter, &error))
+        };
+        let result = answered(write).await;
         self.tell(letter, &result);
         result
     }

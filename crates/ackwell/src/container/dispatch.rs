@@ -12,6 +12,7 @@ use super::handle;
 use super::mailbox::Mailbox;
 use super::spec::{Observer, RecordHandler};
 use crate::failure::Verdicts;
+use crate::listener::Filter;
 use crate::record::Record;
 use crate::unit::{Control, Parking, Run, UnitOfWork};
 
@@ -19,6 +20,7 @@ use crate::unit::{Control, Parking, Run, UnitOfWork};
 pub(super) struct Dispatcher {
     pub(super) group: Arc<str>,
     pub(super) handler: Arc<dyn RecordHandler>,
+    pub(super) filter: Option<Filter>,
     pub(super) unit: Arc<dyn UnitOfWork>,
     pub(super) verdicts: Arc<Verdicts>,
     /// Where records of failing keys wait.
@@ -66,7 +68,7 @@ impl Dispatcher {
         let handler = Arc::clone(&self.handler);
         let acks = self.acks.as_mut().map(|acks| acks.open(id, records.len()));
         let run = Run::new(group, handler, sink, control, records, attempt);
-        let run = run.acknowledged_at(acks);
+        let run = run.acknowledged_at(acks).filtered(self.filter.clone());
         self.tasks.spawn_on(work.carry_out(run), &self.runtime);
     }
 

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mailbox;
 use super::spec::{Observation, Observer, Spec, StartError};
-use super::writer::{Destination, WriteError, Writer};
+use super::writer::{Destination, WriteError, Writer, answered};
 use crate::record::Record;
 use crate::returned::{Departure, Moment, Received, receive};
 
@@ -106,9 +106,11 @@ impl RetryTopics {
     ) {
         let topics = self.clone();
         let work = async move {
-            let (origin, topic) = topics.destination(&postponed);
-            let result = topics.send(&postponed, &origin, topic).await;
-            let result = result.map_err(|error| format!("a retry is not written: {error}"));
+            let write = async {
+                let sent = topics.send(&postponed).await;
+                sent.map_err(|error| format!("a retry is not written: {error}"))
+            };
+            let result = answered(write).await;
             topics.tell(&postponed, &result);
             mailbox.send(Event::Recovered { recovery, result });
         };
@@ -122,14 +124,10 @@ impl RetryTopics {
         (origin, topic)
     }
 
-    async fn send(
-        &self,
-        postponed: &Postponed,
-        origin: &str,
-        topic: String,
-    ) -> Result<(), WriteError> {
+    async fn send(&self, postponed: &Postponed) -> Result<(), WriteError> {
         let record = &postponed.record;
-        self.writer.prepare_like(origin, &topic).await?;
+        let (origin, topic) = self.destination(postponed);
+        self.writer.prepare_like(&origin, &topic).await?;
         let reason = &postponed.failure.summary;
         let end = reason.floor_char_boundary(REASON_BYTES_MAX);
         let departure = Departure {

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ackwell_core::Timestamp;
 use ackwell_core::engine::{End, Event, Failure as CoreFailure, PartitionId, RunId};
@@ -56,7 +56,7 @@ impl ProgressSink for Progress {
     }
 
     fn judge(&self, failure: &Failure) -> Judged {
-        let failure = judged(failure, &self.verdicts);
+        let failure = judged(failure, self.verdicts.judge(failure));
         let policies = self.policies.as_deref().unwrap_or_default();
         let in_place = policies.get(failure.policy).copied().unwrap_or(true);
         Judged { failure, in_place }
@@ -98,13 +98,32 @@ impl Work {
             ));
         }
         let mut ended = run.finish();
-        self.observe(&ended, started);
+        let verdict = ended
+            .failure
+            .as_ref()
+            .map(|failure| self.verdicts.judge(failure));
+        self.observe(&ended, verdict, started.elapsed());
+        self.settle_behind(&mut ended);
         if self.manual {
             self.give_back_handled(&mut ended);
         }
         self.mailbox.send(Event::Finished {
             run: self.id,
-            end: end(ended, &self.verdicts),
+            end: end(ended, verdict),
+        });
+    }
+
+    /// What of a list is settled behind its failed record is not given back.
+    fn settle_behind(&self, ended: &mut Ended) {
+        let offsets = std::mem::take(&mut ended.settled_behind);
+        if offsets.is_empty() || ended.failure.is_none() {
+            return;
+        }
+        let behind = |record: &Record| offsets.binary_search(&record.offset()).is_ok();
+        ended.records.retain(|record| !behind(record));
+        self.mailbox.send(Event::SettledBehind {
+            run: self.id,
+            offsets,
         });
     }
 
@@ -118,21 +137,24 @@ impl Work {
         });
     }
 
-    fn observe(&self, ended: &Ended, started: Instant) {
+    fn observe(&self, ended: &Ended, verdict: Option<Verdict>, elapsed: Duration) {
         let Some(first) = ended.records.first() else {
             return;
         };
         self.observer.observe(&Observation::Handled {
             topic: first.topic(),
             partition: first.partition(),
-            settled: ended.settled,
+            settled: ended.settled + ended.settled_behind.len(),
             duplicates: ended.duplicates,
-            elapsed: started.elapsed(),
+            filtered: ended.filtered,
+            elapsed,
+            waited: &ended.waited,
+            failed: verdict.map(|verdict| (verdict.class, ended.failed_after)),
         });
     }
 }
 
-fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
+fn end(ended: Ended, verdict: Option<Verdict>) -> End<Record> {
     let Ended {
         mut records,
         settled,
@@ -147,10 +169,10 @@ fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
     if let Some(reason) = held {
         return End::Held { reason, rest };
     }
-    let Some(failure) = failure else {
+    let (Some(failure), Some(verdict)) = (failure, verdict) else {
         return End::Cancelled { rest };
     };
-    let failure = judged(&failure, verdicts);
+    let failure = judged(&failure, verdict);
     log(&failure, rest.first());
     let behind = rest.split_off(1);
     match rest.pop() {
@@ -163,8 +185,7 @@ fn end(ended: Ended, verdicts: &Verdicts) -> End<Record> {
     }
 }
 
-pub(super) fn judged(failure: &Failure, verdicts: &Verdicts) -> CoreFailure {
-    let Verdict { class, policy } = verdicts.judge(failure);
+pub(super) fn judged(failure: &Failure, Verdict { class, policy }: Verdict) -> CoreFailure {
     CoreFailure {
         class,
         summary: failure.reason(),

@@ -19,6 +19,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::command::SeekRequest;
+use super::commit::Keeper;
 use super::consumer::{Client, Named};
 use super::mailbox::{Mailbox, Message};
 
@@ -31,8 +32,17 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between attempts to read committed positions.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Committed positions and their metadata.
-pub(super) type Positions = HashMap<Named, (CommitOffset, String)>;
+/// Committed positions.
+pub(super) type Positions = HashMap<Named, Committed>;
+
+/// What a group has committed for a partition.
+#[derive(Debug, Clone)]
+pub(super) struct Committed {
+    pub(super) at: CommitOffset,
+    pub(super) metadata: String,
+    /// What had no room in the metadata.
+    pub(super) snapshot: Option<Vec<u8>>,
+}
 
 /// A question.
 #[derive(Debug)]
@@ -73,11 +83,17 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    pub(super) fn start(name: &str, client: Arc<Client>, mailbox: Mailbox) -> io::Result<Self> {
+    pub(super) fn start(
+        name: &str,
+        client: Arc<Client>,
+        keeper: Option<Keeper>,
+        mailbox: Mailbox,
+    ) -> io::Result<Self> {
         let (questions, inbox) = channel();
         let closing = Arc::new(AtomicBool::new(false));
         let asker = Asker {
             client,
+            keeper,
             mailbox,
             closing: Arc::clone(&closing),
         };
@@ -116,6 +132,7 @@ impl Lookups {
 
 struct Asker {
     client: Arc<Client>,
+    keeper: Option<Keeper>,
     mailbox: Mailbox,
     closing: Arc<AtomicBool>,
 }
@@ -153,7 +170,7 @@ impl Asker {
         while !self.is_closing() {
             let asked = list.clone();
             match self.client.committed_offsets(asked, COMMITTED_TIMEOUT) {
-                Ok(found) => return Some(Found::Committed(named, positions(&found))),
+                Ok(found) => return Some(Found::Committed(named, self.positions(&found))),
                 Err(error) => {
                     tracing::warn!(%error, "committed positions could not be read");
                     let problem = format!("the group's committed positions can't be read: {error}");
@@ -163,6 +180,22 @@ impl Asker {
             }
         }
         None
+    }
+
+    fn positions(&self, found: &TopicPartitionList) -> Positions {
+        let positions = positions(found);
+        let keeper = self.keeper.as_ref();
+        let mut snapshots = keeper.map_or_else(HashMap::new, |keeper| keeper.read(&positions));
+        let committed = positions.into_iter().map(|(named, (at, metadata))| {
+            let snapshot = snapshots.remove(&named);
+            let committed = Committed {
+                at,
+                metadata,
+                snapshot,
+            };
+            (named, committed)
+        });
+        committed.collect()
     }
 
     fn range(&self, request: &SeekRequest) -> KafkaResult<Range> {
@@ -197,7 +230,7 @@ impl Asker {
     }
 }
 
-fn positions(found: &TopicPartitionList) -> Positions {
+fn positions(found: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String)> {
     let elements = found.elements();
     let known = elements.iter().filter(|element| element.error().is_ok());
     let positions = known.filter_map(|element| {

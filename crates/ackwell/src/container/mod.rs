@@ -11,7 +11,7 @@
 //! | (retry) | `ordered.rs` | what waits for its key's turn is tried again |
 //! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
-//! | commit | `commit.rs` | settled positions go to the broker, one request in flight |
+//! | commit | `commit.rs`, `snapshots.rs` | settled positions go to the broker, one request in flight; what has no room in it goes elsewhere before |
 //!
 //! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `consumer.rs`
 //! is the client with its callbacks, `mailbox.rs` how the poll thread hears of the rest.
@@ -38,6 +38,7 @@ mod notice;
 mod ordered;
 mod poll;
 mod rebalance;
+mod snapshots;
 mod spec;
 mod stats;
 mod track;
@@ -65,12 +66,15 @@ pub use control::{AssignedPartition, ControlError, TopicPartition};
 pub(crate) use decode::Decoder;
 pub use notice::{Notice, Notices};
 pub use rebalance::RebalanceListener;
+pub use snapshots::{
+    Origin, SNAPSHOT_TOPIC, Snapshot, SnapshotStore, Snapshots, StoreError, Wanted,
+};
 pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
 pub use stats::Stats;
 
 use self::acks::Acks;
 use self::command::{Command, SeekRequest};
-use self::commit::{Committer, Listeners};
+use self::commit::{Committer, Keeper, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::dispatch::Dispatcher;
@@ -143,6 +147,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     let dispatcher = Dispatcher {
         group: spec.group.as_str().into(),
         handler: Arc::clone(&spec.handler),
+        filter: spec.filter.clone(),
         unit: Arc::clone(&spec.unit),
         verdicts: Arc::new(spec.verdicts.clone()),
         parking: spec.parking.clone(),
@@ -164,10 +169,21 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         observer: Arc::clone(&spec.observer),
         counters: Arc::clone(&counters),
     };
-    let committer =
-        Committer::start(&spec.listener, Arc::clone(&client), listeners).map_err(thread)?;
-    let lookups =
-        Lookups::start(&spec.listener, Arc::clone(&client), mailbox.clone()).map_err(thread)?;
+    let keeper = snapshots::store(&spec).map(|store| Keeper {
+        store,
+        runtime: Handle::current(),
+        group: spec.group.as_str().into(),
+        room: spec.limits.metadata_bytes,
+    });
+    let committer = Committer::start(
+        (&spec.listener, &spec.group),
+        Arc::clone(&client),
+        keeper.clone(),
+        listeners,
+    )
+    .map_err(thread)?;
+    let lookups = Lookups::start(&spec.listener, Arc::clone(&client), keeper, mailbox.clone())
+        .map_err(thread)?;
     let announcer = spec.rebalance.clone().map(|listener| {
         let limit = spec.limits.rebalance_callback;
         Announcer::start(listener, limit, mailbox.clone(), &tasks)
@@ -272,6 +288,7 @@ fn engine_config(spec: &Spec) -> Config {
         retry_for: spec.verdicts.policies().to_vec(),
         commit: spec.commit,
         strict_commits: spec.strict_commits,
+        snapshots: snapshots::store(spec).is_some(),
         recover: spec.dead_letters != DeadLetters::Stop,
         queued_records: limits.queued_records(spec.concurrency),
         queued_bytes: limits.queued_bytes,

@@ -107,7 +107,7 @@ impl Poller {
             };
             let failure = retried
                 .failure
-                .map(|failure| super::handle::judged(&failure, &verdicts));
+                .map(|failure| super::handle::judged(&failure, verdicts.judge(&failure)));
             mailbox.send(Event::Retried {
                 run,
                 next: retried.next,

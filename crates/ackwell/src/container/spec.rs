@@ -11,10 +11,13 @@ use rdkafka::ClientConfig;
 
 use super::notice::{Notice, Notices};
 use super::rebalance::RebalanceListener;
+use super::snapshots::Snapshots;
 use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
+use crate::listener::Filter;
+use crate::observe::Tally;
 use crate::record::Record;
 use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
@@ -27,6 +30,24 @@ pub trait RecordHandler: Send + Sync + 'static {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// Whether it takes lists: then [`call_batch`](RecordHandler::call_batch) is called.
+    fn is_batch(&self) -> bool {
+        false
+    }
+
+    /// Handles `records`, at least one; `attempt` is that of the first. A failure may name some of
+    /// them, see [`BatchError`](crate::BatchError).
+    fn call_batch(
+        &self,
+        records: Vec<Record>,
+        attempt: u32,
+        extensions: Extensions,
+    ) -> BoxFuture<'static, Result<(), Failure>> {
+        drop((records, attempt, extensions));
+        let failure = Failure::new(Class::Stop, "the handler takes no batches");
+        Box::pin(std::future::ready(Err(failure)))
+    }
 
     /// Handles the records of `run` one after another, each settled when its handler returns,
     /// and stops at the first failure. One allocation a run; [`call`](RecordHandler::call) makes
@@ -88,6 +109,8 @@ pub struct Spec {
     /// Whether the next record (record mode) or poll (batch mode) waits for the broker's answer to
     /// the commit of the one before it.
     pub strict_commits: bool,
+    /// Where what is settled beyond a position is kept when it has no room in the commit.
+    pub snapshots: Snapshots,
     /// Bounds on queues and waits.
     pub limits: Limits,
     /// How runs are carried out.
@@ -97,6 +120,8 @@ pub struct Spec {
     pub parking: Option<Arc<dyn Parking>>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
+    /// Which records are handled; all of them without one.
+    pub filter: Option<Filter>,
     /// Where records go that can't be handled.
     pub dead_letters: DeadLetters,
     /// How the topics to which it passes records on are created where they are missing.
@@ -131,10 +156,12 @@ impl Spec {
             verdicts: Verdicts::default(),
             commit: AckMode::default(),
             strict_commits: false,
+            snapshots: Snapshots::default(),
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             parking: None,
             handler,
+            filter: None,
             dead_letters: DeadLetters::default(),
             creation: Topics::default(),
             rebalance: None,
@@ -248,8 +275,15 @@ pub enum Observation<'a> {
         settled: usize,
         /// Records among them that had been settled before.
         duplicates: usize,
+        /// Records among them that the listener's filter passed over.
+        filtered: usize,
         /// Time of the whole run.
         elapsed: Duration,
+        /// How long those handlers took that had to wait for something; the others were quick.
+        waited: &'a Tally,
+        /// Of the attempt that ended the run by failing: its class, and how long it took, if it
+        /// had to wait.
+        failed: Option<(Class, Option<Duration>)>,
     },
     /// An attempt has failed.
     Failed {

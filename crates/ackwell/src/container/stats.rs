@@ -25,6 +25,8 @@ pub struct Stats {
     pub nacks: u64,
     /// Acknowledgements that came too late.
     pub stale_acks: u64,
+    /// Snapshots written of what is settled beyond positions and has no room in a commit.
+    pub snapshots: u64,
     /// Partitions whose fetching is paused, because their queues are full or on request.
     pub paused: usize,
     /// Turns of the poll thread: while it lives, the number grows.
@@ -44,6 +46,7 @@ pub(super) struct Counters {
     pub(super) unacknowledged: AtomicUsize,
     pub(super) nacks: AtomicU64,
     pub(super) stale_acks: AtomicU64,
+    pub(super) snapshots: AtomicU64,
     pub(super) paused: AtomicUsize,
     pub(super) turns: AtomicU64,
 }
@@ -60,6 +63,7 @@ impl Counters {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             unacknowledged: self.unacknowledged.load(Ordering::Relaxed),
             nacks: self.nacks.load(Ordering::Relaxed),
+            snapshots: self.snapshots.load(Ordering::Relaxed),
             stale_acks: self.stale_acks.load(Ordering::Relaxed),
             paused: self.paused.load(Ordering::Relaxed),
             turns: self.turns.load(Ordering::Relaxed),

@@ -168,18 +168,18 @@ impl Partitions {
             } else {
                 Offset::Invalid
             };
-            let offset = found.map_or(first, |(at, _)| Offset::Offset(at.0));
+            let offset = found.map_or(first, |found| Offset::Offset(found.at.0));
             start.add_partition_offset(&named.0, named.1, offset)?;
             let partition = self.id(named);
             // Before the assignment, so that no record reaches the common queue.
             self.split(client, waker, partition);
             assigned.push(Assigned {
                 partition,
-                position: found.map(|(at, _)| *at),
+                position: found.map(|found| found.at),
                 metadata: found
-                    .map(|(_, metadata)| metadata.clone())
+                    .map(|found| found.metadata.clone())
                     .unwrap_or_default(),
-                snapshot: None,
+                snapshot: found.and_then(|found| found.snapshot.clone()),
             });
         }
         match client.rebalance_protocol() {

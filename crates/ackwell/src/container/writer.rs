@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
@@ -25,6 +27,9 @@ use crate::record::{Headers, Record};
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long a record may wait for room in the producer's queue before it counts as failed.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a retry topic keeps its records: a week, seven times the longest delay, so that a
+/// listener that is down for days misses none.
+const WAITING_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// What a copy may be larger than its record: headers that say where it comes from and why.
 const ADDED_BYTES_MAX: u64 = 16 << 10;
 
@@ -109,16 +114,20 @@ impl Writer {
         }
         let count = match self.partitions(topic).await? {
             Some(count) => count,
-            None => self.create(origin, topic).await?,
+            None => self.create(origin, topic, None).await?,
         };
         self.known().insert(topic.to_owned(), count);
         Ok(())
     }
 
-    /// The same, and adds partitions if it has fewer than `origin`.
+    /// The same for a topic of whose partitions there must be as many as of `origin`: missing
+    /// ones are added.
     pub(super) async fn prepare_like(&self, origin: &str, topic: &str) -> Result<(), String> {
         if self.known().contains_key(topic) {
             return Ok(());
+        }
+        if self.partitions(topic).await?.is_none() {
+            self.create(origin, topic, Some(WAITING_KEPT)).await?;
         }
         self.prepare(origin, topic).await?;
         let wanted = self.partitions(origin).await?.unwrap_or(0);
@@ -151,7 +160,14 @@ impl Writer {
         }
     }
 
-    async fn create(&self, origin: &str, topic: &str) -> Result<i32, String> {
+    /// Creates a topic with the partitions of `origin`. Copies of different records have the same
+    /// key, so it must not be compacted, whatever the broker does by default.
+    async fn create(
+        &self,
+        origin: &str,
+        topic: &str,
+        retention: Option<Duration>,
+    ) -> Result<i32, String> {
         let Some(count) = self.partitions(origin).await? else {
             return Err(format!(
                 "the topic {origin} does not exist; create it first"
@@ -165,7 +181,11 @@ impl Writer {
         }
         let replication = TopicReplication::Fixed(creation.replication_factor);
         let size = self.size_for_copies_of(origin).await;
-        let mut new = NewTopic::new(topic, count, replication);
+        let retention = retention.map(|kept| kept.as_millis().to_string());
+        let mut new = NewTopic::new(topic, count, replication).set("cleanup.policy", "delete");
+        if let Some(retention) = &retention {
+            new = new.set("retention.ms", retention);
+        }
         if let Some(size) = &size {
             new = new.set("max.message.bytes", size);
         }
@@ -216,6 +236,18 @@ impl Writer {
     }
 }
 
+/// Awaits a recovery's write. A panic on the way is a failed write: were it not answered, the
+/// record's lane would wait for ever.
+pub(super) async fn answered(
+    write: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let panicked = |_| Err("writing it panicked".to_owned());
+    AssertUnwindSafe(write)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(panicked)
+}
+
 impl WriteError {
     fn new(topic: &str, error: &KafkaError) -> Self {
         let code = error.rdkafka_error_code();
@@ -255,7 +287,8 @@ fn options() -> AdminOptions {
         .operation_timeout(Some(ANSWER_WAIT))
 }
 
-fn settings(base: &ClientConfig) -> ClientConfig {
+/// Settings of a producer whose writes are safe when they are acknowledged.
+pub(super) fn settings(base: &ClientConfig) -> ClientConfig {
     let mut config = base.clone();
     for (name, value) in [
         ("message.timeout.ms", "10000"),

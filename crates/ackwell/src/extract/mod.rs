@@ -3,7 +3,7 @@
 //! | extractor | gives |
 //! |---|---|
 //! | [`Event<E>`](struct@Event) | the event, decoded by its `eventType` |
-//! | [`Json<T>`], [`Payload<T>`] | the value, decoded as JSON; by a codec of one's own |
+//! | [`Json<T>`], [`Coded<T, C>`](Coded), [`Payload<T>`] | the value, decoded as JSON; by the [codec](crate::codec) `C`; by its own [`Decode`] |
 //! | [`Raw`], [`Text`] | the value as bytes; as UTF-8 |
 //! | [`Key`], [`KeyBytes`] | the key |
 //! | [`Header<H>`](struct@Header), [`Headers`] | one header by name; all |
@@ -12,27 +12,33 @@
 //! | [`Ack`] | the record's acknowledgement, in the manual ack modes |
 //! | [`Seek`], [`ListenerHandle`](crate::ListenerHandle) | the listener, to seek, pause or look |
 //! | [`State<T>`](struct@State) | a value given to [`App::state`](crate::App::state) |
+//! | [`Extension<T>`](struct@Extension) | a value that a [layer](crate::layer) put into the request |
+//! | a tuple of up to four of them | for each record of a [batch](crate::batch) |
 //!
 //! `Option<T>` of an extractor of the value is `None` for a tombstone (a record whose value is
 //! null); without the `Option` a tombstone is a permanent failure, never a default value.
 
 mod ack;
 mod event;
+mod extension;
 mod header;
 mod place;
 mod seek;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tuple;
 mod value;
 
 pub use ack::{Ack, Acknowledged, NotCommitted};
 pub use event::Event;
+pub(crate) use event::{UnknownEvent, event_type, unknown_event};
+pub use extension::Extension;
 pub use header::{FromHeader, Header, HeaderValue, Key, KeyBytes};
 pub use place::{Attempt, Offset, Partition, Timestamp, TopicName};
 pub use seek::Seek;
 pub use state::State;
-pub use value::{Decode, Json, Payload, Raw, Text};
+pub use value::{Coded, Decode, Json, Payload, Raw, Text};
 
 use crate::context::{Context, Setup, SetupError};
 use crate::failure::Failure;
@@ -42,7 +48,8 @@ pub use crate::record::{Headers, Record};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be taken from a record",
     label = "not an extractor",
-    note = "see `ackwell::extract` for what a handler can ask for; events are asked for as `Event<{Self}>`, JSON values as `Json<{Self}>`, shared state as `State<{Self}>`"
+    note = "see `ackwell::extract` for what a handler can ask for; events are asked for as `Event<{Self}>`, JSON values as `Json<{Self}>`, shared state as `State<{Self}>`",
+    note = "arguments are taken by value; a handler that takes a `Batch` is given to `.handle_batch(..)`"
 )]
 pub trait FromRecord: Sized + Send + 'static {
     /// Takes it from the record.

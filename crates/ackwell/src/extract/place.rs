@@ -32,7 +32,7 @@ pub struct Timestamp(
     pub Option<i64>,
 );
 
-/// Which attempt at the record this is.
+/// Which attempt at the record this is, those before it came by a retry topic included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(
     /// From 1.

@@ -65,6 +65,7 @@ fn shared(on_undecodable: OnUndecodable) -> Arc<Shared> {
         group: "g".into(),
         states,
         on_undecodable,
+        on_unknown_event: on_undecodable,
         undecodable: Counter::default(),
         listener: None,
     })

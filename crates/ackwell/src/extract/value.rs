@@ -1,7 +1,11 @@
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::{FromRecord, FromValue, undecodable, value_of};
+use crate::codec::Codec;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -22,7 +26,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRecord for Json<T> {
 
 impl<T: DeserializeOwned + Send + 'static> FromValue for Json<T> {}
 
-/// A codec of one's own for [`Payload`].
+/// A value that decodes itself, for [`Payload`]. To send it as well, write a [`Codec`].
 pub trait Decode: Sized + Send + 'static {
     /// Why a value can't be decoded.
     type Error: std::fmt::Display;
@@ -50,6 +54,36 @@ impl<T: Decode> FromRecord for Payload<T> {
 }
 
 impl<T: Decode> FromValue for Payload<T> {}
+
+/// The value decoded by the [codec](crate::codec) `C`.
+pub struct Coded<T, C>(
+    /// The decoded value.
+    pub T,
+    /// By which codec.
+    pub PhantomData<fn() -> C>,
+);
+
+impl<T: fmt::Debug, C> fmt::Debug for Coded<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Coded").field(&self.0).finish()
+    }
+}
+
+impl<T, C> FromRecord for Coded<T, C>
+where
+    T: Send + 'static,
+    C: Codec<T> + Default,
+{
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        let codec = C::default();
+        let decoded = codec.decode(value_of(cx.record())?);
+        let decoded = decoded
+            .map_err(|error| undecodable(format_args!("as {}: {error}", codec.content_type())))?;
+        Ok(Self(decoded, PhantomData))
+    }
+}
+
+impl<T: Send + 'static, C: Codec<T> + Default> FromValue for Coded<T, C> {}
 
 /// The value's bytes, a slice of the poll's buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]

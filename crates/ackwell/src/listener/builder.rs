@@ -2,11 +2,10 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use super::{AckMode, Concurrency, Listener, Member, OnUndecodable, Options};
-use crate::container::{Limits, Notices};
+use super::{AckMode, Concurrency, Member, OnUndecodable, Options};
+use crate::container::{Limits, Notices, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
-use crate::handler::{Handler, Typed};
 use crate::retry::{Retry, RetryPolicy};
 use crate::topic::TopicDeclaration;
 
@@ -25,11 +24,15 @@ impl ListenerBuilder {
             concurrency: Concurrency::default(),
             ack_mode: AckMode::default(),
             strict_commits: false,
+            snapshots: Snapshots::default(),
             retry: Retry::default(),
             verdicts: Verdicts::default(),
             hooks: Vec::new(),
             dead_letters: DeadLetters::default(),
             on_undecodable: OnUndecodable::default(),
+            on_unknown_event: None,
+            filter: None,
+            layers: Vec::new(),
             limits: Limits::default(),
             rebalance: None,
             notices: Notices::default(),
@@ -68,6 +71,14 @@ impl ListenerBuilder {
     /// says for each mode when, and what happens on a failure, a rebalance and a stop.
     pub fn ack_mode(mut self, mode: AckMode) -> Self {
         self.options.ack_mode = mode;
+        self
+    }
+
+    /// Where what is settled beyond the committed position is kept when it has no room in the
+    /// commit, so that a restart repeats only what is unsettled; default
+    /// [`Snapshots::Automatic`].
+    pub fn snapshots(mut self, snapshots: Snapshots) -> Self {
+        self.options.snapshots = snapshots;
         self
     }
 
@@ -182,12 +193,6 @@ impl ListenerBuilder {
         self
     }
 
-    /// What happens to a record that does not decode; default: a dead letter.
-    pub fn on_undecodable(mut self, policy: OnUndecodable) -> Self {
-        self.options.on_undecodable = policy;
-        self
-    }
-
     /// How many of a partition's records may wait or be in work before its fetching is paused;
     /// default 5,000, or 50 a lane if that is more.
     pub fn queued_records(mut self, records: usize) -> Self {
@@ -202,7 +207,8 @@ impl ListenerBuilder {
     }
 
     /// How many records a lane is handed at once; default 500. With a transaction, the most that
-    /// one transaction holds.
+    /// one transaction holds; for a [batch handler](Self::handle_batch), the most that one batch
+    /// holds.
     pub fn run_limit(mut self, records: usize) -> Self {
         self.options.limits.run_records = records;
         self
@@ -213,14 +219,6 @@ impl ListenerBuilder {
     pub fn revoke_drain(mut self, limit: Duration) -> Self {
         self.options.limits.revoke_drain = limit;
         self
-    }
-
-    /// The handler: an async function with up to eight extractors.
-    pub fn handle<H: Handler<A>, A: 'static>(self, handler: H) -> Listener {
-        Listener {
-            options: self.options,
-            handler: Box::new(Typed::new(handler)),
-        }
     }
 }
 

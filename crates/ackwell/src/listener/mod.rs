@@ -2,7 +2,10 @@
 
 mod builder;
 mod concurrency;
+mod events;
+mod filter;
 mod handle;
+mod handling;
 mod member;
 mod running;
 
@@ -12,15 +15,19 @@ use std::sync::Arc;
 
 pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
+pub use events::EventListener;
+pub use filter::Filter;
+pub(crate) use filter::Passage;
 pub use handle::ListenerHandle;
 pub(crate) use handle::WeakHandle;
 pub use member::Assignment;
 pub(crate) use member::Member;
 
-use crate::container::{Limits, Notices, RebalanceListener};
+use crate::container::{Limits, Notices, RebalanceListener, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
+use crate::layer::ErasedLayer;
 use crate::retry::Retry;
 use crate::topic::{DEAD_LETTER_SUFFIX, TopicDeclaration};
 
@@ -56,11 +63,17 @@ pub(crate) struct Options {
     pub(crate) concurrency: Concurrency,
     pub(crate) ack_mode: AckMode,
     pub(crate) strict_commits: bool,
+    pub(crate) snapshots: Snapshots,
     pub(crate) retry: Retry,
     pub(crate) verdicts: Verdicts,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) on_undecodable: OnUndecodable,
+    /// As `on_undecodable`, if it is not set.
+    pub(crate) on_unknown_event: Option<OnUndecodable>,
+    pub(crate) filter: Option<Filter>,
+    /// The innermost first.
+    pub(crate) layers: Vec<ErasedLayer>,
     pub(crate) limits: Limits,
     pub(crate) rebalance: Option<Arc<dyn RebalanceListener>>,
     pub(crate) notices: Notices,

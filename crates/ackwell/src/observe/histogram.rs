@@ -47,6 +47,20 @@ impl Histogram {
         self.inner.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
+    /// Adds what was gathered.
+    pub fn add(&self, tally: &Tally) {
+        if tally.count == 0 {
+            return;
+        }
+        for (bucket, count) in self.inner.buckets.iter().zip(tally.buckets) {
+            if count > 0 {
+                bucket.fetch_add(u64::from(count), Ordering::Relaxed);
+            }
+        }
+        let nanos = u64::try_from(tally.total.as_nanos()).unwrap_or(u64::MAX);
+        self.inner.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
     /// How many observations it holds.
     pub fn count(&self) -> u64 {
         self.inner
@@ -55,6 +69,50 @@ impl Histogram {
             .map(|bucket| bucket.load(Ordering::Relaxed))
             .sum()
     }
+}
+
+/// Durations gathered in one place before they go to a [`Histogram`] together: no atomics, no
+/// allocation.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    buckets: [u32; BOUNDS.len() + 1],
+    count: u32,
+    total: Duration,
+}
+
+impl Tally {
+    /// Adds one duration.
+    pub fn add(&mut self, duration: Duration) {
+        if let Some(bucket) = self.buckets.get_mut(bucket(duration)) {
+            *bucket += 1;
+        }
+        self.count += 1;
+        self.total += duration;
+    }
+
+    /// Takes back one that was added.
+    pub(crate) fn take_back(&mut self, duration: Duration) {
+        if let Some(bucket) = self.buckets.get_mut(bucket(duration)) {
+            *bucket = bucket.saturating_sub(1);
+        }
+        self.count = self.count.saturating_sub(1);
+        self.total = self.total.saturating_sub(duration);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Their sum.
+    pub fn total(&self) -> Duration {
+        self.total
+    }
+}
+
+fn bucket(duration: Duration) -> usize {
+    let micros = u64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
+    BOUNDS.partition_point(|bound| *bound < micros)
 }
 
 impl TypedMetric for Histogram {
@@ -99,6 +157,22 @@ impl fmt::Debug for Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tally_counts_each_duration_as_it_was() {
+        let (histogram, mut tally) = (Histogram::default(), Tally::default());
+        for millis in [1, 2, 60_000, 7] {
+            tally.add(Duration::from_millis(millis));
+        }
+        tally.take_back(Duration::from_millis(7));
+        histogram.add(&tally);
+        assert_eq!((histogram.count(), tally.count()), (3, 3));
+        assert_eq!(histogram.inner.buckets[5].load(Ordering::Relaxed), 1);
+        assert_eq!(
+            histogram.inner.buckets[BOUNDS.len()].load(Ordering::Relaxed),
+            1
+        );
+    }
 
     #[test]
     fn many_observations_count_as_their_mean() {

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::counter::Counter;
 
 use super::health::{Reporter, Status};
-use super::histogram::Histogram;
+use super::histogram::{Histogram, Tally};
 use super::metrics::{ByListener, ByOutcome, ByPartition, ByReason, ByTopic, Metrics};
 use crate::container::{Container, Observation, Observer};
 use crate::failure::{
@@ -68,6 +68,28 @@ impl ListenerObserver {
             .listeners
             .undecodable
             .get_or_create_owned(&self.by())
+    }
+
+    /// Handlers that waited are timed one by one, the others by their mean.
+    fn time(
+        &self,
+        settled: usize,
+        elapsed: Duration,
+        waited: &Tally,
+        failed: Option<(Class, Option<Duration>)>,
+    ) {
+        let quick = settled.saturating_sub(waited.count() as usize) as u64;
+        let mut left = elapsed.saturating_sub(waited.total());
+        if let Some((class, took)) = failed {
+            let attempts = u32::try_from(quick).unwrap_or(u32::MAX).saturating_add(1);
+            let took = took.unwrap_or(left / attempts);
+            left = left.saturating_sub(took);
+            let failed = self.by_outcome(class.as_str());
+            let times = &self.metrics.listeners.handling;
+            times.get_or_create(&failed).observe(took);
+        }
+        self.handled.observe_many(left, quick);
+        self.handled.add(waited);
     }
 
     /// Tells those who want to hear of failures.
@@ -240,7 +262,10 @@ impl Observer for ListenerObserver {
                 topic,
                 settled,
                 duplicates,
+                filtered,
                 elapsed,
+                waited,
+                failed,
                 ..
             } => {
                 let by = self.by_topic(topic);
@@ -251,7 +276,10 @@ impl Observer for ListenerObserver {
                         .get_or_create(&by)
                         .inc_by(duplicates as u64);
                 }
-                self.handled.observe_many(elapsed, settled as u64);
+                if filtered > 0 {
+                    families.filtered.get_or_create(&by).inc_by(filtered as u64);
+                }
+                self.time(settled, elapsed, waited, failed);
             }
             Observation::Failed {
                 topic,

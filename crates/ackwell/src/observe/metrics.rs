@@ -74,6 +74,7 @@ pub(crate) struct ByTarget {
 pub(super) struct ListenerFamilies {
     pub(super) consumed: Family<ByTopic, Counter>,
     pub(super) duplicates: Family<ByTopic, Counter>,
+    pub(super) filtered: Family<ByTopic, Counter>,
     pub(super) handling: Family<ByOutcome, Histogram>,
     pub(super) failed_attempts: Family<ByOutcome, Counter>,
     pub(super) retries: Family<ByListener, Counter>,
@@ -184,9 +185,14 @@ impl ListenerFamilies {
             "Records that an earlier delivery had settled",
             self.duplicates.clone(),
         );
+        to.register(
+            "filtered_records",
+            "Records that the listener's filter passed over",
+            self.filtered.clone(),
+        );
         to.register_with_unit(
             "handling",
-            "Time to handle a record (mean of its run), by outcome of the run",
+            "Time of an attempt at a record, by how it ended: ok, or the class of the failure",
             Unit::Seconds,
             self.handling.clone(),
         );

@@ -10,7 +10,7 @@ mod listener;
 mod metrics;
 
 pub use health::{Component, Health, Kind, Reporter, Status, Verdict};
-pub use histogram::Histogram;
+pub use histogram::{Histogram, Tally};
 pub(crate) use listener::{ListenerObserver, watch_parked, watch_queues};
 pub use metrics::Metrics;
 pub(crate) use metrics::ProducerMetrics;

@@ -3,7 +3,8 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 
 use super::delivery::Pending;
-use crate::encode::EncodedEvent;
+use crate::codec::{Codec, CodecError};
+use crate::encode::{CONTENT_TYPE, EncodedEvent};
 use crate::record::Headers;
 
 /// A record to be sent, by topic name. Events need none: see [`Producer::send`](super::Producer::send).
@@ -51,6 +52,17 @@ impl OutgoingRecord {
         self
     }
 
+    /// The value as `codec` writes it, and the header `contentType` that says so.
+    ///
+    /// # Errors
+    /// When the codec can't write it.
+    pub fn encoded<T>(mut self, codec: &impl Codec<T>, value: &T) -> Result<Self, CodecError> {
+        self.value = Some(codec.encode(value)?.into());
+        let content_type = Bytes::from_static(codec.content_type().as_bytes());
+        self.headers.push_static(CONTENT_TYPE, content_type);
+        Ok(self)
+    }
+
     /// An explicit partition in place of the key's.
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {
@@ -75,6 +87,11 @@ impl OutgoingRecord {
     /// Where it goes.
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    #[cfg(test)]
+    pub(crate) fn own_headers(&self) -> &Headers {
+        &self.headers
     }
 
     /// Bytes of key, value and headers.

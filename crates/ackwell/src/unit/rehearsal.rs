@@ -52,6 +52,7 @@ impl Rehearsal {
             states,
             on_undecodable: crate::listener::OnUndecodable::default(),
             listener: None,
+            on_unknown_event: crate::listener::OnUndecodable::default(),
             undecodable: prometheus_client::metrics::counter::Counter::default(),
         }));
         Ok(Self {

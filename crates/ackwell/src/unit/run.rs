@@ -1,23 +1,22 @@
 //! The records that a lane has been given, and how far they have come.
 
-use std::any::Any;
-use std::fmt;
+use std::collections::VecDeque;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ackwell_core::Timestamp;
+use ackwell_core::batch::Suspects;
 use ackwell_core::engine::Failure as CoreFailure;
 use ackwell_core::settle::{Destination, Settlement};
-use futures_util::future::BoxFuture;
 
-use super::{Control, Judged};
+use super::{Control, Handling, Judged};
 use crate::container::{RecordHandler, RunAcks};
 use crate::extensions::Extensions;
-use crate::failure::{Failure, Panicked};
+use crate::failure::Failure;
+use crate::listener::{Filter, Passage};
+use crate::observe::Tally;
 use crate::record::Record;
 
 /// Settled records are reported at least this often while handlers keep the thread busy, so that
@@ -56,22 +55,43 @@ pub(crate) trait ProgressSink: Send + Sync {
 
 /// Records of one lane, to be handled in order.
 pub struct Run {
-    group: Arc<str>,
-    handler: Arc<dyn RecordHandler>,
+    pub(super) group: Arc<str>,
+    pub(super) handler: Arc<dyn RecordHandler>,
     sink: Box<dyn ProgressSink>,
     control: Arc<Control>,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     /// Attempt of the first record; the others have not been tried yet.
     attempt: u32,
-    started: usize,
-    settled: usize,
-    duplicates: usize,
+    pub(super) started: usize,
+    pub(super) settled: usize,
+    pub(super) duplicates: usize,
     reported: usize,
     reported_at: Instant,
     failure: Option<Failure>,
+    /// How long those handlers took that waited for something.
+    waited: Tally,
+    /// The same of the one in work.
+    pub(super) waited_last: Option<Duration>,
     /// In a manual ack mode, where its records are acknowledged.
     acks: Option<Arc<RunAcks>>,
     held: Option<String>,
+    pub(super) filtering: Option<Filtering>,
+    /// Who may be to blame for the failure of a list.
+    pub(super) suspects: Suspects,
+    /// Offsets of records behind a failed one that are settled all the same.
+    pub(super) settled_behind: Vec<i64>,
+}
+
+/// What a filter has made of the records.
+pub(super) struct Filtering {
+    filter: Filter,
+    /// How many have been looked at.
+    pub(super) seen: usize,
+    /// Places of those that are passed over, behind unsettled ones.
+    pub(super) waiting: VecDeque<usize>,
+    passed: usize,
+    /// Why the record to start next can't be told whether it is to be handled.
+    failure: Option<Failure>,
 }
 
 /// How a run ended, for the container.
@@ -79,7 +99,14 @@ pub(crate) struct Ended {
     pub(crate) records: Vec<Record>,
     pub(crate) settled: usize,
     pub(crate) duplicates: usize,
+    /// Among the settled: passed over by the listener's filter.
+    pub(crate) filtered: usize,
+    /// Offsets of records behind the failed one that are settled all the same.
+    pub(crate) settled_behind: Vec<i64>,
     pub(crate) failure: Option<Failure>,
+    pub(crate) waited: Tally,
+    /// How long the attempt took that failed, if it waited for something.
+    pub(crate) failed_after: Option<Duration>,
     /// Why it can't go on now, although nothing failed.
     pub(crate) held: Option<String>,
 }
@@ -106,7 +133,16 @@ impl Run {
             reported: 0,
             reported_at: Instant::now(),
             failure: None,
+            waited: Tally::default(),
+            waited_last: None,
             held: None,
+            filtering: None,
+            suspects: if attempt > 1 {
+                Suspects::first()
+            } else {
+                Suspects::none()
+            },
+            settled_behind: Vec::new(),
             acks: None,
         }
     }
@@ -123,17 +159,67 @@ impl Run {
         }
     }
 
+    /// Passes over what the listener's filter does not let through.
+    pub(crate) fn filtered(mut self, filter: Option<Filter>) -> Self {
+        self.filtering = filter.map(|filter| Filtering {
+            filter,
+            seen: 0,
+            waiting: VecDeque::new(),
+            passed: 0,
+            failure: None,
+        });
+        self
+    }
+
     /// The consumer group.
     pub fn group(&self) -> &str {
         &self.group
     }
 
-    /// The next record to start; `None` at the end, after a failure, or when cancelled.
-    pub fn peek(&self) -> Option<&Record> {
+    /// The next record to start; `None` at the end, after a failure, or when cancelled. What the
+    /// listener's filter does not let through is passed over, and settled with the record before.
+    pub fn peek(&mut self) -> Option<&Record> {
         if self.failure.is_some() || self.held.is_some() || self.control.is_halted() {
             return None;
         }
+        self.pass_over();
         self.records.get(self.started)
+    }
+
+    fn pass_over(&mut self) {
+        let Some(filtering) = &mut self.filtering else {
+            return;
+        };
+        while filtering.seen <= self.started
+            && let Some(record) = self.records.get(self.started)
+        {
+            filtering.seen = self.started + 1;
+            match filtering.filter.passage(record) {
+                Passage::Handled => return,
+                Passage::Failed(failure) => {
+                    filtering.failure = Some(failure);
+                    return;
+                }
+                Passage::PassedOver if self.settled == self.started => {
+                    filtering.passed += 1;
+                    self.settled += 1;
+                    if let Some(acks) = &self.acks {
+                        acks.handled(self.started..self.settled);
+                    }
+                }
+                Passage::PassedOver => filtering.waiting.push_back(self.started),
+            }
+            self.started += 1;
+        }
+    }
+
+    /// Why the next record must not reach the handler, if so.
+    pub(crate) fn refusal(&mut self, record: &Record) -> Option<Failure> {
+        if record.has_unreadable_headers() {
+            let unreadable = "the record's header names are not UTF-8";
+            return Some(Failure::permanent(unreadable));
+        }
+        self.filtering.as_mut()?.failure.take()
     }
 
     /// The attempt of the next record, from 1; those before it came by a retry topic count.
@@ -152,8 +238,8 @@ impl Run {
     pub fn start(&mut self, mut extensions: Extensions) -> Option<Handling> {
         let (record, attempt) = self.take()?;
         self.put_ack(&mut extensions);
-        if let Err(unreadable) = readable(&record) {
-            return Some(Handling::refused(unreadable));
+        if let Some(refusal) = self.refusal(&record) {
+            return Some(Handling::refused(refusal));
         }
         let handler = &self.handler;
         Some(Handling::begin(|| {
@@ -167,6 +253,7 @@ impl Run {
         let record = self.peek()?.clone();
         let attempt = self.attempt();
         self.started += 1;
+        self.waited_last = None;
         Some((record, attempt))
     }
 
@@ -182,20 +269,32 @@ impl Run {
     /// Dropping the future drops the handler where it waits.
     pub async fn drive<T>(&mut self, handling: impl Future<Output = T>) -> T {
         let mut handling = pin!(handling);
+        let mut since = None;
         std::future::poll_fn(|cx| {
             let poll = handling.as_mut().poll(cx);
             if poll.is_pending() {
+                since.get_or_insert_with(Instant::now);
                 self.report();
+            } else if let Some(since) = since {
+                self.waited(since.elapsed());
             }
             poll
         })
         .await
     }
 
+    /// The handler in work has come to its end, this long after it first had to wait. Called by
+    /// [`drive`](Run::drive); a unit of work that waits by other means calls it itself. Handlers
+    /// that never wait are timed together, as one that reads the clock costs more than they do.
+    pub fn waited(&mut self, time: Duration) {
+        self.waited.add(time);
+        self.waited_last = Some(time);
+    }
+
     /// The earliest `count` started but unsettled records are durable.
     pub fn settled(&mut self, count: usize) {
         let before = self.settled;
-        self.settled = self.started.min(before + count);
+        self.settled = self.after(count);
         if let Some(acks) = &self.acks {
             acks.handled(before..self.settled);
         }
@@ -204,6 +303,26 @@ impl Run {
         if waiting.is_power_of_two() && self.reported_at.elapsed() >= PROGRESS_INTERVAL {
             self.report();
         }
+    }
+
+    /// Where the settled end when `count` more are: what the filter passed over comes along.
+    fn after(&mut self, count: usize) -> usize {
+        let Some(filtering) = &mut self.filtering else {
+            return self.started.min(self.settled + count);
+        };
+        let (mut at, mut left) = (self.settled, count);
+        while at < self.started {
+            if filtering.waiting.front() == Some(&at) {
+                filtering.waiting.pop_front();
+                filtering.passed += 1;
+            } else if left > 0 {
+                left -= 1;
+            } else {
+                break;
+            }
+            at += 1;
+        }
+        at
     }
 
     /// As [`settled`](Run::settled), for records that an earlier delivery has settled already.
@@ -295,66 +414,27 @@ impl Run {
             settled,
             duplicates,
             failure,
+            mut waited,
+            waited_last,
             held,
+            filtering,
+            settled_behind,
             ..
         } = self;
+        let failed_after = waited_last.filter(|_| failure.is_some());
+        if let Some(time) = failed_after {
+            waited.take_back(time);
+        }
         Ended {
             records,
             settled,
             duplicates,
+            filtered: filtering.map_or(0, |filtering| filtering.passed),
+            settled_behind,
             failure,
+            waited,
+            failed_after,
             held,
         }
     }
-}
-
-/// A record being handled. A panic of the handler is its permanent failure.
-pub struct Handling(BoxFuture<'static, Result<(), Failure>>);
-
-impl Handling {
-    /// Calls a handler; a panic in the call is the handler's.
-    pub(super) fn begin(call: impl FnOnce() -> BoxFuture<'static, Result<(), Failure>>) -> Self {
-        match std::panic::catch_unwind(AssertUnwindSafe(call)) {
-            Ok(handling) => Handling(handling),
-            Err(panic) => Handling::refused(panicked(&*panic)),
-        }
-    }
-
-    fn refused(failure: Failure) -> Self {
-        Handling(Box::pin(std::future::ready(Err(failure))))
-    }
-}
-
-impl Future for Handling {
-    type Output = Result<(), Failure>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let poll = AssertUnwindSafe(|| self.0.as_mut().poll(cx));
-        std::panic::catch_unwind(poll).unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
-    }
-}
-
-impl fmt::Debug for Handling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handling")
-    }
-}
-
-/// Refuses a record whose headers the client library could not read.
-pub(crate) fn readable(record: &Record) -> Result<(), Failure> {
-    if record.has_unreadable_headers() {
-        return Err(Failure::permanent(
-            "the record's header names are not UTF-8",
-        ));
-    }
-    Ok(())
-}
-
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Failure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    Failure::permanent(format!("the handler panicked: {text}")).with_source(Panicked)
 }

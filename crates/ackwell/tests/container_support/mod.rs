@@ -54,6 +54,19 @@ impl Cluster {
         }
     }
 
+    /// The broker that a parent process has started.
+    pub fn at(bootstrap: &str) -> Cluster {
+        Cluster {
+            bootstrap: bootstrap.to_owned(),
+            _broker: None,
+        }
+    }
+
+    /// Where its brokers are reached.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);

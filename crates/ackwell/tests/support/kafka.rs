@@ -101,8 +101,10 @@ impl Kafka {
 
     pub(crate) async fn create_topic(&self, name: &str, partitions: i32) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
-        let made = admin(&self.address).create_topics([&topic], &AdminOptions::new());
-        for made in made.await.unwrap() {
+        // The answer comes to the client, which must live until then.
+        let admin = admin(&self.address);
+        let made = admin.create_topics([&topic], &AdminOptions::new()).await;
+        for made in made.unwrap() {
             made.unwrap();
         }
     }

@@ -3,7 +3,7 @@
 use super::Record;
 use super::effect::Effect;
 use super::event::{PartitionId, RunId};
-use super::lane::{Chunk, State};
+use super::lane::{Chunk, Lane, State};
 use super::machine::{Engine, Flight, Life};
 use super::partition::Phase;
 use crate::Timestamp;
@@ -275,7 +275,8 @@ impl<R: Record> Engine<R> {
             .partitions
             .values_mut()
             .flat_map(|partition| &mut partition.lanes);
-        for since in lanes.filter_map(|lane| lane.failing_since.as_mut()) {
+        let waiting = lanes.flat_map(Lane::failing);
+        for since in waiting.chain(self.manual.failing()) {
             *since += now.since(began.max(*since));
         }
     }

@@ -92,6 +92,14 @@ pub enum Event<R> {
         /// How many more.
         settled: usize,
     },
+    /// Records of a run are settled although one before them is not: of a list, that one failed.
+    /// They are given back by no [`End`].
+    SettledBehind {
+        /// Which run.
+        run: RunId,
+        /// Their offsets, in order.
+        offsets: Vec<i64>,
+    },
     /// A run has ended.
     Finished {
         /// Which run.

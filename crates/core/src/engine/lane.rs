@@ -168,7 +168,8 @@ impl<R: Record> Lane<R> {
                 failing_since: self.failing_since,
                 next: Next::Handle(at),
             };
-            self.tries.insert(first, tries);
+            // One that was not taken up yet keeps what is known of it.
+            self.tries.entry(first).or_insert(tries);
         }
         self.reset_attempts();
         self.state = State::Idle;
@@ -280,6 +281,14 @@ impl<R: Record> Lane<R> {
     pub(super) fn reset_attempts(&mut self) {
         self.attempt = 1;
         self.failing_since = None;
+    }
+
+    /// Since when its records fail that are tried again.
+    pub(super) fn failing(&mut self) -> impl Iterator<Item = &mut Timestamp> {
+        let refused = self.returned.iter_mut().map(|found| &mut found.tries);
+        let tries = refused.chain(self.tries.values_mut());
+        let since = tries.filter_map(|tries| tries.failing_since.as_mut());
+        since.chain(self.failing_since.as_mut())
     }
 
     /// When its wait is over.

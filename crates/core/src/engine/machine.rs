@@ -114,6 +114,7 @@ impl<R: Record> Engine<R> {
                 next,
             } => self.polled(now, partition, records, next),
             Event::Progress { run, settled } => self.progress(now, run, settled),
+            Event::SettledBehind { run, offsets } => self.settled_behind(now, run, &offsets),
             Event::Finished { run, end } => self.finished(now, run, end),
             Event::Handled { run, records } => self.handled(now, run, records),
             Event::Acknowledged {

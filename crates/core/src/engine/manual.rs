@@ -72,6 +72,13 @@ impl<R> Manual<R> {
         self.look_at
     }
 
+    /// Since when records fail that wait for their acknowledgement.
+    pub(super) fn failing(&mut self) -> impl Iterator<Item = &mut Timestamp> {
+        self.runs
+            .values_mut()
+            .filter_map(|run| run.failing_since.as_mut())
+    }
+
     /// Whether the failed record at this place of a run was acknowledged before it failed.
     fn is_closed(&self, run: RunId, place: usize) -> bool {
         let run = self.runs.get(&run);
@@ -181,7 +188,7 @@ impl<R: Record> Engine<R> {
             return end;
         };
         let (id, place) = (open.partition, open.records.len());
-        let end = match end {
+        match end {
             End::Failed {
                 failure,
                 record,
@@ -198,16 +205,13 @@ impl<R: Record> Engine<R> {
                 End::Cancelled { rest }
             }
             end => end,
-        };
-        match end {
-            End::Cancelled { rest } if rest.is_empty() => End::Complete,
-            end => end,
         }
     }
 
     /// Drops what is known of a run that has ended, if nothing of it is open.
     pub(super) fn forget_closed(&mut self, run: RunId) {
-        if self.manual.runs.get(&run).is_some_and(|run| run.open == 0) {
+        let ended = !self.flights.contains_key(&run);
+        if ended && self.manual.runs.get(&run).is_some_and(|run| run.open == 0) {
             self.manual.runs.remove(&run);
         }
     }

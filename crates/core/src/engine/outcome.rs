@@ -39,6 +39,17 @@ impl Flight {
         }
         taken
     }
+
+    /// Takes these records out, wherever they stand.
+    fn take_out(&mut self, offsets: &[i64]) -> Vec<Span> {
+        let is_taken = |offset: &i64| offsets.binary_search(offset).is_ok();
+        let spans = std::mem::take(&mut self.spans);
+        let all = spans.into_iter().flat_map(|span| span.first.0..span.end());
+        let (taken, kept): (Vec<_>, Vec<_>) = all.partition(is_taken);
+        self.spans = Span::of(kept.into_iter()).into();
+        self.total -= taken.len();
+        Span::of(taken.into_iter())
+    }
 }
 
 impl<R: Record> Engine<R> {
@@ -62,7 +73,28 @@ impl<R: Record> Engine<R> {
         self.update_pauses(Some(id));
     }
 
+    pub(super) fn settled_behind(&mut self, now: Timestamp, run: RunId, offsets: &[i64]) {
+        let Some(flight) = self.flights.get_mut(&run) else {
+            return;
+        };
+        let (id, generation) = (flight.partition, flight.generation);
+        let spans = flight.take_out(offsets);
+        let partition = self.partitions.get_mut(&id);
+        let Some(partition) = partition.filter(|found| found.generation() == generation) else {
+            return;
+        };
+        for span in spans {
+            partition.settle(now, span);
+        }
+    }
+
     pub(super) fn finished(&mut self, now: Timestamp, run: RunId, end: End<R>) {
+        let away = match &end {
+            End::Failed { failure, .. } if failure.class == Class::Unavailable => {
+                Some(failure.summary.clone())
+            }
+            _ => None,
+        };
         let end = self.end_of_manual(run, end);
         let unhandled = match &end {
             End::Complete => 0,
@@ -79,7 +111,7 @@ impl<R: Record> Engine<R> {
             return;
         };
         self.forget_closed(run);
-        let was_probe = self.end_probe(run);
+        let mut was_probe = self.end_probe(run);
         let (id, lane_id) = (flight.partition, flight.lane);
         let Some(partition) = self.current(&flight) else {
             return self.zombie_ended(now, id, was_probe);
@@ -96,6 +128,11 @@ impl<R: Record> Engine<R> {
         }
         if !matches!(end, End::Held { .. }) {
             self.held_no_longer(id, lane_id);
+        }
+        if let Some(reason) = away.filter(|_| was_probe && !matches!(end, End::Failed { .. })) {
+            // Its record is acknowledged, and what it needed is away all the same.
+            self.outage(now, (id, lane_id), reason, true);
+            was_probe = false;
         }
         match end {
             End::Complete => self.succeeded(id, lane_id, was_probe),
@@ -127,6 +164,10 @@ impl<R: Record> Engine<R> {
                     was_probe,
                 );
             }
+        }
+        // What was refused meanwhile comes before what a failure has put back.
+        if self.config.commit.is_manual() {
+            self.dispatch_lane(id, lane_id);
         }
         self.update_pauses(Some(id));
     }

@@ -138,6 +138,8 @@ impl<R: Record> Partition<R> {
 
     /// Begins anew at `position`: what waits is dropped, what is in work no longer counts.
     pub(super) fn restart(&mut self, generation: Generation, position: CommitOffset) {
+        // A commit in flight is of the generation that ends: its answer will not count.
+        self.sent = self.acked;
         self.moved = true;
         self.reached = self.reached.max(self.tracker.next());
         self.tracker = OffsetTracker::new(generation, Some(position), &[]);

@@ -9,6 +9,7 @@ use crate::offset::CommitOffset;
 use crate::settle::Class;
 
 mod acks;
+mod beyond;
 mod manual;
 
 const P: PartitionId = PartitionId(0);
@@ -344,4 +345,57 @@ fn a_partition_is_not_handed_over_while_a_run_from_before_a_seek_is_in_work() {
         end: End::Cancelled { rest: records },
     });
     assert!(has(&ended, done));
+}
+
+#[test]
+fn records_of_a_list_behind_a_failed_one_are_settled_and_never_come_again() {
+    let mut container = Container::new(Config::default());
+    let (id, ..) = run(&container.polls(0..6)).expect("a run");
+    container.on(Event::Progress {
+        run: id,
+        settled: 1,
+    });
+    // Of a list of six, the second and the fifth failed.
+    container.on(Event::SettledBehind {
+        run: id,
+        offsets: vec![2, 3, 5],
+    });
+    let effects = container.fails(id, Class::Permanent, vec![Offset(1), Offset(4)]);
+    let position = container.engine.position(P);
+    assert_eq!(position, Some(CommitOffset(1)), "the failed one holds it");
+    let (recovery, _) = recovery(&effects).expect("the second is recovered");
+    let effects = container.on(Event::Recovered {
+        recovery,
+        result: Ok(()),
+    });
+    let (id, attempt, records) = run(&effects).expect("the fifth comes again");
+    assert_eq!((attempt, records), (1, vec![Offset(4)]));
+    container.on(Event::Finished {
+        run: id,
+        end: End::Complete,
+    });
+    assert_eq!(container.engine.position(P), Some(CommitOffset(6)));
+    assert_eq!(container.engine.queued_records(), 0);
+}
+
+#[test]
+fn a_list_that_outlives_its_partition_settles_nothing() {
+    let mut container = Container::new(Config::default());
+    let (id, ..) = run(&container.polls(0..3)).expect("a run");
+    container.on(Event::Lost(vec![P]));
+    let assigned = Assigned {
+        partition: P,
+        position: Some(CommitOffset(0)),
+        metadata: String::new(),
+        snapshot: None,
+    };
+    container.on(Event::Assigned(vec![assigned]));
+    container.polls(0..3);
+    container.on(Event::SettledBehind {
+        run: id,
+        offsets: vec![1, 2],
+    });
+    container.fails(id, Class::Transient, vec![Offset(0)]);
+    assert_eq!(container.engine.position(P), Some(CommitOffset(0)));
+    assert_eq!(container.engine.queued_records(), 3);
 }

@@ -21,7 +21,7 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// Appends records; some offsets are left out, as transaction markers and compaction do.
-    pub(crate) fn append(&mut self, dice: &mut Dice, count: u64, gaps: bool) -> &[Record] {
+    pub(crate) fn append(&mut self, dice: &mut Dice, id: u32, count: u64, gaps: bool) -> &[Record] {
         let before = self.log.len();
         for _ in 0..count {
             if gaps && dice.percent(10) {
@@ -31,6 +31,10 @@ impl Partition {
             self.log.push(Record {
                 offset: self.end,
                 key,
+                origin: (id, self.end),
+                retries: 0,
+                earlier: 0,
+                due: None,
             });
             self.end += 1;
         }
@@ -38,6 +42,19 @@ impl Partition {
             self.end += 1;
         }
         &self.log[before..]
+    }
+
+    /// Appends a record that was read elsewhere.
+    pub(crate) fn forward(&mut self, record: Record) -> &Record {
+        let offset = self.end;
+        self.end += 1;
+        self.log.push(Record { offset, ..record });
+        &self.log[self.log.len() - 1]
+    }
+
+    pub(crate) fn at(&self, offset: i64) -> Option<&Record> {
+        let place = self.log.partition_point(|record| record.offset < offset);
+        self.log.get(place).filter(|record| record.offset == offset)
     }
 
     /// Up to `count` records from `position` on, and where to go on.

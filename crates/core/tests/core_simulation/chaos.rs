@@ -70,9 +70,9 @@ impl World {
     /// Records are written; some of them will fail.
     pub(crate) fn produce(&mut self) {
         let gaps = self.weather.has(Trouble::Gaps);
-        for id in 0..self.partitions.len() {
+        for id in 0..self.weather.partitions as usize {
             let count = self.dice.in_range(0, self.weather.produced);
-            let added = self.partitions[id].append(&mut self.dice, count, gaps);
+            let added = self.partitions[id].append(&mut self.dice, id as u32, count, gaps);
             for record in added {
                 let id = id as u32;
                 self.checker.produced(id, record);

@@ -131,7 +131,7 @@ impl World {
             assignment: number,
             position,
             next: told.as_ref().map(|(at, _)| at.0),
-            reported: known.clone(),
+            reported: known.iter().map(|offset| (*offset, 0)).collect(),
             known,
             ..Tenure::default()
         };
@@ -152,6 +152,7 @@ impl World {
         self.seen.crashes += 1;
         self.members[id].alive = false;
         self.members[id].runs.clear();
+        self.members[id].acks.clear();
         self.checker.crashed(id);
         let wait = self.dice.in_range(50, 300);
         self.at(wait, Happening::SessionEnds(id));
@@ -180,6 +181,7 @@ impl World {
         }
         self.members[id].alive = false;
         self.members[id].runs.clear();
+        self.members[id].acks.clear();
         self.checker.crashed(id);
         self.session_ends(id)
     }

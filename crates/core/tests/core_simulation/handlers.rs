@@ -1,7 +1,10 @@
 //! Handlers at work, and recoveries.
 
+use std::time::Duration;
+
 use ackwell_core::Class;
 use ackwell_core::engine::{End, Failure, RunId};
+use ackwell_core::settle::Destination;
 
 use crate::checker::{Checked, MemberId};
 use crate::member::{Record, Run, Tenure};
@@ -22,9 +25,10 @@ impl World {
             return self.interrupted(id, run_id);
         }
         run.in_work = true;
-        let (partition, record) = (run.partition, run.records[0].clone());
+        let (partition, record, place) = (run.partition, run.records[0].clone(), run.done);
         let owner = self.partitions[partition as usize].owner == Some(id);
         self.checker.begin(partition, &record, id, owner)?;
+        self.hand_out_early(id, run_id, place);
         let slow = self.strikes(Trouble::SlowHandler, 3);
         let wait = self.dice.in_range(0, if slow { 1_500 } else { 6 });
         self.at(wait, Happening::HandlerEnds(id, run_id));
@@ -37,31 +41,45 @@ impl World {
         id: MemberId,
         run_id: RunId,
         run: Option<Run>,
-        end: End<Record>,
+        mut end: End<Record>,
     ) -> Checked {
         let Some(run) = run else { return Ok(()) };
-        let skipped = match &end {
+        let place = (run.partition, run.tenure);
+        let mut settled: Vec<_> = run.unreported.iter().map(|record| record.offset).collect();
+        if self.is_manual() {
+            settled.clear();
+            self.report_acks(id, run_id)?;
+            self.report_handled(id, run_id, run.unreported)?;
+        }
+        match &mut end {
             End::Failed {
                 failure, record, ..
             } => {
-                let place = (run.partition, run.tenure);
-                self.note_failure(id, run_id, place, record.offset, failure);
-                (failure.class == Class::Skip).then_some(record.offset)
+                if self.is_manual() && self.void_ack(id, run_id, run.done) {
+                    // It was acknowledged before it failed: the failure is only told.
+                    self.report_acks(id, run_id)?;
+                    let current = self.members[id].current(place.0, place.1).is_some();
+                    if current && failure.class == Class::Unavailable {
+                        self.note_away(id, run_id);
+                    }
+                    self.note_end(id, run_id, current);
+                } else {
+                    self.note_failure(id, run_id, place, record, failure);
+                    settled.extend((failure.class == Class::Skip).then_some(record.offset));
+                }
             }
-            End::Complete => {
-                self.note_end(id, run_id, true);
-                None
-            }
-            End::Cancelled { .. } | End::Held { .. } => {
+            End::Complete => self.note_end(id, run_id, true),
+            End::Cancelled { rest } | End::Held { rest, .. } => {
+                let first = rest.first().map(|record| record.offset);
+                if self.is_manual() && self.void_ack(id, run_id, run.done) {
+                    self.report_acks(id, run_id)?;
+                    settled.extend(first);
+                }
                 self.note_end(id, run_id, false);
-                None
             }
-        };
+        }
         match self.members[id].current(run.partition, run.tenure) {
-            Some(tenure) => {
-                tenure.report(run.unreported);
-                tenure.report(skipped);
-            }
+            Some(tenure) => tenure.report(settled),
             None => self.seen.zombies += 1,
         }
         self.tell(id, Event::Finished { run: run_id, end })
@@ -101,18 +119,18 @@ impl World {
         run.attempt = 1;
         run.in_work = false;
         self.checker.end(partition, record.offset, id);
-        match self.outcome(partition, &record, attempt) {
+        match self.outcome(&record, attempt) {
             None => self.handled(id, run_id, partition, record),
             Some(class) => self.failed(id, run_id, partition, record, class),
         }
     }
 
     /// How handling a record ends.
-    fn outcome(&mut self, partition: u32, record: &Record, attempt: u32) -> Option<Class> {
+    fn outcome(&mut self, record: &Record, attempt: u32) -> Option<Class> {
         if self.outage && self.dice.percent(95) {
             return Some(Class::Unavailable);
         }
-        let place = (partition, record.offset);
+        let (place, attempt) = (record.origin, record.earlier + attempt);
         match self.plans.get(&place).copied() {
             Some(Plan::Transient(failures)) if attempt <= failures => Some(Class::Transient),
             Some(Plan::Always(Class::Stop)) => {
@@ -128,6 +146,9 @@ impl World {
 
     fn handled(&mut self, id: MemberId, run_id: RunId, partition: u32, record: Record) -> Checked {
         self.seen.handled += 1;
+        if self.is_manual() {
+            return self.handed_out(id, run_id, record);
+        }
         let first = self.checker.settle(partition, &record);
         self.seen.repeated += u64::from(!first);
         let report = self.dice.percent(40);
@@ -135,7 +156,8 @@ impl World {
         let Some(run) = member.runs.get_mut(&run_id) else {
             return Ok(());
         };
-        run.unreported.push(record.offset);
+        run.done += 1;
+        run.unreported.push(record);
         // What is not reported by the end is settled by the end.
         if report && !run.records.is_empty() {
             let (settled, tenure) = (std::mem::take(&mut run.unreported), run.tenure);
@@ -144,10 +166,29 @@ impl World {
                 settled: settled.len(),
             };
             if let Some(tenure) = member.current(partition, tenure) {
-                tenure.report(settled);
+                tenure.report(settled.iter().map(|record| record.offset));
             }
             self.tell(id, event)?;
         }
+        self.start_next(id, run_id)
+    }
+
+    /// A handler has returned, and its acknowledgement comes when it comes.
+    fn handed_out(&mut self, id: MemberId, run_id: RunId, record: Record) -> Checked {
+        let member = &mut self.members[id];
+        let Some(run) = member.runs.get_mut(&run_id) else {
+            return Ok(());
+        };
+        let (place, partition, tenure) = (run.done, run.partition, run.tenure);
+        run.done += 1;
+        let current = member.current(partition, tenure);
+        if let Some(tenure) = current.filter(|t| t.outstanding.contains(&record.offset)) {
+            tenure.open.insert(record.offset);
+        }
+        if let Some(run) = self.members[id].runs.get_mut(&run_id) {
+            run.unreported.push(record);
+        }
+        self.hand_out(id, run_id, place);
         self.start_next(id, run_id)
     }
 
@@ -166,7 +207,13 @@ impl World {
         let Some(mut run) = self.members[id].runs.remove(&run_id) else {
             return Ok(());
         };
-        let failure = Failure::new(class, "by plan");
+        let mut failure = Failure::new(class, "by plan");
+        failure.policy = record.origin.1 as usize % 3;
+        if self.strikes(Trouble::AskedWait, 5) {
+            self.seen.asked_waits += 1;
+            let wait = self.dice.in_range(0, 500);
+            failure.retry_after = Some(Duration::from_millis(wait));
+        }
         let rest = std::mem::take(&mut run.records).into();
         let end = End::Failed {
             failure,
@@ -180,23 +227,25 @@ impl World {
         &mut self,
         id: MemberId,
         recovery: RunId,
-        place: (u32, u64),
-        offset: i64,
+        recovering: Recovering,
     ) -> Checked {
         if !self.members[id].alive {
             return Ok(());
         }
-        let log = &self.partitions[place.0 as usize].log;
-        let at = log.partition_point(|record| record.offset < offset);
-        let record = log[at].clone();
+        let Recovering { partition, .. } = recovering;
+        let (tenure, offset) = (recovering.tenure, recovering.record.offset);
         let result = if self.strikes(Trouble::RecoveryFails, 30) {
             self.seen.failed_recoveries += 1;
-            self.note_failed_recovery(id, place, offset);
+            self.note_failed_recovery(id, (partition, tenure), offset);
+            // It may have been written all the same.
+            if self.dice.percent(20) {
+                self.write(recovering);
+            }
             Err("no broker".to_owned())
         } else {
-            self.seen.dead_letters += 1;
-            self.checker.settle(place.0, &record);
-            let current = self.members[id].current(place.0, place.1);
+            self.checker.settle(partition, &recovering.record);
+            self.write(recovering);
+            let current = self.members[id].current(partition, tenure);
             // A drain that has reached its limit no longer waits for recoveries.
             let awaited = |tenure: &&mut Tenure| tenure.drain.is_none_or(|d| !d.cancelled);
             if let Some(tenure) = current.filter(awaited) {
@@ -206,4 +255,33 @@ impl World {
         };
         self.tell(id, Event::Recovered { recovery, result })
     }
+
+    /// A record arrives where it goes.
+    fn write(&mut self, recovering: Recovering) {
+        let Destination::RetryTopic { number, delay } = recovering.destination else {
+            self.seen.dead_letters += 1;
+            return;
+        };
+        self.seen.retry_records += 1;
+        let record = recovering.record;
+        let to = record.origin.0 + number * self.weather.partitions as u32;
+        let due = Some(self.now + delay.as_millis() as u64);
+        let written = self.partitions[to as usize].forward(Record {
+            retries: number,
+            earlier: recovering.attempts,
+            due,
+            ..record
+        });
+        self.checker.produced(to, written);
+    }
+}
+
+/// A record on its way to a retry topic or the dead-letter topic.
+#[derive(Debug, Clone)]
+pub(crate) struct Recovering {
+    pub partition: u32,
+    pub tenure: u64,
+    pub record: Record,
+    pub destination: Destination,
+    pub attempts: u32,
 }

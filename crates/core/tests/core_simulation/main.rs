@@ -18,6 +18,7 @@
 //! | `world.rs` | the queue of what happens when |
 //! | `shell.rs` | a container's shell: polls, and carries out what the engine asks for |
 //! | `handlers.rs` | runs of handlers, recoveries |
+//! | `acks.rs` | acknowledgements in the manual ack modes |
 //! | `group.rs`, `broker.rs` | who owns what; logs and committed positions |
 //! | `chaos.rs` | what goes wrong |
 //! | `checker.rs` | the promise: nothing lost, nothing out of order, nothing twice at once |
@@ -25,6 +26,7 @@
 //! | `campaign.rs`, `seen.rs` | many seeds, and what they held |
 //! | `mutations.rs` | each fault built into the engine is noticed |
 
+mod acks;
 mod broker;
 mod campaign;
 mod chaos;

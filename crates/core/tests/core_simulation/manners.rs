@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ackwell_core::Class;
+use ackwell_core::commit::AckMode;
 use ackwell_core::engine::{Config, Failure, PartitionId, Position, RunId};
+use ackwell_core::lane::LaneId;
 use ackwell_core::metadata::{Metadata, decode};
+use ackwell_core::settle::Destination;
 
 use crate::checker::{Checked, MemberId};
-use crate::member::{Drain, Record};
+use crate::handlers::Recovering;
+use crate::member::{Drain, Record, Tenure};
 use crate::world::{POLL_RECORDS, World};
 
 /// What timers that are rounded up to milliseconds may add.
@@ -26,8 +30,8 @@ pub(crate) struct Try {
     since: u64,
     /// Nothing may be done about it earlier.
     not_before: u64,
-    /// It is to be recovered, not retried.
-    given_up: bool,
+    /// It is to be recovered, not retried: by a retry topic after this delay, or as a dead letter.
+    given_up: Option<Option<Duration>>,
     /// Recoveries that have failed.
     failed_recoveries: u32,
 }
@@ -58,8 +62,8 @@ const fn millis(wait: Duration) -> u64 {
 }
 
 impl Try {
-    fn failed(&mut self, now: u64, class: Class, config: &Config) {
-        if class == Class::Unavailable {
+    pub(crate) fn failed(&mut self, now: u64, failure: &Failure, record: &Record, config: &Config) {
+        if failure.class == Class::Unavailable {
             return;
         }
         if self.failures == 0 {
@@ -67,10 +71,45 @@ impl Try {
         }
         self.failures += 1;
         let elapsed = Duration::from_millis(now - self.since);
-        match config.retry.next(self.failures, elapsed, 0.0) {
-            Some(wait) if class == Class::Transient => self.not_before = now + millis(wait),
-            _ => self.given_up = true,
+        let by_cause = failure.policy.checked_sub(1);
+        let by_cause = by_cause.and_then(|place| config.retry_for.get(place));
+        let policy = by_cause.unwrap_or(&config.retry);
+        let wait = failure.retry_after;
+        let wait = wait.unwrap_or_else(|| policy.wait(self.failures, 0.0));
+        let transient = failure.class == Class::Transient;
+        if transient && record.retries == 0 && policy.allows(self.failures, elapsed, wait) {
+            self.not_before = now + millis(wait);
+            return;
         }
+        let next = config.retry_topics.get(record.retries as usize);
+        self.given_up = Some(next.filter(|_| transient).copied());
+    }
+
+    /// The record was refused and shall be handled again after this time.
+    pub(crate) fn asked(&mut self, now: u64, wait: Duration) {
+        self.not_before = now + millis(wait);
+    }
+}
+
+impl Tenure {
+    /// May this record be handled now, and as this attempt?
+    fn check_attempt(&self, record: &Record, attempt: u32, now: u64) -> Checked {
+        let offset = record.offset;
+        if self.known.contains(&offset) {
+            return Err(format!("metadata knows {offset}"));
+        }
+        if let Some(due) = record.due.filter(|due| *due > now) {
+            return Err(format!("{offset} is due at {due}"));
+        }
+        let none = Try::default();
+        let found = self.tries.get(&offset).unwrap_or(&none);
+        if attempt != found.failures + 1 {
+            return Err(format!("{offset} is attempt {attempt} after {found:?}"));
+        }
+        if now < found.not_before || found.given_up.is_some() {
+            return Err(format!("{offset} is too early, or was given up: {found:?}"));
+        }
+        Ok(())
     }
 }
 
@@ -81,7 +120,7 @@ impl World {
         id: MemberId,
         run: RunId,
         (partition, tenure): (u32, u64),
-        offset: i64,
+        record: &Record,
         failure: &Failure,
     ) {
         let (now, class) = (self.now, failure.class);
@@ -92,36 +131,39 @@ impl World {
         if self.members[id].current(partition, tenure).is_none() {
             return self.note_end(id, run, false);
         }
-        let answers = class != Class::Unavailable || stopping;
-        if answers {
-            // First: the outage that it ends does not count for this record either.
+        if class != Class::Unavailable {
+            // The time of an outage that ends by this does not count for the record.
             self.note_end(id, run, true);
         }
-        if let Some(tenure) = self.members[id].current(partition, tenure)
-            && tenure.drain.is_none()
-        {
-            let found = tenure.tries.entry(offset).or_default();
-            found.failed(now, class, &self.weather.config);
+        if let Some(tenure) = self.members[id].current(partition, tenure) {
+            if tenure.drain.is_none() {
+                let found = tenure.tries.entry(record.offset).or_default();
+                found.failed(now, failure, record, &self.weather.config);
+            }
         }
-        if answers {
+        if class != Class::Unavailable || stopping {
             return;
         }
-        let probe = &self.weather.config.probe;
-        match &mut self.members[id].away {
-            Some(away) if away.probe == Some(run) => {
-                away.probe = None;
-                away.probes += 1;
-                away.not_before = now + millis(probe.wait(away.probes, 0.0));
-            }
-            Some(_) => {}
-            away => {
-                *away = Some(Away {
-                    began: now,
-                    probe: None,
-                    probes: 1,
-                    not_before: now + millis(probe.wait(1, 0.0)),
-                });
-            }
+        if self.members[id].away.is_some() {
+            return self.note_away(id, run);
+        }
+        let wait = self.weather.config.probe.wait(1, 0.0);
+        self.members[id].away = Some(Away {
+            began: now,
+            probe: None,
+            probes: 1,
+            not_before: now + millis(wait),
+        });
+    }
+
+    /// A run has found an outage that is known; if it was the probe, the next one is due later.
+    pub(crate) fn note_away(&mut self, id: MemberId, run: RunId) {
+        let (now, probe) = (self.now, &self.weather.config.probe);
+        let away = self.members[id].away.as_mut();
+        if let Some(away) = away.filter(|away| away.probe == Some(run)) {
+            away.probe = None;
+            away.probes += 1;
+            away.not_before = now + millis(probe.wait(away.probes, 0.0));
         }
     }
 
@@ -153,6 +195,7 @@ impl World {
         id: MemberId,
         run: RunId,
         partition: u32,
+        lane: LaneId,
         attempt: u32,
         records: &[Record],
     ) -> Checked {
@@ -170,28 +213,20 @@ impl World {
                 "{place} while it is paused, asked for or told to stop"
             ));
         }
-        if records.len() > config.run_records {
+        let most = if config.strict_commits && config.commit == AckMode::Record {
+            1
+        } else {
+            config.run_records
+        };
+        if records.len() > most {
             return Err(format!("{place} and too many at once"));
         }
-        if let Some(known) = records
-            .iter()
-            .find(|record| tenure.known.contains(&record.offset))
-        {
-            return Err(format!("{place} although metadata knows {}", known.offset));
-        }
-        let found = tenure.tries.get(&first.offset);
-        let (failures, not_before, given_up) = found.map_or((0, 0, false), |found| {
-            (found.failures, found.not_before, found.given_up)
-        });
-        if attempt != failures + 1 {
-            return Err(format!(
-                "{place} as attempt {attempt} after {failures} failures"
-            ));
-        }
-        if now < not_before || given_up {
-            return Err(format!(
-                "{place} too early (not before {not_before}), or although it was given up"
-            ));
+        for (number, record) in records.iter().enumerate() {
+            let attempt = if number == 0 { attempt } else { 1 };
+            tenure
+                .check_attempt(record, attempt, now)
+                .map_err(|what| format!("{place}: {what}"))?;
+            self.seen.due_records += u64::from(record.due.is_some());
         }
         if let Some(away) = &mut member.away {
             if records.len() > 1 || away.probe.is_some() || now < away.not_before {
@@ -200,30 +235,88 @@ impl World {
             away.probe = Some(run);
             self.seen.probes += 1;
         }
-        Ok(())
+        self.check_order(id, partition, lane, first)
+            .map_err(|what| format!("{place}: {what}"))
     }
 
-    /// A record is to be recovered: was it given up?
-    pub(crate) fn check_recovery(
-        &mut self,
-        id: MemberId,
-        partition: u32,
-        offset: i64,
-        attempts: u32,
-    ) -> Checked {
-        let now = self.now;
-        let tenure = self.members[id].owned.get(&partition);
-        let found = tenure.and_then(|tenure| tenure.tries.get(&offset));
-        match found {
-            Some(found)
-                if found.given_up && found.failures == attempts && found.not_before <= now =>
-            {
-                Ok(())
+    /// What is before a record in its lane must have been handled; with strict commits, the
+    /// broker must know of it.
+    fn check_order(&self, id: MemberId, p: u32, lane: LaneId, first: &Record) -> Checked {
+        let config = &self.weather.config;
+        let Some(tenure) = self.members[id].owned.get(&p) else {
+            return Ok(());
+        };
+        let lane_of = |offset: &i64| {
+            let record = self.partitions[p as usize].at(*offset);
+            config.concurrency.lane(
+                record.and_then(|record| record.key),
+                record.map_or(0, |record| record.offset),
+            )
+        };
+        if config.commit.is_manual() {
+            let earlier = tenure.outstanding.range(..first.offset);
+            let mut earlier = earlier.filter(|offset| !tenure.open.contains(offset));
+            if let Some(offset) = earlier.find(|offset| lane_of(offset) == lane) {
+                return Err(format!("{offset} is before it in its lane"));
             }
-            _ => Err(format!(
-                "member {id} recovers {partition}/{offset} at attempt {attempts}, known is {found:?}"
-            )),
         }
+        if !config.strict_commits {
+            return Ok(());
+        }
+        let begin = tenure.polls.range(..=first.offset).next_back();
+        let mut unconfirmed = tenure
+            .reported
+            .iter()
+            .filter(|(_, number)| **number > tenure.confirmed)
+            .map(|(offset, _)| offset);
+        let missing = match config.commit {
+            AckMode::Record => unconfirmed.find(|offset| lane_of(offset) == lane),
+            _ => unconfirmed.find(|offset| begin.is_some_and(|begin| *offset < begin)),
+        };
+        missing.map_or(Ok(()), |offset| {
+            Err(format!("the commit of {offset} is not confirmed"))
+        })
+    }
+
+    /// A record is to be recovered: was it given up, and for where?
+    pub(crate) fn check_recovery(&mut self, id: MemberId, recovering: &Recovering) -> Checked {
+        let now = self.now;
+        let record = &recovering.record;
+        let tenure = self.members[id].owned.get(&recovering.partition);
+        let found = tenure.and_then(|tenure| tenure.tries.get(&record.offset));
+        let fits = found.is_some_and(|found| {
+            let to = match (found.given_up, recovering.destination) {
+                (Some(None), Destination::DeadLetter) => true,
+                (Some(Some(least)), Destination::RetryTopic { number, delay }) => {
+                    number == record.retries + 1 && delay >= least
+                }
+                _ => false,
+            };
+            to && record.earlier + found.failures == recovering.attempts && found.not_before <= now
+        });
+        if fits {
+            return Ok(());
+        }
+        Err(format!(
+            "member {id} recovers {recovering:?}, known is {found:?}"
+        ))
+    }
+
+    /// No more acknowledgements of a run are taken: is it time for that?
+    pub(crate) fn check_close(&self, id: MemberId, run: RunId) -> Checked {
+        let Some(acks) = self.members[id].acks.get(&run) else {
+            return Ok(());
+        };
+        let tenure = self.members[id].owned.get(&acks.partition);
+        let tenure = tenure.filter(|tenure| tenure.number == acks.tenure);
+        let early = |drain: Option<Drain>| drain.is_none_or(|d| self.now < d.cancel_from);
+        if tenure.is_some_and(|tenure| early(tenure.drain)) {
+            return Err(format!(
+                "member {id} takes no more acknowledgements of {} before its drain's limit",
+                acks.partition
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn note_failed_recovery(&mut self, id: MemberId, place: (u32, u64), offset: i64) {
@@ -255,15 +348,16 @@ impl World {
             return Err(format!("metadata of more than {room} bytes"));
         }
         self.check_is_said(
-            &tenure.reported,
+            tenure,
             position.offset.0,
             &position.metadata,
             position.partition.0,
         )
     }
 
-    fn check_is_said(&self, reported: &BTreeSet<i64>, at: i64, text: &str, p: u32) -> Checked {
-        let mut beyond = reported.range(at..).peekable();
+    fn check_is_said(&self, tenure: &Tenure, at: i64, text: &str, p: u32) -> Checked {
+        let beyond = tenure.reported.range(at..);
+        let mut beyond = beyond.map(|(offset, _)| offset).peekable();
         // Near its limit, metadata may say less.
         let full = text.len() + 24 > self.weather.config.metadata_bytes;
         if beyond.peek().is_none() || full {
@@ -352,6 +446,11 @@ impl World {
         let Some(drain) = tenure.drain else {
             return Ok(());
         };
+        if let Some(open) = tenure.open.first().filter(|_| self.now < drain.cancel_from) {
+            return Err(format!(
+                "member {id} hands {partition} over and does not wait for the acknowledgement of {open}"
+            ));
+        }
         // An unanswered commit is given up after a while; before that, and without trouble, all
         // that is settled must be committed.
         let in_time = self.now < drain.since + millis(self.weather.config.commit_wait);
@@ -364,7 +463,7 @@ impl World {
             Some((at, text)) => (at.0, text.as_str()),
             None => (0, ""),
         };
-        self.check_is_said(&tenure.reported, at, text, partition)
+        self.check_is_said(tenure, at, text, partition)
             .map_err(|what| format!("member {id} hands over, and {what}"))
     }
 
@@ -390,7 +489,7 @@ impl World {
         if queued > limit * member.owned.len() {
             return Err(format!("member {id} has {queued} records queued"));
         }
-        let active = |tenure: &crate::member::Tenure| tenure.drain.is_none();
+        let active = |tenure: &Tenure| tenure.drain.is_none();
         if member.paused {
             let delivered = member.owned.iter().find(|(_, t)| active(t) && !t.paused);
             if let Some((partition, _)) = delivered {

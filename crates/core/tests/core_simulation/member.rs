@@ -3,14 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
+use ackwell_core::Timestamp;
 use ackwell_core::engine::{self, Config, Engine, RunId};
 
+use crate::acks::Acks;
 use crate::manners::{Away, Tries};
 
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub offset: i64,
     pub key: Option<u64>,
+    /// Where it was first written.
+    pub origin: (u32, i64),
+    /// How many retry topics it has passed.
+    pub retries: u32,
+    /// How often it was tried before it came here.
+    pub earlier: u32,
+    /// When it may be handled, in milliseconds.
+    pub due: Option<u64>,
 }
 
 impl fmt::Debug for Record {
@@ -34,6 +44,18 @@ impl engine::Record for Record {
     fn size(&self) -> usize {
         10
     }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.due.map(|at| Timestamp::from_millis(at as i64))
+    }
+
+    fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    fn earlier_attempts(&self) -> u32 {
+        self.earlier
+    }
 }
 
 /// One life of one container. A restart gives a new one.
@@ -43,6 +65,11 @@ pub(crate) struct Member {
     pub stopping: bool,
     pub owned: BTreeMap<u32, Tenure>,
     pub runs: BTreeMap<RunId, Run>,
+    /// What its handlers have to acknowledge.
+    pub acks: BTreeMap<RunId, Acks>,
+    /// Callers who wait for the commit of what they acknowledged: its partition, assignment and
+    /// offset.
+    pub waiters: BTreeMap<u64, (u32, u64, i64)>,
     /// What the container says is wrong with it.
     pub problem: Option<String>,
     /// When the engine is told the time next, unless something happens before.
@@ -67,6 +94,8 @@ impl Member {
             stopping: false,
             owned: BTreeMap::new(),
             runs: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            waiters: BTreeMap::new(),
             problem: None,
             tick_at: None,
             paused: false,
@@ -106,8 +135,16 @@ pub(crate) struct Tenure {
     pub tries: Tries,
     /// What the engine was given and does not know to be settled.
     pub outstanding: BTreeSet<i64>,
-    /// What it knows to be settled.
-    pub reported: BTreeSet<i64>,
+    /// What was handled and waits for its acknowledgement.
+    pub open: BTreeSet<i64>,
+    /// What it knows to be settled, and as the how manieth it was told so.
+    pub reported: BTreeMap<i64, u64>,
+    /// How much it was told to be settled.
+    pub reports: u64,
+    /// How much of that a commit says that the broker has confirmed.
+    pub confirmed: u64,
+    /// Where its polls began.
+    pub polls: BTreeSet<i64>,
     /// What an earlier owner settled beyond its position, as the metadata says.
     pub known: BTreeSet<i64>,
 }
@@ -129,7 +166,9 @@ impl Tenure {
         self.next = Some(next);
         self.tries.clear();
         self.outstanding.clear();
+        self.open.clear();
         self.reported.clear();
+        self.polls.clear();
         self.known.clear();
         self.seeks_by = None;
     }
@@ -138,7 +177,9 @@ impl Tenure {
     pub(crate) fn report(&mut self, offsets: impl IntoIterator<Item = i64>) {
         for offset in offsets {
             self.outstanding.remove(&offset);
-            self.reported.insert(offset);
+            self.open.remove(&offset);
+            self.reports += 1;
+            self.reported.insert(offset, self.reports);
         }
     }
 }
@@ -152,6 +193,8 @@ pub(crate) struct Run {
     pub attempt: u32,
     pub halted: bool,
     pub in_work: bool,
-    /// Settled and not reported.
-    pub unreported: Vec<i64>,
+    /// Settled and not reported; in a manual ack mode, handled.
+    pub unreported: Vec<Record>,
+    /// How many of its records are done with.
+    pub done: usize,
 }

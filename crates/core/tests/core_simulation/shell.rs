@@ -3,10 +3,22 @@
 use ackwell_core::engine::{CommitId, Event as CoreEvent, PartitionId, Position};
 use ackwell_core::offset::CommitOffset;
 
+use crate::acks::Acks;
 use crate::checker::{Checked, MemberId};
+use crate::handlers::Recovering;
 use crate::member::Run;
 use crate::weather::Trouble;
 use crate::world::{Effect, Event, Happening, POLL_RECORDS, World};
+
+/// A position under way to the broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    position: Position,
+    assignment: u64,
+    tenure: u64,
+    /// How much its engine knew to be settled.
+    reports: u64,
+}
 
 impl World {
     pub(crate) fn act(&mut self, id: MemberId, effect: Effect) -> Checked {
@@ -14,11 +26,11 @@ impl World {
             Effect::Dispatch {
                 run,
                 partition: PartitionId(partition),
+                lane,
                 attempt,
                 records,
-                ..
             } => {
-                self.check_dispatch(id, run, partition, attempt, &records)?;
+                self.check_dispatch(id, run, partition, lane, attempt, &records)?;
                 let member = &mut self.members[id];
                 let tenure = member.owned.get(&partition).map_or(0, |t| t.number);
                 let new = Run {
@@ -29,7 +41,13 @@ impl World {
                     halted: false,
                     in_work: false,
                     unreported: Vec::new(),
+                    done: 0,
                 };
+                if self.weather.config.commit.is_manual() {
+                    let records: Vec<_> = new.records.iter().cloned().collect();
+                    let acks = Acks::new(partition, tenure, &records);
+                    member.acks.insert(run, acks);
+                }
                 member.runs.insert(run, new);
                 self.start_next(id, run)
             }
@@ -49,17 +67,21 @@ impl World {
                 recovery,
                 partition: PartitionId(partition),
                 record,
+                destination,
                 attempts,
                 ..
             } => {
-                self.check_recovery(id, partition, record.offset, attempts)?;
                 let owned = self.members[id].owned.get(&partition);
-                let place = (partition, owned.map_or(0, |tenure| tenure.number));
+                let recovering = Recovering {
+                    partition,
+                    tenure: owned.map_or(0, |tenure| tenure.number),
+                    record,
+                    destination,
+                    attempts,
+                };
+                self.check_recovery(id, &recovering)?;
                 let wait = self.dice.in_range(1, 30);
-                self.at(
-                    wait,
-                    Happening::Recovered(id, recovery, place, record.offset),
-                );
+                self.at(wait, Happening::Recovered(id, recovery, recovering));
                 Ok(())
             }
             Effect::Commit { commit, positions } => self.send_commit(id, commit, positions),
@@ -78,6 +100,7 @@ impl World {
                 };
                 tenure.restart(number, to.0);
                 tenure.position = to.0;
+                tenure.polls.clear();
                 if tenure.seeks_on.take_if(|wanted| *wanted == to.0).is_some() {
                     self.checker.pass_over(partition.0, to.0);
                 }
@@ -98,11 +121,19 @@ impl World {
                 self.members[id].problem = problem;
                 Ok(())
             }
-            Effect::Retry { .. }
-            | Effect::Close { .. }
-            | Effect::Answer { .. }
-            | Effect::Nacked { .. }
-            | Effect::Unacknowledged { .. } => Ok(()),
+            Effect::Close { run } => {
+                self.check_close(id, run)?;
+                let wait = self.dice.in_range(0, 3);
+                self.at(wait, Happening::Closes(id, run));
+                Ok(())
+            }
+            Effect::Answer { waiter, committed } => self.answered(id, waiter, committed),
+            Effect::Unacknowledged { .. } => {
+                self.seen.late_acks += 1;
+                Ok(())
+            }
+            // Nothing is parked, and refusals are noted when they are told.
+            Effect::Retry { .. } | Effect::Nacked { .. } => Ok(()),
         }
     }
 
@@ -141,6 +172,9 @@ impl World {
         tenure.position = next;
         tenure.next = tenure.next.max(Some(next));
         if tenure.drain.is_none() {
+            tenure
+                .polls
+                .extend(records.first().map(|record| record.offset));
             for record in &records {
                 if tenure.known.contains(&record.offset) {
                     self.seen.known += 1;
@@ -169,14 +203,16 @@ impl World {
             self.check_commit(id, position)?;
         }
         let owned = &self.members[id].owned;
-        let assignment = |p: &Position| owned.get(&p.partition.0).map_or(0, |t| t.assignment);
-        let positions = positions
-            .into_iter()
-            .map(|position| {
-                let assignment = assignment(&position);
-                (position, assignment)
-            })
-            .collect();
+        let sent = |position: Position| {
+            let tenure = owned.get(&position.partition.0);
+            Sent {
+                assignment: tenure.map_or(0, |tenure| tenure.assignment),
+                tenure: tenure.map_or(0, |tenure| tenure.number),
+                reports: tenure.map_or(0, |tenure| tenure.reports),
+                position,
+            }
+        };
+        let positions = positions.into_iter().map(sent).collect();
         let wait = self.dice.in_range(0, 10);
         self.at(wait, Happening::CommitArrives(id, commit, positions));
         Ok(())
@@ -186,20 +222,20 @@ impl World {
         &mut self,
         id: MemberId,
         commit: CommitId,
-        positions: Vec<(Position, u64)>,
+        positions: Vec<Sent>,
     ) -> Checked {
         let refused = self.strikes(Trouble::CommitRefused, 5);
         // A member that has lost a partition is fenced by its generation.
-        let fenced = positions.iter().any(|(position, assignment)| {
-            let known = &self.partitions[position.partition.0 as usize];
-            known.owner != Some(id) || known.assignment != *assignment
+        let fenced = positions.iter().any(|sent| {
+            let known = &self.partitions[sent.position.partition.0 as usize];
+            known.owner != Some(id) || known.assignment != sent.assignment
         });
         self.seen.refused_commits += u64::from(refused);
         self.seen.fenced_commits += u64::from(fenced);
         let fine = !refused && !fenced;
         if fine {
             self.seen.commits += 1;
-            for (position, _) in positions {
+            for Sent { position, .. } in positions.clone() {
                 let known = &mut self.partitions[position.partition.0 as usize];
                 self.checker.committed(&position, known.end)?;
                 self.seen.metadata += u64::from(!position.metadata.is_empty());
@@ -221,8 +257,26 @@ impl World {
         } else {
             self.dice.in_range(0, 10)
         };
-        self.at(wait, Happening::CommitAnswered(id, commit, fine));
+        self.at(wait, Happening::CommitAnswered(id, commit, fine, positions));
         Ok(())
+    }
+
+    pub(crate) fn commit_answered(
+        &mut self,
+        id: MemberId,
+        commit: CommitId,
+        fine: bool,
+        positions: &[Sent],
+    ) -> Checked {
+        for sent in positions.iter().filter(|_| fine) {
+            let partition = sent.position.partition.0;
+            if let Some(tenure) = self.members[id].current(partition, sent.tenure) {
+                tenure.confirmed = tenure.confirmed.max(sent.reports);
+            }
+        }
+        let error = || "rebalance in progress".to_owned();
+        let result = if fine { Ok(()) } else { Err(error()) };
+        self.tell(id, Event::CommitDone { commit, result })
     }
 
     /// Tells a member to pause or to go on.

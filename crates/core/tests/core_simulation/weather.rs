@@ -50,6 +50,12 @@ troubles! {
     LostReply = "lost-reply",
     LateReply = "late-reply",
     UnknownPosition = "unknown-position",
+    RetryTopics = "retry-topics",
+    AskedWait = "asked-wait",
+    Acks = "acks",
+    LateAck = "late-ack",
+    EarlyAck = "early-ack",
+    Nack = "nack",
     Gaps = "gaps",
 }
 
@@ -135,13 +141,14 @@ pub(crate) struct Weather {
 
 impl Weather {
     pub(crate) fn new(dice: &mut Dice, limits: &Limits) -> Self {
-        let present: Vec<_> = Trouble::ALL.iter().filter(|_| dice.percent(75)).collect();
-        let present = present
+        let drawn: Vec<_> = Trouble::ALL.iter().filter(|_| dice.percent(75)).collect();
+        let drawn = drawn
             .into_iter()
             .filter(|trouble| !limits.without.has(**trouble));
+        let troubles = drawn.fold(Troubles::default(), |set, trouble| set.with(*trouble));
         Weather {
-            troubles: present.fold(Troubles::default(), |set, trouble| set.with(*trouble)),
-            config: config(dice),
+            troubles,
+            config: config(dice, troubles),
             partitions: dice.in_range(1, 4),
             members: dice.in_range(1, 3),
             calm_at: dice.in_range(300, 3_000).min(limits.calm_at),
@@ -159,9 +166,29 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// Ack modes in which a handler's return settles its record.
+const BY_RETURN: &[AckMode] = &[
+    AckMode::Batch,
+    AckMode::Batch,
+    AckMode::Record,
+    AckMode::Record,
+    AckMode::Time(ms(50)),
+    AckMode::Count(5),
+    AckMode::CountOrTime(7, ms(80)),
+];
+/// Those in which its acknowledgement does.
+const MANUAL: &[AckMode] = &[AckMode::Manual, AckMode::ManualImmediate];
+
 /// How a listener is set up.
-fn config(dice: &mut Dice) -> Config {
+fn config(dice: &mut Dice, troubles: Troubles) -> Config {
     let lanes = dice.in_range(1, 8) as u16;
+    let topics = dice.percent(40) && troubles.has(Trouble::RetryTopics);
+    let delays = {
+        let topics = dice.in_range(1, 2);
+        (0..topics).map(|_| ms(dice.in_range(0, 400))).collect()
+    };
+    let manual = dice.percent(30) && troubles.has(Trouble::Acks);
+    let commit = dice.pick(if manual { MANUAL } else { BY_RETURN });
     let retry = RetryPolicy::exponential(ms(dice.in_range(0, 40)), 2.0).max(ms(200));
     Config {
         ordered: false,
@@ -178,18 +205,11 @@ fn config(dice: &mut Dice) -> Config {
         } else {
             retry.within(ms(dice.in_range(0, 300)))
         },
-        retry_for: Vec::new(),
-        retry_topics: Vec::new(),
-        commit: dice.pick(&[
-            AckMode::Batch,
-            AckMode::Batch,
-            AckMode::Record,
-            AckMode::Record,
-            AckMode::Time(ms(50)),
-            AckMode::CountOrTime(7, ms(80)),
-        ]),
-        strict_commits: lanes == 3,
-        unacknowledged_limit: ms(60_000),
+        retry_for: vec![RetryPolicy::fixed(ms(dice.in_range(1, 60))).max_attempts(3)],
+        retry_topics: if topics { delays } else { Vec::new() },
+        commit,
+        strict_commits: dice.percent(25) && matches!(commit, AckMode::Batch | AckMode::Record),
+        unacknowledged_limit: ms(dice.pick(&[50, 60_000])),
         recover: true,
         queued_records: dice.in_range(5, 100) as usize,
         queued_bytes: dice.in_range(50, 2_000) as usize,

@@ -4,14 +4,17 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Debug;
 
-use ackwell_core::engine::{self, CommitId, PartitionId, Position, RunId};
+use ackwell_core::engine::{self, CommitId, PartitionId, RunId};
 use ackwell_core::{Class, Concurrency, Timestamp};
 
+use crate::acks::Verdict;
 use crate::broker::Partition;
 use crate::checker::{Checked, Checker, MemberId};
 use crate::dice::Dice;
+use crate::handlers::Recovering;
 use crate::member::{Member, Record};
 use crate::seen::Seen;
+use crate::shell::Sent;
 use crate::weather::{Limits, Trouble, Weather};
 
 pub(crate) type Event = engine::Event<Record>;
@@ -30,9 +33,12 @@ pub(crate) enum Happening {
     Tick(MemberId),
     HandlerEnds(MemberId, RunId),
     Cancelled(MemberId, RunId),
-    Recovered(MemberId, RunId, (u32, u64), i64),
-    CommitArrives(MemberId, CommitId, Vec<(Position, u64)>),
-    CommitAnswered(MemberId, CommitId, bool),
+    Recovered(MemberId, RunId, Recovering),
+    Acknowledges(MemberId, RunId, usize, Verdict),
+    ReportsAcks(MemberId, RunId),
+    Closes(MemberId, RunId),
+    CommitArrives(MemberId, CommitId, Vec<Sent>),
+    CommitAnswered(MemberId, CommitId, bool, Vec<Sent>),
     ToldLost(MemberId, u32),
     SessionEnds(MemberId),
     Rebalance,
@@ -98,16 +104,17 @@ impl World {
     pub(crate) fn new(seed: u64, limits: &Limits) -> Self {
         let mut dice = Dice::new(seed);
         let weather = Weather::new(&mut dice, limits);
+        // Each retry topic has the partitions of its origin.
+        let topics = 1 + weather.config.retry_topics.len() as u64;
+        let partitions = weather.partitions * topics;
         let by_key = weather.config.concurrency != Concurrency::ByPartition;
         World {
             now: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
-            partitions: (0..weather.partitions)
-                .map(|_| Partition::default())
-                .collect(),
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
             members: Vec::new(),
-            checker: Checker::new(weather.partitions, by_key),
+            checker: Checker::new(partitions, by_key, weather.config.commit.is_manual()),
             outage: false,
             plans: BTreeMap::new(),
             seen: Seen::default(),
@@ -219,16 +226,19 @@ impl World {
             Happening::Tick(member) => self.tick(member),
             Happening::HandlerEnds(member, run) => self.handler_ends(member, run),
             Happening::Cancelled(member, run) => self.cancelled(member, run),
-            Happening::Recovered(member, run, place, offset) => {
-                self.recovered(member, run, place, offset)
+            Happening::Recovered(member, run, recovering) => {
+                self.recovered(member, run, recovering)
             }
+            Happening::Acknowledges(member, run, place, verdict) => {
+                self.acknowledges(member, run, place, verdict)
+            }
+            Happening::ReportsAcks(member, run) => self.report_acks(member, run),
+            Happening::Closes(member, run) => self.closes(member, run),
             Happening::CommitArrives(member, id, positions) => {
                 self.commit_arrives(member, id, positions)
             }
-            Happening::CommitAnswered(member, commit, fine) => {
-                let error = || "rebalance in progress".to_owned();
-                let result = if fine { Ok(()) } else { Err(error()) };
-                self.tell(member, Event::CommitDone { commit, result })
+            Happening::CommitAnswered(member, commit, fine, positions) => {
+                self.commit_answered(member, commit, fine, &positions)
             }
             Happening::ToldLost(member, partition) => {
                 self.members[member].owned.remove(&partition);

@@ -99,6 +99,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ackwell::container::SnapshotStore;
 use ackwell::core;
 use ackwell::core::ordered::Terms;
 use ackwell::retry::{Ordered, ParkingPlace, RetryPolicy};
@@ -115,6 +116,7 @@ pub(crate) use rows::{Claim, Waiting, now};
 
 use crate::database::Database;
 use crate::error::{Error, Kind, Result};
+use crate::snapshots::Kept;
 use crate::unit::{Lane, Mode, Transactional, failure};
 
 /// How soon a partition is looked at again that could not be taken over.
@@ -229,6 +231,10 @@ impl UnitOfWork for InOrder {
                 Err(error) => run.failed(failure(error)),
             }
         })
+    }
+
+    fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
+        Some(Arc::new(Kept(self.database.clone())))
     }
 }
 

@@ -4,6 +4,9 @@
 //! argument can be had is checked by the compiler, and what only the running app knows (a
 //! state, a database) when the listener starts, never at the first record.
 
+mod batch;
+mod events;
+
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -18,11 +21,14 @@ use crate::context::{Context, Setup, SetupError, Shared};
 use crate::encode::TRACEPARENT;
 use crate::extensions::Extensions;
 use crate::extract::FromRecord;
-use crate::failure::{Class, Failure};
-use crate::listener::OnUndecodable;
+use crate::failure::Failure;
 use crate::record::Record;
 use crate::trace;
-use crate::unit::{Run, panicked, readable};
+use crate::unit::{Run, panicked};
+
+pub(crate) use batch::TypedBatch;
+pub use events::EventArguments;
+pub(crate) use events::Routes;
 
 /// An async function with up to eight extractors that returns nothing, or `Result<(), E>` where
 /// `E` says its class ([`Classify`](crate::Classify)).
@@ -143,7 +149,7 @@ impl<H, A> Typed<H, A> {
 
 impl<H: Handler<A>, A: 'static> Erased for Typed<H, A> {
     fn prepare(&self, setup: &mut Setup<'_>) -> Result<(), SetupError> {
-        H::prepare(setup)
+        setup.handler(H::prepare)
     }
 
     fn bind(&self, shared: Arc<Shared>) -> Arc<dyn RecordHandler> {
@@ -176,7 +182,7 @@ impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
                 Some(traceparent) => Box::pin(trace::within(traceparent, handling)),
                 None => Box::pin(handling),
             },
-            Err(failure) => Box::pin(std::future::ready(Err(self.refused(failure)))),
+            Err(failure) => Box::pin(std::future::ready(Err(self.shared.refused(failure)))),
         }
     }
 
@@ -212,32 +218,20 @@ impl<H: Handler<A>, A: 'static> Bound<H, A> {
 
     /// Handles one record where the run's own future lies, so that it costs no allocation.
     async fn handle(&self, run: &mut Run, cx: &mut Context) -> Result<(), Failure> {
-        readable(cx.record())?;
+        if let Some(refusal) = run.refusal(cx.record()) {
+            return Err(refusal);
+        }
         let traceparent = traceparent(cx);
         let call = AssertUnwindSafe(|| self.handler.call(cx));
-        let called = std::panic::catch_unwind(call).map_err(|panic| panicked(&*panic))?;
-        let handling = called.map_err(|failure| self.refused(failure))?;
+        let called =
+            std::panic::catch_unwind(call).map_err(|panic| panicked("the handler", &*panic))?;
+        let handling = called.map_err(|failure| self.shared.refused(failure))?;
         let handling = AssertUnwindSafe(handling).catch_unwind();
         let handled = match traceparent {
             Some(traceparent) => run.drive(trace::within(traceparent, handling)).await,
             None => run.drive(handling).await,
         };
-        handled.unwrap_or_else(|panic| Err(panicked(&*panic)))
-    }
-}
-
-impl<H, A> Bound<H, A> {
-    /// Extractors refuse what can't be decoded as permanent; the listener may see it otherwise.
-    fn refused(&self, failure: Failure) -> Failure {
-        if failure.class() != Class::Permanent {
-            return failure;
-        }
-        self.shared.undecodable.inc();
-        match self.shared.on_undecodable {
-            OnUndecodable::DeadLetter => failure,
-            OnUndecodable::Skip => failure.reclassified(Class::Skip),
-            OnUndecodable::Stop => failure.reclassified(Class::Stop),
-        }
+        handled.unwrap_or_else(|panic| Err(panicked("the handler", &*panic)))
     }
 }
 
