@@ -20,6 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Health {
     pub(super) engine: Option<String>,
     client: Option<String>,
+    pub(super) topics: Option<String>,
     silence: Option<String>,
     told: Option<String>,
     fatal: Option<String>,
@@ -36,6 +37,7 @@ impl Health {
         Health {
             engine: None,
             client: None,
+            topics: None,
             silence: None,
             told: None,
             fatal: None,
@@ -129,11 +131,13 @@ impl Poller {
         let Health {
             engine,
             client,
+            topics,
             silence,
             told,
             ..
         } = &mut self.health;
-        let problem = engine.as_ref().or(client.as_ref()).or(silence.as_ref());
+        let problem = engine.as_ref().or(client.as_ref());
+        let problem = problem.or(topics.as_ref()).or(silence.as_ref());
         if problem != told.as_ref() {
             *told = problem.cloned();
             let problem = told.as_deref();

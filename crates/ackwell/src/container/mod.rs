@@ -28,6 +28,7 @@ mod consumer;
 mod control;
 mod dead_letter;
 mod decode;
+mod discover;
 mod dispatch;
 mod forward;
 mod handle;
@@ -77,6 +78,7 @@ use self::command::{Command, SeekRequest};
 use self::commit::{Committer, Keeper, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
+use self::discover::Discovery;
 use self::dispatch::Dispatcher;
 use self::forward::RetryTopics;
 use self::health::Health;
@@ -182,6 +184,10 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         listeners,
     )
     .map_err(thread)?;
+    let discovery = spec.pattern.clone().map(|matcher| {
+        let waker = mailbox.waker().clone();
+        Discovery::new(&spec, matcher, &client, waker)
+    });
     let lookups = Lookups::start(&spec.listener, Arc::clone(&client), keeper, mailbox.clone())
         .map_err(thread)?;
     let announcer = spec.rebalance.clone().map(|listener| {
@@ -222,6 +228,9 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         .name(format!("poll-{}", spec.listener))
         .spawn(move || ended.send_replace(Some(poller.run())))
         .map_err(thread)?;
+    if let Some(discovery) = discovery {
+        tasks.spawn(discovery.run(end.clone()));
+    }
     Ok(Container {
         listener: spec.listener.into(),
         mailbox,
@@ -241,7 +250,11 @@ fn check(spec: &Spec) -> Result<(), StartError> {
         })
     };
     match spec {
-        Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
+        Spec {
+            topics,
+            pattern: None,
+            ..
+        } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
         Spec {
             commit,
@@ -266,7 +279,9 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
     let retry_topics: Vec<_> = forward::names(spec).map(|(topic, _)| topic).collect();
     let topics = spec.topics.iter().chain(&retry_topics);
     let topics: Vec<&str> = topics.map(String::as_str).collect();
-    client.subscribe(&topics).map_err(wrong)?;
+    if !topics.is_empty() {
+        client.subscribe(&topics).map_err(wrong)?;
+    }
     Ok(Arc::new(client))
 }
 

@@ -224,6 +224,10 @@ impl Poller {
             Told::Reset(reason) => self.told_reset(reason),
             Told::Heard(ago) => self.told_heard(ago),
             Told::Ends(ends) => self.tell_lag(ends),
+            Told::Topics(problem) => {
+                self.health.topics = problem;
+                self.tell_health();
+            }
         }
     }
 

@@ -337,9 +337,10 @@ impl ListenerHandle {
 
     fn partition(&self, topic: &str, partition: i32) -> Result<TopicPartition, ControlError> {
         let spec = self.spec();
-        // A topic that begins so is a pattern, which names topics that nobody knows here.
-        let reads = |read: &String| read == topic || read.starts_with('^');
-        if spec.is_some_and(|spec| spec.topics.iter().any(reads)) {
+        // A pattern's topics are not known here.
+        let reads =
+            |spec: &Spec| spec.pattern.is_some() || spec.topics.iter().any(|read| read == topic);
+        if spec.is_some_and(reads) {
             Ok(TopicPartition::new(topic, partition))
         } else {
             let topic = topic.to_owned();
