@@ -9,7 +9,7 @@ use super::Record;
 use super::effect::Effect;
 use super::event::PartitionId;
 use super::machine::{Engine, Life};
-use super::partition::Phase;
+use super::partition::{Partition, Phase};
 use crate::Timestamp;
 use crate::offset::CommitOffset;
 
@@ -188,7 +188,8 @@ impl<R: Record> Engine<R> {
         let seeks = &self.control.seeks;
         let due = seeks.iter().filter(|(id, seek)| {
             let found = self.partitions.get(id);
-            found.is_none_or(|found| found.phase != Phase::Active || found.in_work == 0)
+            let idle = |found: &Partition<R>| found.in_work == 0 && found.unacknowledged == 0;
+            found.is_none_or(|found| found.phase != Phase::Active || idle(found))
                 || seek.until <= now
         });
         let due: Vec<_> = due.map(|(id, seek)| (*id, seek.to)).collect();

@@ -310,7 +310,9 @@ impl World {
         let tenure = self.members[id].owned.get(&acks.partition);
         let tenure = tenure.filter(|tenure| tenure.number == acks.tenure);
         let early = |drain: Option<Drain>| drain.is_none_or(|d| self.now < d.cancel_from);
-        if tenure.is_some_and(|tenure| early(tenure.drain)) {
+        // A seek waits for acknowledgements as long as a drain.
+        let sought = |tenure: &Tenure| tenure.seeks_by.is_some_and(|by| by <= self.now);
+        if tenure.is_some_and(|tenure| early(tenure.drain) && !sought(tenure)) {
             return Err(format!(
                 "member {id} takes no more acknowledgements of {} before its drain's limit",
                 acks.partition
