@@ -75,6 +75,17 @@ pub struct Config {
     pub seed: u64,
 }
 
+/// Metadata for less than a handful of gaps is not worth asking again.
+const METADATA_BYTES_MIN: usize = 64;
+
+impl Config {
+    /// The broker's limit is lower than was thought.
+    pub(super) fn halve_metadata(&mut self) {
+        let half = self.metadata_bytes / 2;
+        self.metadata_bytes = if half < METADATA_BYTES_MIN { 0 } else { half };
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {

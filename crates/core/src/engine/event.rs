@@ -188,6 +188,9 @@ pub enum Event<R> {
         /// Where the store has put it.
         place: Vec<u8>,
     },
+    /// The broker does not take so much metadata beside a position; comes before the answer to the
+    /// commit. From now on there is half as much.
+    MetadataRefused,
     /// A commit was answered.
     CommitDone {
         /// Which commit.

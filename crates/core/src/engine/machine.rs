@@ -144,6 +144,7 @@ impl<R: Record> Engine<R> {
                 partition,
                 place,
             } => self.snapshot_stored(commit, partition, place),
+            Event::MetadataRefused => self.config.halve_metadata(),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
             Event::Seek { partition, to } => self.seek(now, partition, to),
             Event::Pause => self.set_paused(true),
