@@ -135,11 +135,11 @@ impl World {
             // The time of an outage that ends by this does not count for the record.
             self.note_end(id, run, true);
         }
-        if let Some(tenure) = self.members[id].current(partition, tenure) {
-            if tenure.drain.is_none() {
-                let found = tenure.tries.entry(record.offset).or_default();
-                found.failed(now, failure, record, &self.weather.config);
-            }
+        if let Some(tenure) = self.members[id].current(partition, tenure)
+            && tenure.drain.is_none()
+        {
+            let found = tenure.tries.entry(record.offset).or_default();
+            found.failed(now, failure, record, &self.weather.config);
         }
         if class != Class::Unavailable || stopping {
             return;
