@@ -223,7 +223,7 @@ impl<'a> Setup<'a> {
             let name = short_name::<T>();
             return Err(
                 SetupError::new(format!("its handler asks for `{name}` twice"))
-                    .mend("ask for it once, and pass `&mut` of it on"),
+                    .mend("ask once, and pass it on"),
             );
         }
         self.taken.push(id);

@@ -72,7 +72,7 @@
 //! | give each event type its own handler | [`on_event`](listener::ListenerBuilder::on_event) |
 //! | write values otherwise than as JSON | [`codec`](mod@codec) |
 //! | stand around handlers: measure, trace, limit | [`layer`](mod@layer) |
-//! | decide what happens on failure | [`retry`], [`Class`], [`Listener`] |
+//! | decide what happens on failure | [`retry`], [`failure`], [`Class`], [`Listener`] |
 //! | choose group, concurrency, acknowledgement, limits | [`listener`] |
 //! | read, search and replay what could not be handled | [`dead_letters`] |
 //! | send | [`producer`], [`EncodedEvent`] |

@@ -17,10 +17,10 @@ use ackwell::failure::{
 };
 use ackwell::retry::fixed;
 use ackwell::{App, Listener, Topic};
-use container_support::{Cluster, Log, header, logged, run};
+use container_support::{Cluster, Log, header, logged, raw, run};
 use futures_util::FutureExt;
 use rdkafka::Message;
-use rdkafka::message::OwnedMessage;
+use rdkafka::message::{Headers as _, OwnedMessage};
 use serde::{Deserialize, Serialize};
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -224,6 +224,29 @@ async fn poison_of_every_kind_is_dead_lettered_as_it_was_and_leaves_its_neighbou
         assert_eq!(header(letter, "failure.class"), ["permanent"]);
         assert_eq!(header(letter, "failure.attempts"), ["1"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_whose_name_is_no_text_is_dead_lettered_with_its_record() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(1).await;
+    let log = Arc::new(Log::default());
+    let spec = cluster.listener(&topic, logged(&log, |_| async { Ok(()) }.boxed()));
+    let container = run(spec).await;
+    cluster.send(&topic, 0, &[("k", "a")]).await;
+    tokio::task::block_in_place(|| raw::produce(cluster.servers(), &topic, b"bad", b"\xff\xfe"));
+    cluster.send(&topic, 0, &[("k", "c")]).await;
+    cluster.reaches(&topic, 0, 3).await;
+    container.stop().await;
+    assert_eq!(log.values(), ["a", "c"]);
+    let letters = tokio::task::block_in_place(|| cluster.read(&format!("{topic}.DLQ"), 1));
+    assert_eq!(letters[0].payload(), Some(&b"bad"[..]));
+    // The client library can count headers that it can't read.
+    let headers = letters[0].headers().expect("headers");
+    assert!(
+        headers.count() > 9,
+        "its own header is kept beside those added"
+    );
 }
 
 /// Keeps what a container says of its health and of recoveries that failed.

@@ -6,13 +6,17 @@
 //! topic's or a replay's copy is recognised all the same, and two records that carry the same
 //! nonsense as id are never taken for one. See [`ackwell::Identity`].
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use ackwell::Record;
 
+use crate::database::Database;
 use crate::error::Result;
 use crate::group::Turn;
 use crate::params;
+use crate::value::Value;
 
 /// The mark of one record in one consumer group.
 pub(crate) struct Entry {
@@ -39,4 +43,55 @@ impl Entry {
         )?;
         Ok(inserted == 1)
     }
+}
+
+/// How many records one look-up asks for; SQLite allows 32,766 parameters.
+const LOOKUP_MAX: usize = 500;
+
+/// Marks records as handled, in the order of their marks, so that two transactions never wait for
+/// each other. Answers the offsets of those that were marked before, by others or among themselves.
+pub(crate) fn mark_all(group: &Arc<str>, records: &[Record], turn: &mut Turn) -> Result<Vec<i64>> {
+    let mut ordered: Vec<_> = records.iter().collect();
+    // Stable: of two of one event, the first one counts.
+    ordered.sort_by_cached_key(|record| record.identity().to_bytes());
+    let mut known = Vec::new();
+    for record in ordered {
+        if !Entry::new(group, record.clone()).insert(turn)? {
+            known.push(record.offset());
+        }
+    }
+    Ok(known)
+}
+
+/// Offsets of the records that are marked already, or that are of one event with one before them.
+pub(crate) async fn known(
+    database: &Database,
+    group: &str,
+    records: impl Iterator<Item = &Record>,
+) -> Result<Vec<i64>> {
+    let mut marks = HashMap::new();
+    let mut known = Vec::new();
+    for record in records {
+        match marks.entry(record.identity().to_bytes()) {
+            Slot::Vacant(slot) => drop(slot.insert(record.offset())),
+            Slot::Occupied(_) => known.push(record.offset()),
+        }
+    }
+    let asked: Vec<_> = marks.keys().cloned().collect();
+    for asked in asked.chunks(LOOKUP_MAX) {
+        let places: Vec<_> = (2..asked.len() + 2)
+            .map(|place| format!("${place}"))
+            .collect();
+        let places = places.join(", ");
+        let sql = format!(
+            "SELECT event FROM ackwell_inbox WHERE consumer_group = $1 AND event IN ({places})"
+        );
+        let mut params: Vec<Value<'_>> = vec![Value::Text(group.into())];
+        params.extend(asked.iter().map(|mark| Value::Bytes(mark.into())));
+        for row in database.query(&sql, &params).await? {
+            let mark: Vec<u8> = row.get(0)?;
+            known.extend(marks.get(&mark));
+        }
+    }
+    Ok(known)
 }

@@ -4,8 +4,9 @@
 //! this seat: its turn is there once the first statement joined a group, and its stage
 //! says what the handler's end may still become.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ackwell::Record;
 use tokio::sync::Notify;
 
 use crate::database::Database;
@@ -31,6 +32,10 @@ struct State {
     stage: Stage,
     emitted: bool,
     given: bool,
+    /// The records of a batch that its handler is given.
+    records: Vec<Record>,
+    /// Offsets of those among them that turned out to be duplicates.
+    known: Vec<i64>,
 }
 
 /// What a transaction does first, so that its work is done once.
@@ -39,6 +44,8 @@ pub(crate) enum Mark {
     Own,
     /// It marks a polled record as handled.
     Record(inbox::Entry),
+    /// It marks the records of a batch that reach the handler, in this consumer group.
+    Batch(Arc<str>),
     /// It takes a parked record out.
     Parked(Claim),
 }
@@ -72,6 +79,8 @@ impl Seat {
             stage: Stage::Untouched,
             emitted: false,
             given: false,
+            records: Vec::new(),
+            known: Vec::new(),
         };
         Self {
             database,
@@ -85,6 +94,22 @@ impl Seat {
 
     pub(crate) fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// The handler is given these records; where it is a batch, they are what is marked.
+    pub(crate) fn is_for(&self, records: &[Record]) {
+        if matches!(self.mark, Mark::Batch(_)) {
+            self.state().records = records.to_vec();
+        }
+    }
+
+    /// Marks the records of a batch; answers whether all are new.
+    fn mark_batch(&self, group: &Arc<str>, turn: &mut Turn) -> Result<bool> {
+        let records = std::mem::take(&mut self.state().records);
+        let known = inbox::mark_all(group, &records, turn)?;
+        let all_new = known.is_empty();
+        self.state().known = known;
+        Ok(all_new)
     }
 
     /// Whether this is the first to ask for the seat's transaction.
@@ -136,6 +161,7 @@ impl Seat {
         let new = match &self.mark {
             Mark::Own => true,
             Mark::Record(entry) => entry.insert(&mut turn)?,
+            Mark::Batch(group) => self.mark_batch(group, &mut turn)?,
             Mark::Parked(claim) => claim.remove(&mut turn)?,
         };
         let mut state = self.state();
@@ -175,7 +201,7 @@ impl Seat {
             let turn = match self.mark {
                 // A listener's turn goes on to its next record; others need not wait for the
                 // end of a transaction that can only be rolled back.
-                Mark::Record(_) | Mark::Parked(_) => None,
+                Mark::Record(_) | Mark::Batch(_) | Mark::Parked(_) => None,
                 Mark::Own => state.turn.take(),
             };
             drop(state);
@@ -209,6 +235,7 @@ impl Seat {
             stage: std::mem::replace(&mut state.stage, Stage::Over),
             turn: state.turn.take(),
             emitted: state.emitted,
+            known: std::mem::take(&mut state.known),
         }
     }
 
@@ -230,6 +257,7 @@ pub(crate) struct Closed {
     pub(crate) stage: Stage,
     pub(crate) turn: Option<Turn>,
     pub(crate) emitted: bool,
+    pub(crate) known: Vec<i64>,
 }
 
 fn over() -> Error {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ackwell::batch::FromBatch;
 use ackwell::{Context, EncodedEvent, Event, Failure, FromRecord, Setup, SetupError, TRACEPARENT};
 
 use crate::database::Database;
@@ -19,6 +20,10 @@ use crate::value::Value;
 /// commits when the handler returns `Ok` and takes everything back otherwise. A record that
 /// was handled before does nothing: the first statement finds the mark, and the handler goes
 /// no further.
+///
+/// Beside a [`Batch`](ackwell::Batch) it is the transaction of the whole list: records that were
+/// handled before are taken out before the handler sees it, and a list that fails is taken back
+/// as a whole.
 ///
 /// **Elsewhere**, as in an HTTP request, [`Database::begin`] gives one, and
 /// [`commit`](Self::commit) makes it durable.
@@ -122,6 +127,7 @@ impl Tx {
                 stage: Stage::Joined,
                 turn: Some(mut turn),
                 emitted,
+                ..
             } => {
                 turn.keep(emitted)?;
                 turn.outcome()
@@ -138,11 +144,11 @@ impl Tx {
 
 impl FromRecord for Tx {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        let traceparent = cx
-            .record()
-            .headers()
-            .get_str(TRACEPARENT)
-            .map(str::to_owned);
+        let traceparent = match cx.records() {
+            [record] => record.headers().get_str(TRACEPARENT).map(str::to_owned),
+            // There is no saying from which record of a batch an event follows.
+            _ => None,
+        };
         let seat = cx
             .extensions()
             .get::<Arc<Seat>>()
@@ -151,6 +157,7 @@ impl FromRecord for Tx {
         let seat = seat.ok_or_else(|| {
             Failure::permanent("a handler has one transaction; it asks for a second Tx")
         })?;
+        seat.is_for(cx.records());
         Ok(Self {
             seat,
             owned: false,
@@ -159,12 +166,16 @@ impl FromRecord for Tx {
     }
 
     fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
+        setup.once::<Self>()?;
         let database = setup.state::<Database>().cloned();
         let database = database.ok_or_else(SetupError::missing_state::<Database>)?;
         setup.unit_of_work(Arc::new(Transactional(database)));
         Ok(())
     }
 }
+
+/// The records of a batch share one transaction, and each has its mark.
+impl FromBatch for Tx {}
 
 impl Drop for Tx {
     fn drop(&mut self) {

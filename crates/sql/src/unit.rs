@@ -9,6 +9,8 @@
 //! With [ordered retry](mod@crate::ordered), a record that fails is parked in the same transaction,
 //! and the run goes on.
 
+mod batch;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -105,7 +107,11 @@ impl<'a> Lane<'a> {
     }
 
     pub(crate) async fn carry_out(mut self, run: &mut Run) {
-        let result = self.handle_all(run).await;
+        let result = if run.is_batch() {
+            self.handle_portions(run).await
+        } else {
+            self.handle_all(run).await
+        };
         // Leaving the turn lets the group commit; what was handled before a failure counts.
         self.turn = None;
         let settled = self.settle_all(run).await;
@@ -307,6 +313,7 @@ impl<'a> Lane<'a> {
             stage,
             mut turn,
             emitted,
+            ..
         } = closed;
         let result = match (stage, end.unwrap_or(Ok(()))) {
             (Stage::Duplicate, _) => {

@@ -99,6 +99,9 @@ async fn a_dead_letter_that_is_replayed_twice_takes_effect_once() {
     send(&producer, "without", None).await;
     until(&db, "noted", &["with an id", "without"]).await;
     assert_eq!(items(&db, "applied").await, [""; 0], "rolled back");
+    let of = "{listener=\"stock\",topic=\"stock\",reason=\"permanent\"}";
+    metrics_say(&app, &format!("ackwell_dead_letters_total{of} 2")).await;
+    metrics_say(&app, &format!("ackwell_dead_letter_bytes_total{of} 62")).await;
 
     mended.store(true, Ordering::SeqCst);
     let queue = DeadLetterQueue::new(&kafka.config(), "stock.DLQ");

@@ -4,7 +4,7 @@
 //! record, or never. Each function of [`CHECKS`] looks at one concern of a listener's settings; a
 //! new setting adds its own function, or a line to the one of its concern.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ackwell_core::envelope;
@@ -25,6 +25,7 @@ type Checked = Result<(), SetupError>;
 const CHECKS: &[fn(&Named) -> Checked] = &[
     group,
     topics,
+    pattern,
     dead_letters,
     lanes,
     limits,
@@ -165,6 +166,14 @@ const RETRY_TOPICS_MAX: usize = 16;
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+fn pattern(named: &Named) -> Checked {
+    let by_topics = matches!(named.options.retry.later, Later::Topics(_));
+    refuse_if(named.matcher.is_some() && by_topics, || {
+        SetupError::new("it reads topics by a pattern, and retry topics are made for named ones")
+            .mend("retry in place, or name its topics with `Listener::on`")
+    })
+}
+
 fn retry_topics(named: &Named) -> Checked {
     let Options {
         retry,
@@ -281,6 +290,14 @@ fn verdicts(named: &Named) -> Checked {
     })
 }
 
+/// Records that are retried in the order of their keys are handled one by one.
+pub(super) fn parking(parks: bool, is_batch: bool) -> Checked {
+    refuse_if(parks && is_batch, || {
+        SetupError::new("its handler takes batches, and ordered retry handles records one by one")
+            .mend("use `.handle(..)`, or retry in place or by topics")
+    })
+}
+
 /// What is sent to its topics, as far as they tell, against what its handlers know.
 pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
     let told = (options.topics.iter()).all(|topic| !topic.event_types.is_empty());
@@ -320,38 +337,6 @@ pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
 
 fn refuse_if(wrong: bool, problem: impl FnOnce() -> SetupError) -> Checked {
     if wrong { Err(problem()) } else { Ok(()) }
-}
-
-/// Two listeners of one group must not share a topic: each would see only some of its records.
-pub(super) fn clashes(listeners: &[Named]) -> Result<(), StartError> {
-    let mut readers: BTreeMap<(&str, String), &str> = BTreeMap::new();
-    for listener in listeners {
-        for topic in topics_read(&listener.options) {
-            let reader = (listener.group.as_str(), topic.clone());
-            if let Some(first) = readers.insert(reader, &listener.name) {
-                return Err(StartError::Clash {
-                    first: first.to_owned(),
-                    second: listener.name.clone(),
-                    topic,
-                    group: listener.group.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a listener reads: its topics, and their retry topics.
-fn topics_read(options: &Options) -> impl Iterator<Item = String> {
-    let delays = match &options.retry.later {
-        Later::Topics(delays) => delays.len(),
-        _ => 0,
-    };
-    let last = u32::try_from(delays).unwrap_or(u32::MAX);
-    options.topics.iter().flat_map(move |topic| {
-        let retries = (1..=last).map(|number| envelope::retry::topic(&topic.name, number));
-        std::iter::once(topic.name.to_string()).chain(retries)
-    })
 }
 
 /// Components are told apart by their names in health, metrics and logs.

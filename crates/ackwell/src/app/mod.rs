@@ -2,6 +2,7 @@
 
 mod broker;
 mod check;
+mod clash;
 mod error;
 mod plan;
 mod running;

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{App, StartError, check};
+use super::{App, StartError, check, clash};
 use crate::config::Config;
 use crate::container::Spec;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::failure::Notifier;
 use crate::handler::Erased;
 use crate::layer::{ErasedLayer, wrapped};
-use crate::listener::{Listener, Options};
+use crate::listener::{Listener, Matcher, Options, Pattern};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter, watch_parked};
 use crate::retry::Later;
 use crate::service::Service;
@@ -42,6 +42,7 @@ pub(super) struct Named {
     pub(super) name: String,
     pub(super) group: String,
     pub(super) options: Options,
+    pub(super) matcher: Option<Arc<Matcher>>,
     handler: Box<dyn Erased>,
 }
 
@@ -68,7 +69,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         .into_iter()
         .map(|listener| with_names(listener, name.as_deref()))
         .collect::<Result<_, _>>()?;
-    check::clashes(&named)?;
+    clash::check(&named)?;
     let names = named.iter().map(|named| named.name.clone());
     check::names(names.chain(services.iter().map(|service| service.name())))?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
@@ -118,19 +119,21 @@ fn with_names(listener: Listener, app: Option<&str>) -> Result<Named, StartError
         .trim()
         .to_owned();
     let name = options.listener_name(&group);
-    let named = Named {
-        name,
-        group,
-        options,
-        handler,
-    };
-    match check::listener(&named) {
-        Ok(()) => Ok(named),
-        Err(problem) => Err(StartError::Listener {
-            listener: named.name,
-            problem,
-        }),
-    }
+    let matcher = options.pattern.as_ref().map(Pattern::compile).transpose();
+    let checked = matcher.and_then(|matcher| {
+        let named = Named {
+            name: name.clone(),
+            group,
+            options,
+            matcher: matcher.map(Arc::new),
+            handler,
+        };
+        check::listener(&named).map(|()| named)
+    });
+    checked.map_err(|problem| StartError::Listener {
+        listener: name,
+        problem,
+    })
 }
 
 /// One declaration a topic; those without a number of partitions follow those with one.
@@ -175,6 +178,7 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         name,
         group,
         options,
+        matcher,
         handler,
     } = named;
     let config = common.config;
@@ -212,6 +216,12 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
     limits.stop_drain = config.stop.drain;
     let layers = options.layers.iter().chain(common.layers);
     let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
+    check::parking(parking.is_some(), handler.is_batch()).map_err(|problem| {
+        StartError::Listener {
+            listener: name.clone(),
+            problem,
+        }
+    })?;
     let spec = Spec {
         listener: name,
         topics: options
@@ -219,6 +229,7 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
             .iter()
             .map(|topic| topic.name.to_string())
             .collect(),
+        pattern: matcher,
         consumer: config.kafka.consumer(&group),
         producer: config.kafka.producer(&config.producer),
         group,

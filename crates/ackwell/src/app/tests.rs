@@ -50,7 +50,7 @@ fn two_listeners_of_a_group_must_not_share_a_topic() {
     );
     assert!(
         refusal(app().listener(Listener::on("a").and_on("a").handle(nothing)))
-            .contains("both read `a`")
+            .contains("it names the topic `a` twice")
     );
 }
 
@@ -249,4 +249,106 @@ fn what_can_never_apply_or_ring_is_refused() {
     assert!(said.contains("alert"), "{said}");
     let said = refusal(app().alert(Alert::dead_letters(20_000), |_| {}));
     assert!(said.contains("the app") && said.contains("alert"), "{said}");
+}
+
+#[test]
+fn patterns_of_a_group_must_not_mean_the_same_topic() {
+    let matching = |pattern: &'static str| Listener::matching(pattern).group("g").handle(nothing);
+    let on = |topic| {
+        Listener::on(Topic::<()>::new(topic))
+            .group("g")
+            .handle(nothing)
+    };
+    let said = refusal(
+        app()
+            .listener(on("orders-eu"))
+            .listener(matching("orders-.*")),
+    );
+    assert!(
+        said.contains("both read `orders-eu` in the group `g`"),
+        "{said}"
+    );
+    let said = refusal(
+        app()
+            .listener(matching("orders-.*"))
+            .listener(matching(".*-eu")),
+    );
+    assert!(said.contains("both read `orders-eu`"), "{said}");
+    let apart = app()
+        .listener(matching("orders-.*"))
+        .listener(matching("bills-.*"));
+    assert!(plan(apart.listener(on("orders.DLQ"))).is_ok());
+    let said = refusal(app().listener(matching("orders-[")));
+    assert!(
+        said.contains("listener `g:orders-[`") && said.contains("not a pattern"),
+        "{said}"
+    );
+    let topics = crate::retry::topics([Duration::from_secs(1)]);
+    let retried = Listener::matching("a+").retry(topics).handle(nothing);
+    assert!(refusal(app().listener(retried)).contains("retry topics are made for named"));
+}
+
+#[test]
+fn what_is_sent_to_a_topic_and_known_by_its_handlers_must_agree() {
+    use std::borrow::Cow;
+
+    use crate::extract::Event;
+    use crate::listener::OnUndecodable;
+
+    macro_rules! event {
+        ($name:ident, $types:expr) => {
+            #[derive(serde::Serialize, serde::Deserialize)]
+            struct $name {}
+            impl crate::Event for $name {
+                const TOPIC: Topic<Self> = Topic::new("a");
+                const TYPES: &'static [&'static str] = $types;
+                fn event_type(&self) -> &'static str {
+                    stringify!($name)
+                }
+                fn aggregate_id(&self) -> Cow<'_, str> {
+                    Cow::Borrowed("a")
+                }
+            }
+        };
+    }
+    event!(Opened, &["Opened"]);
+    event!(Moved, &["In", "Out"]);
+    event!(Also, &["Out"]);
+    event!(Unlisted, &[]);
+    async fn opened(_: Event<Opened>) {}
+    async fn moved(_: Event<Moved>) {}
+    async fn also(_: Event<Also>) {}
+    async fn unlisted(_: Event<Unlisted>) {}
+    async fn both(_: Event<Opened>, _: Event<Moved>) {}
+    let on = || Listener::on(Topic::<()>::new("a").event_types(&["Opened", "In", "Out"]));
+
+    assert!(plan(app().listener(on().on_event(opened).on_event(moved))).is_ok());
+    for (listener, says) in [
+        (
+            Listener::from(on().on_event(moved).on_event(also)),
+            "`Out` has two handlers, of `Moved` and of `Also`",
+        ),
+        (
+            on().on_event(unlisted).into(),
+            "`Unlisted` does not list its event types",
+        ),
+        (
+            on().on_event(moved).into(),
+            "no handler knows the event type `Opened`",
+        ),
+        (on().handle(opened), "no handler knows the event type `In`"),
+        (
+            Listener::on(Topic::<()>::new("a").event_types(&["In"])).handle(moved),
+            "`Moved` knows the event type `Out`, which is sent to none",
+        ),
+        (
+            on().handle(both),
+            "`Event<Opened>` and `Event<Moved>`, and no record is both",
+        ),
+    ] {
+        let said = refusal(app().listener(listener));
+        assert!(said.contains(says), "{said}");
+    }
+    let others = on().on_unknown_event(OnUndecodable::Skip).handle(opened);
+    assert!(plan(app().listener(others)).is_ok());
 }

@@ -12,6 +12,7 @@ use super::StartError;
 use super::broker::{ANSWER_WAIT, Away, Broker};
 use crate::config::Config;
 use crate::context::SetupError;
+use crate::dead_letters;
 use crate::topic::{Topic, TopicDeclaration};
 
 /// Why topics are not in place.
@@ -44,7 +45,7 @@ pub(super) async fn ensure(
             SetupError::new("it does not exist, and `topics.create` is false")
                 .mend("create it, or set `topics.create = true`"),
         ))),
-        Some(_) => create(config, &missing).await,
+        Some(_) => create(config, &missing, &metadata).await,
     }
 }
 
@@ -68,7 +69,11 @@ fn check(topic: &TopicDeclaration, found: usize) -> Result<(), StartError> {
     Err(wrong(topic, SetupError::new(what).mend(mend)))
 }
 
-async fn create(config: &Config, missing: &[&TopicDeclaration]) -> Result<(), Unready> {
+async fn create(
+    config: &Config,
+    missing: &[&TopicDeclaration],
+    metadata: &Metadata,
+) -> Result<(), Unready> {
     let admin: AdminClient<DefaultClientContext> =
         (config.kafka.admin().create()).map_err(|error| {
             Unready::Wrong(StartError::Client {
@@ -80,7 +85,7 @@ async fn create(config: &Config, missing: &[&TopicDeclaration]) -> Result<(), Un
         .map(|topic| topic.retention.map(|r| r.as_millis().to_string()))
         .collect();
     let new_topics = missing.iter().zip(&retentions).map(|(topic, retention)| {
-        let partitions = i32::from(topic.partitions.unwrap_or(Topic::<()>::DEFAULT_PARTITIONS));
+        let partitions = partitions_for(topic, missing, metadata);
         let replication = TopicReplication::Fixed(config.topics.replication_factor);
         let new = NewTopic::new(&topic.name, partitions, replication);
         match retention {
@@ -103,6 +108,24 @@ async fn create(config: &Config, missing: &[&TopicDeclaration]) -> Result<(), Un
         }
     }
     Ok(())
+}
+
+/// How many a missing topic gets: a dead-letter topic as many as its origin, so that dead letters
+/// find the partitions of their origins.
+fn partitions_for(topic: &TopicDeclaration, missing: &[&TopicDeclaration], on: &Metadata) -> i32 {
+    let by_origin = || {
+        let origin = dead_letters::origin_of(&topic.name)?;
+        let found = partitions_of(on, origin).and_then(|found| u16::try_from(found).ok());
+        let declared = || {
+            missing
+                .iter()
+                .find(|other| other.name == origin)?
+                .partitions
+        };
+        found.or_else(declared)
+    };
+    let count = topic.partitions.or_else(by_origin);
+    i32::from(count.unwrap_or(Topic::<()>::DEFAULT_PARTITIONS))
 }
 
 fn refused(name: &str, code: Code) -> Unready {

@@ -35,6 +35,8 @@ pub(super) enum Told {
         fatal: bool,
     },
     Ends(Vec<(Named, i64)>),
+    /// What keeps a pattern from meaning any topic.
+    Topics(Option<String>),
 }
 
 /// Notes what happens while the consumer is polled.
@@ -46,7 +48,7 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
-    fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Told) {
         self.told
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -128,12 +128,30 @@ impl RetryTopics {
         let record = &postponed.record;
         let (origin, topic) = self.destination(postponed);
         self.writer.prepare_like(&origin, &topic).await?;
+        let to = Destination {
+            topic,
+            partition: Some(record.partition()),
+        };
+        // Where the record fills the topic's limit, it goes without its reason.
+        match self.put(postponed, REASON_BYTES_MAX, &to).await {
+            Err(error) if error.is_too_large() => self.put(postponed, 0, &to).await,
+            written => written,
+        }
+    }
+
+    async fn put(
+        &self,
+        postponed: &Postponed,
+        reason_max: usize,
+        to: &Destination,
+    ) -> Result<(), WriteError> {
+        let record = &postponed.record;
         let reason = &postponed.failure.summary;
-        let end = reason.floor_char_boundary(REASON_BYTES_MAX);
+        let end = reason.floor_char_boundary(reason_max);
         let departure = Departure {
             record,
             group: &self.group,
-            reason: reason.get(..end).unwrap_or(reason),
+            reason: reason.get(..end).unwrap_or_default(),
             class: postponed.failure.class.as_str(),
             attempts: postponed.attempts,
             number: postponed.number,
@@ -141,12 +159,8 @@ impl RetryTopics {
             // As late as possible: time spent on earlier attempts to write it is no delay.
             now: jiff::Timestamp::now(),
         };
-        let to = Destination {
-            topic,
-            partition: Some(record.partition()),
-        };
         let headers = (record.headers(), &departure.headers());
-        self.writer.write(record, headers, &to).await
+        self.writer.write(record, headers, to).await
     }
 
     fn tell(&self, postponed: &Postponed, result: &Result<(), String>) {

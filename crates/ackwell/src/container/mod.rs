@@ -22,6 +22,7 @@ mod commit;
 mod consumer;
 mod dead_letter;
 mod decode;
+mod discover;
 mod dispatch;
 mod forward;
 mod handle;
@@ -61,6 +62,7 @@ use self::acks::Acks;
 use self::commit::{Committer, Keeper, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
+use self::discover::Discovery;
 use self::dispatch::Dispatcher;
 use self::forward::RetryTopics;
 use self::mailbox::Mailbox;
@@ -155,6 +157,10 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         listeners,
     )
     .map_err(thread)?;
+    let discovery = spec.pattern.clone().map(|matcher| {
+        let waker = mailbox.waker().clone();
+        Discovery::new(&spec, matcher, &client, waker)
+    });
     let poller = Poller::new(Parts {
         client,
         topics: spec.topics.clone(),
@@ -174,6 +180,9 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         .name(format!("poll-{}", spec.listener))
         .spawn(move || ended.send_replace(Some(poller.run())))
         .map_err(thread)?;
+    if let Some(discovery) = discovery {
+        tasks.spawn(discovery.run(end.clone()));
+    }
     Ok(Container {
         listener: spec.listener.into(),
         mailbox,
@@ -191,7 +200,11 @@ fn check(spec: &Spec) -> Result<(), StartError> {
         })
     };
     match spec {
-        Spec { topics, .. } if topics.is_empty() => wrong("it names no topic"),
+        Spec {
+            topics,
+            pattern: None,
+            ..
+        } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
         Spec {
             commit,
@@ -216,7 +229,9 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
     let retry_topics: Vec<_> = forward::names(spec).map(|(topic, _)| topic).collect();
     let topics = spec.topics.iter().chain(&retry_topics);
     let topics: Vec<&str> = topics.map(String::as_str).collect();
-    client.subscribe(&topics).map_err(wrong)?;
+    if !topics.is_empty() {
+        client.subscribe(&topics).map_err(wrong)?;
+    }
     Ok(Arc::new(client))
 }
 

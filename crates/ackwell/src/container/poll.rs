@@ -67,6 +67,7 @@ pub(super) struct Clock {
 pub(super) struct Health {
     pub(super) engine: Option<String>,
     client: Option<String>,
+    topics: Option<String>,
     told: Option<String>,
     fatal: Option<String>,
     looked: Option<Instant>,
@@ -221,6 +222,10 @@ impl Poller {
             }
             Told::Problem { error, fatal } => self.client_problem(error, fatal),
             Told::Ends(ends) => self.tell_lag(ends),
+            Told::Topics(problem) => {
+                self.health.topics = problem;
+                self.tell_health();
+            }
         }
     }
 
@@ -414,6 +419,7 @@ impl Poller {
             .engine
             .as_ref()
             .or(self.health.client.as_ref())
+            .or(self.health.topics.as_ref())
             .cloned();
         if problem != self.health.told {
             self.dispatcher.observer.observe(&Observation::Health {

@@ -14,7 +14,7 @@ use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
 use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
-use crate::listener::Filter;
+use crate::listener::{Filter, Matcher};
 use crate::observe::Tally;
 use crate::record::Record;
 use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
@@ -82,8 +82,10 @@ where
 pub struct Spec {
     /// Its name in logs and metrics.
     pub listener: String,
-    /// The topics it reads; at least one.
+    /// The topics it reads; at least one, unless there is a pattern.
     pub topics: Vec<String>,
+    /// Further topics, by their names.
+    pub pattern: Option<Arc<Matcher>>,
     /// Its consumer group.
     pub group: String,
     /// Settings of the consumer's client. The container sets those on which its promise hangs
@@ -141,6 +143,7 @@ impl Spec {
         Spec {
             listener: group.clone(),
             topics: topics.into_iter().map(Into::into).collect(),
+            pattern: None,
             group,
             consumer: client.clone(),
             producer: client,

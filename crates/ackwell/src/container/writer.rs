@@ -301,6 +301,8 @@ pub(super) fn settings(base: &ClientConfig) -> ClientConfig {
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
+        // Looking for a topic must not create it, with whatever partitions the broker thinks of.
+        .set("allow.auto.create.topics", "false")
         // The topic's own limit decides what is too large, not the client's guess.
         .set("message.max.bytes", "1000000000")
         // A record that fits must not be refused for the company that it keeps in a batch.

@@ -37,6 +37,7 @@ pub use decide::Edit;
 pub use filter::{Filter, Position, moment};
 pub(crate) use format::{Verdict, take_off};
 pub use letter::DeadLetter;
+pub(crate) use policy::origin_of;
 pub use policy::{
     DeadLetters, Format, Target, parked, parking_topic, per_class, spring, suffix, topic,
 };

@@ -35,7 +35,8 @@ pub struct Replay {
     pub filter: Filter,
     /// What is changed before they are sent.
     pub edit: Edit,
-    /// Those too that were replayed or parked before.
+    /// Those too that were replayed or parked before. A transactional listener recognises them as
+    /// long as its inbox remembers them.
     pub again: bool,
     /// How often a record may have been replayed; beyond, it is parked. Default [`HOPS_MAX`].
     pub hops_max: u32,
@@ -331,6 +332,8 @@ fn careful(config: &Config) -> Config {
     config.producer.acks = Acks::All;
     let properties = &mut config.kafka.producer;
     for (name, value) in [
+        // What came from a topic that is gone must not bring it back.
+        ("allow.auto.create.topics", "false"),
         // The topic's own limit decides what is too large, not the client's guess.
         ("message.max.bytes", "1000000000"),
         // One that fits must not be refused for the company that it keeps in a batch.

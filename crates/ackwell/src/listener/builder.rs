@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use super::{AckMode, Concurrency, OnUndecodable, Options};
+use super::{AckMode, Concurrency, OnUndecodable, Options, Pattern};
 use crate::container::{Limits, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
@@ -16,9 +16,10 @@ pub struct ListenerBuilder {
 }
 
 impl ListenerBuilder {
-    pub(super) fn new(topic: TopicDeclaration) -> Self {
+    pub(super) fn new(topics: Vec<TopicDeclaration>, pattern: Option<Pattern>) -> Self {
         let options = Options {
-            topics: vec![topic],
+            topics,
+            pattern,
             group: None,
             name: None,
             concurrency: Concurrency::default(),

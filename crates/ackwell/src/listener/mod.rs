@@ -5,6 +5,7 @@ mod concurrency;
 mod events;
 mod filter;
 mod handling;
+mod pattern;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,6 +15,8 @@ pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition}
 pub use events::EventListener;
 pub use filter::Filter;
 pub(crate) use filter::Passage;
+pub(crate) use pattern::Common;
+pub use pattern::{Matcher, Pattern};
 
 use crate::container::{Limits, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
@@ -50,6 +53,7 @@ pub struct Listener {
 /// What a builder collects.
 pub(crate) struct Options {
     pub(crate) topics: Vec<TopicDeclaration>,
+    pub(crate) pattern: Option<Pattern>,
     pub(crate) group: Option<Cow<'static, str>>,
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: Concurrency,
@@ -73,7 +77,17 @@ impl Listener {
     /// Starts declaring a listener on a topic: a [`Topic`](crate::Topic) constant, or a name.
     #[must_use = "a listener needs `.handle(f)`"]
     pub fn on(topic: impl Into<TopicDeclaration>) -> ListenerBuilder {
-        ListenerBuilder::new(topic.into())
+        ListenerBuilder::new(vec![topic.into()], None)
+    }
+
+    /// Starts declaring a listener on all topics whose names match a [`Pattern`]; a topic that
+    /// appears while it runs is read, too, from its beginning.
+    ///
+    /// While no topic matches, the listener is not ready and says so. Two listeners of a group
+    /// whose patterns can mean the same topic are an error at the start.
+    #[must_use = "a listener needs `.handle(f)`"]
+    pub fn matching(pattern: impl Into<Pattern>) -> ListenerBuilder {
+        ListenerBuilder::new(Vec::new(), Some(pattern.into()))
     }
 
     /// Starts declaring a listener on the dead letters of a topic, `<topic>.DLQ`: for alerts and
@@ -87,7 +101,7 @@ impl Listener {
     pub fn on_dead_letters(topic: impl Into<TopicDeclaration>) -> ListenerBuilder {
         let TopicDeclaration { name, .. } = topic.into();
         let letters = TopicDeclaration::named(format!("{name}{DEAD_LETTER_SUFFIX}"));
-        ListenerBuilder::new(letters).dead_letters(dead_letters::parked())
+        ListenerBuilder::new(vec![letters], None).dead_letters(dead_letters::parked())
     }
 }
 
@@ -97,7 +111,10 @@ impl Options {
         match (&self.name, self.topics.first()) {
             (Some(name), _) => name.to_string(),
             (None, Some(topic)) => format!("{group}:{}", topic.name),
-            (None, None) => group.to_owned(),
+            (None, None) => match &self.pattern {
+                Some(pattern) => format!("{group}:{}", pattern.source()),
+                None => group.to_owned(),
+            },
         }
     }
 }

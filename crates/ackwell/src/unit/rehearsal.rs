@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Control, OneByOne, ProgressSink, Run, UnitOfWork};
+use crate::batch::BatchHandler;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::failure::Failure;
-use crate::handler::{Erased, Handler, Typed};
+use crate::handler::{Erased, Handler, Typed, TypedBatch};
 use crate::record::Record;
 
 /// A handler that is given records as a listener would be, with no broker in sight.
@@ -39,10 +40,29 @@ impl Rehearsal {
         A: 'static,
         T: Clone + Send + Sync + 'static,
     {
+        Self::of(group, state, &Typed::new(handler))
+    }
+
+    /// The same for a handler that takes lists.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_batches<H, A, T>(group: &str, state: T, handler: H) -> Result<Self, SetupError>
+    where
+        H: BatchHandler<A>,
+        A: 'static,
+        T: Clone + Send + Sync + 'static,
+    {
+        Self::of(group, state, &TypedBatch::new(handler))
+    }
+
+    fn of<T>(group: &str, state: T, handler: &dyn Erased) -> Result<Self, SetupError>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
         let values: HashMap<TypeId, Box<dyn Any + Send + Sync>> =
             HashMap::from([(TypeId::of::<T>(), Box::new(state) as _)]);
         let states = States::from_values(values);
-        let handler = Typed::new(handler);
         let mut setup = Setup::new("rehearsal", group, &states);
         handler.prepare(&mut setup)?;
         let unit = setup.finish()?.unwrap_or_else(|| Arc::new(OneByOne));

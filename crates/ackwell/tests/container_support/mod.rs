@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+pub mod raw;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -105,6 +107,11 @@ impl Cluster {
         let mut client = self.client();
         client.set("session.timeout.ms", "6000");
         Spec::new(client, format!("g-{topic}"), [topic], handler)
+    }
+
+    /// Its address.
+    pub fn servers(&self) -> &str {
+        &self.bootstrap
     }
 
     /// The app's view of the same broker.

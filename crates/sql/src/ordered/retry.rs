@@ -220,6 +220,7 @@ impl<'a> Retry<'a> {
                 stage,
                 turn,
                 emitted,
+                ..
             },
         ) = closed;
         progress.turn = turn;
