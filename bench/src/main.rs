@@ -11,6 +11,7 @@
 //! | `backlog` | a listener's memory with a backlog of ten million records |
 //! | `drain` | how long a stop takes with a thousand records in work |
 //! | `transaction` | a listener with a transaction, against one transaction and one commit a record |
+//! | `ordered` | ordered retry: what failing keys cost the others |
 //! | `broker` | the embedded broker: in, out, latency, start, idle |
 //! | `import` | the order system on a file of real orders |
 //! | `client` | librdkafka with the same settings for everybody, topics and loads |
@@ -29,6 +30,7 @@ mod lanes;
 mod listener;
 mod memory;
 mod meter;
+mod ordered;
 mod process;
 mod report;
 mod target;
@@ -86,6 +88,8 @@ enum Benchmark {
     Drain(drain::Arguments),
     /// A listener with inbox, update and outbox in a transaction, against the plain way.
     Transaction(transaction::Arguments),
+    /// Ordered retry: other keys' throughput with 1 % failing keys, against none.
+    Ordered(ordered::Arguments),
     /// The embedded broker: records in and out, latency, start, memory.
     Broker(broker::Arguments),
     /// `orders import` of a whole file, with memory over time and the audit afterwards.
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         Benchmark::Backlog(arguments) => backlog::run(arguments),
         Benchmark::Drain(arguments) => drain::run(arguments),
         Benchmark::Transaction(arguments) => transaction::run(arguments),
+        Benchmark::Ordered(arguments) => ordered::run(arguments),
         Benchmark::Broker(arguments) => broker::run(arguments),
         Benchmark::Import(arguments) => import::run(arguments),
     };

@@ -155,7 +155,7 @@ fn order_record(number: u64, record: &mut client::Outgoing) -> std::fmt::Result 
     Ok(())
 }
 
-fn headers(aggregate: &str, event_type: &str) -> OwnedHeaders {
+pub(crate) fn headers(aggregate: &str, event_type: &str) -> OwnedHeaders {
     let id = Uuid::now_v7().to_string();
     let header = |key, value| Header {
         key,

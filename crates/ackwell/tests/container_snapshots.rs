@@ -93,6 +93,26 @@ async fn handles_until_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_partition_that_the_broker_refuses_does_not_pass_for_committed() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(2).await;
+    send(&cluster, &topic).await;
+    cluster.send(&topic, 1, &[("k0", "v")]).await;
+    let log = Arc::new(Log::default());
+    let mut spec = by_key(&cluster, &topic, &log, true);
+    // More than brokers take by default: what is sent for the partition with gaps is refused.
+    spec.limits.metadata_bytes = 20_000;
+    spec.snapshots = Snapshots::Off;
+    spec.commit = AckMode::Time(Duration::from_secs(1));
+    spec.limits.stop_drain = Duration::from_millis(100);
+    let container = run(spec).await;
+    cluster.reaches(&topic, 1, 1).await;
+    // Only with less metadata can its position be stored: it is, in the end.
+    cluster.reaches(&topic, 0, 3).await;
+    container.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_listener_with_thousands_of_gaps_repeats_exactly_what_was_unsettled() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic(1).await;

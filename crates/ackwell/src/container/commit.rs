@@ -16,8 +16,8 @@ use ackwell_core::engine::{CommitId, Event, Position, Snapshot as ToDo};
 use ackwell_core::metadata::{self, Metadata, Reference, snapshot};
 use ackwell_core::offset::CommitOffset;
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use tokio::runtime::Handle;
 
 use super::consumer::{Client, Named};
@@ -33,6 +33,9 @@ const WAITING_MAX: usize = 1;
 /// How long the store may take to write what has no room in a commit; then the position is committed
 /// without it.
 const STORE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the broker may take to say which positions it has.
+const PROOF_WAIT: Duration = Duration::from_secs(5);
 
 /// Sends commits and awaits their answers.
 pub(super) struct Committer {
@@ -79,13 +82,14 @@ impl Committer {
         listeners: Listeners,
     ) -> io::Result<Self> {
         let (requests, inbox) = sync_channel::<Request>(WAITING_MAX);
+        let mut proof = Proof::default();
         let work = move || {
             for mut request in inbox {
                 if let Some(keeper) = &keeper {
                     keeper.write(&mut request, &listeners);
                 }
-                let result = client.commit(&request.positions, CommitMode::Sync);
-                let result = result.map_err(|error| error.to_string());
+                let result = commit(&client, &request.positions, &listeners.mailbox)
+                    .and_then(|()| proof.look(&client, &request.positions, &listeners.mailbox));
                 listeners.tell(&request.positions, &result);
                 if let (Some(keeper), Ok(())) = (&keeper, &result) {
                     keeper.remove(&request.removes);
@@ -175,6 +179,19 @@ impl Committer {
             tracing::error!("the commit thread panicked");
         }
     }
+}
+
+fn commit(
+    client: &Client,
+    positions: &TopicPartitionList,
+    mailbox: &Mailbox,
+) -> Result<(), String> {
+    client.commit(positions, CommitMode::Sync).map_err(|error| {
+        if error.rdkafka_error_code() == Some(Code::OffsetMetadataTooLarge) {
+            mailbox.send(Event::MetadataRefused);
+        }
+        error.to_string()
+    })
 }
 
 impl Keeper {
@@ -301,6 +318,54 @@ impl Keeper {
             Ok(Err(_)) => Err(format!("no answer within {} s", STORE_WAIT.as_secs())),
             Err(_) => Err("the runtime has ended".to_owned()),
         }
+    }
+}
+
+/// How much metadata the broker was seen to take.
+///
+/// The client tells of an error only if it concerns all partitions of a commit. Metadata that is
+/// longer than any before is therefore looked at once: a position that is not there was refused.
+#[derive(Default)]
+struct Proof {
+    bytes: usize,
+}
+
+impl Proof {
+    fn look(
+        &mut self,
+        client: &Client,
+        committed: &TopicPartitionList,
+        mailbox: &Mailbox,
+    ) -> Result<(), String> {
+        let elements = committed.elements();
+        let length = |element: &TopicPartitionListElem<'_>| element.metadata().len();
+        let new = elements
+            .iter()
+            .filter(|element| length(element) > self.bytes);
+        let mut asked = TopicPartitionList::new();
+        let mut wanted = Vec::new();
+        for element in new {
+            asked.add_partition(element.topic(), element.partition());
+            wanted.push(element);
+        }
+        let Some(longest) = wanted.iter().map(|element| length(element)).max() else {
+            return Ok(());
+        };
+        let found = client.committed_offsets(asked, PROOF_WAIT);
+        let found = found.map_err(|error| format!("seeing whether it was stored: {error}"))?;
+        let stored = |element: &&TopicPartitionListElem<'_>| {
+            let there = found.find_partition(element.topic(), element.partition());
+            there.is_some_and(|there| there.offset() == element.offset())
+        };
+        if wanted.iter().all(stored) {
+            self.bytes = longest;
+            return Ok(());
+        }
+        tracing::warn!(bytes = longest, "the broker does not take so much metadata");
+        mailbox.send(Event::MetadataRefused);
+        Err(format!(
+            "the broker does not take {longest} bytes of metadata beside a position"
+        ))
     }
 }
 

@@ -45,8 +45,9 @@ pub(crate) use events::Routes;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't handle records",
     label = "not a handler",
-    note = "a handler is an `async fn` with up to 8 arguments that implement `FromRecord`; its future must be `Send`",
-    note = "it returns `()` or `Result<(), E>` where `E: Classify` (or `Failure`, or a boxed error)"
+    note = "a handler is an `async fn` with up to 8 arguments that implement `FromRecord`, taken by value; its future must be `Send`",
+    note = "it returns `()` or `Result<(), E>` where `E: Classify` (or `Failure`, or a boxed error)",
+    note = "a handler that takes a `Batch` is given to `.handle_batch(..)`"
 )]
 pub trait Handler<Arguments>: Clone + Send + Sync + 'static {
     /// The verdict on the record, once it is handled.

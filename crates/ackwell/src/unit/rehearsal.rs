@@ -2,19 +2,27 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Control, OneByOne, ProgressSink, Run, UnitOfWork};
+use ackwell_core::engine::Failure as CoreFailure;
+use futures_util::future::BoxFuture;
+
+use super::{
+    Control, Grave, Judged, OneByOne, Parking, ProgressSink, Retried, Retries, Run, UnitOfWork,
+};
 use crate::batch::BatchHandler;
 use crate::context::{Setup, SetupError, Shared, States};
 use crate::failure::Failure;
 use crate::handler::{Erased, Handler, Typed, TypedBatch};
 use crate::record::Record;
+use crate::retry::{Ordered, Retry};
 
 /// A handler that is given records as a listener would be, with no broker in sight.
 pub struct Rehearsal {
     handler: Arc<dyn crate::container::RecordHandler>,
     unit: Arc<dyn UnitOfWork>,
+    parking: Option<Arc<dyn Parking>>,
+    buried: Arc<Buried>,
     group: Arc<str>,
 }
 
@@ -27,6 +35,8 @@ pub struct Rehearsed {
     pub duplicates: usize,
     /// Why the record behind the settled ones failed.
     pub failure: Option<Failure>,
+    /// Why it can't go on now, although nothing failed.
+    pub held: Option<String>,
 }
 
 impl Rehearsal {
@@ -40,7 +50,7 @@ impl Rehearsal {
         A: 'static,
         T: Clone + Send + Sync + 'static,
     {
-        Self::of(group, state, &Typed::new(handler))
+        Self::of(group, state, &Typed::new(handler), None)
     }
 
     /// The same for a handler that takes lists.
@@ -53,10 +63,34 @@ impl Rehearsal {
         A: 'static,
         T: Clone + Send + Sync + 'static,
     {
-        Self::of(group, state, &TypedBatch::new(handler))
+        Self::of(group, state, &TypedBatch::new(handler), None)
     }
 
-    fn of<T>(group: &str, state: T, handler: &dyn Erased) -> Result<Self, SetupError>
+    /// With ordered retry: partitions are [assigned](Self::assign), and what is due is
+    /// [retried](Self::retry).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when the place for parked records is missing.
+    pub fn ordered<H, A, T>(
+        group: &str,
+        state: T,
+        handler: H,
+        ordered: Ordered,
+    ) -> Result<Self, SetupError>
+    where
+        H: Handler<A>,
+        A: 'static,
+        T: Clone + Send + Sync + 'static,
+    {
+        Self::of(group, state, &Typed::new(handler), Some(ordered))
+    }
+
+    fn of<T>(
+        group: &str,
+        state: T,
+        handler: &dyn Erased,
+        ordered: Option<Ordered>,
+    ) -> Result<Self, SetupError>
     where
         T: Clone + Send + Sync + 'static,
     {
@@ -65,20 +99,61 @@ impl Rehearsal {
         let states = States::from_values(values);
         let mut setup = Setup::new("rehearsal", group, &states);
         handler.prepare(&mut setup)?;
+        let recovery = crate::container::Limits::default().recovery;
+        let parking = match ordered {
+            Some(ordered) => Retry::from(ordered).parking(&setup, &recovery)?,
+            None => None,
+        };
         let unit = setup.finish()?.unwrap_or_else(|| Arc::new(OneByOne));
+        let unit = match &parking {
+            Some(parking) => Arc::clone(parking) as Arc<dyn UnitOfWork>,
+            None => unit,
+        };
         let group: Arc<str> = group.into();
         let handler = handler.bind(Arc::new(Shared {
             group: Arc::clone(&group),
             states,
             on_undecodable: crate::listener::OnUndecodable::default(),
+            listener: None,
             on_unknown_event: crate::listener::OnUndecodable::default(),
             undecodable: prometheus_client::metrics::counter::Counter::default(),
         }));
         Ok(Self {
             handler,
             unit,
+            parking,
+            buried: Arc::default(),
             group,
         })
+    }
+
+    /// Gives a partition to this rehearsal, as a rebalance does.
+    pub fn assign(&self, topic: &str, partition: i32) {
+        if let Some(parking) = &self.parking {
+            parking.assigned(topic, partition);
+        }
+    }
+
+    /// Retries what is due in a partition.
+    pub async fn retry(&self, topic: &str, partition: i32) -> Retried {
+        let Some(parking) = &self.parking else {
+            return Retried::default();
+        };
+        let retries = Retries {
+            topic: topic.into(),
+            partition,
+            lanes: 1,
+            handler: Arc::clone(&self.handler),
+            sink: Box::new(Unheard),
+            control: Arc::new(Control::default()),
+            grave: Arc::clone(&self.buried) as Arc<dyn Grave>,
+        };
+        parking.retry(&retries).await
+    }
+
+    /// Offsets of the records that were given up, in order.
+    pub fn dead_letters(&self) -> Vec<i64> {
+        self.buried.lock().clone()
     }
 
     /// Hands over `records` as one run, at their first attempt.
@@ -98,11 +173,11 @@ impl Rehearsal {
         );
         self.unit.carry_out(&mut run).await;
         let ended = run.finish();
-        let (settled, duplicates, failure) = (ended.settled, ended.duplicates, ended.failure);
         Rehearsed {
-            settled,
-            duplicates,
-            failure,
+            settled: ended.settled,
+            duplicates: ended.duplicates,
+            failure: ended.failure,
+            held: ended.held,
         }
     }
 }
@@ -119,4 +194,33 @@ struct Unheard;
 
 impl ProgressSink for Unheard {
     fn progress(&self, _count: usize) {}
+
+    fn judge(&self, failure: &Failure) -> Judged {
+        Judged {
+            failure: CoreFailure::new(failure.class(), failure.reason()),
+            in_place: false,
+        }
+    }
+}
+
+/// Remembers what was given up.
+#[derive(Default)]
+struct Buried(Mutex<Vec<i64>>);
+
+impl Buried {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Grave for Buried {
+    fn bury(
+        &self,
+        record: Record,
+        _failure: CoreFailure,
+        _attempts: u32,
+    ) -> BoxFuture<'_, Result<(), String>> {
+        self.lock().push(record.offset());
+        Box::pin(std::future::ready(Ok(())))
+    }
 }

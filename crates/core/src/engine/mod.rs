@@ -16,10 +16,12 @@
 //! | `ordered.rs` | when parked records are tried again, what waits for room |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |
 //! | `handover.rs` | assign, revoke, lose, rewind, stop |
+//! | `control.rs` | pauses and seeks by request, partitions that can't be read |
 
 mod beyond;
 mod commits;
 mod config;
+mod control;
 mod dispatch;
 mod effect;
 mod event;

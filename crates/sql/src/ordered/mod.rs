@@ -87,9 +87,12 @@
 //!   `records_max` are those of a partition; where one is reached, the partition takes no new
 //!   records until there is room, and the listener is degraded meanwhile.
 //!
+//! Handlers that take lists, and manual acknowledgement, are refused at the start.
+//!
 //! A record that was given up no longer blocks its event's id in the inbox: a replay of the dead
 //! letter takes effect.
 
+mod attempt;
 mod list;
 mod partition;
 mod retry;
@@ -158,6 +161,9 @@ impl ParkingPlace for InDatabase {
     }
 }
 
+/// What is assigned to this process, by topic and number.
+type Partitions = HashMap<(Arc<str>, i32), Arc<Partition>>;
+
 /// The unit of work of listeners with ordered retry.
 struct InOrder {
     database: Database,
@@ -165,7 +171,7 @@ struct InOrder {
     /// Whether the handler asks for a transaction.
     transaction: bool,
     terms: Arc<Terms>,
-    partitions: Mutex<HashMap<(Arc<str>, i32), Arc<Partition>>>,
+    partitions: Mutex<Partitions>,
 }
 
 impl InOrder {
@@ -183,7 +189,7 @@ impl InOrder {
         self.partition(topic, partition)?.stay(&self.database).await
     }
 
-    fn partitions(&self) -> MutexGuard<'_, HashMap<(Arc<str>, i32), Arc<Partition>>> {
+    fn partitions(&self) -> MutexGuard<'_, Partitions> {
         self.partitions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

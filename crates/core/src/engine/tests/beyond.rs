@@ -214,3 +214,15 @@ fn foreign_metadata_is_carried_on_with_every_position() {
         (2, "connect-worker-1")
     );
 }
+
+#[test]
+fn metadata_that_the_broker_refuses_is_sent_again_with_half_of_it() {
+    let mut container = container(false, 0, "", None);
+    let run = container.opens(0..RECORDS);
+    let (id, position) = commit(&container.acks(run, odd()));
+    assert!(position.metadata.len() > ROOM / 2);
+    container.on(Event::MetadataRefused);
+    container.answers(id, Err("too large".into()));
+    let (_, position) = commit(&container.passes(Duration::from_secs(2)));
+    assert_eq!(position.metadata, "", "too little to be worth it");
+}
