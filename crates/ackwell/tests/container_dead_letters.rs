@@ -32,9 +32,10 @@ async fn create(cluster: &Cluster, topic: &str, partitions: i32, size: Option<&s
     if let Some(size) = size {
         new = new.set("max.message.bytes", size);
     }
+    // Dropped before the answer, it would never give it.
     let admin = admin(cluster);
-    let made = admin.create_topics([&new], &AdminOptions::new()).await;
-    for made in made.expect("an answer") {
+    let made = admin.create_topics([&new], &AdminOptions::new());
+    for made in made.await.expect("an answer") {
         made.expect("the topic is made");
     }
 }

@@ -64,7 +64,8 @@ impl<R: Record> Engine<R> {
         };
         let stale =
             partition.generation() != generation && !mutation::is(Fault::StaleProgressCounts);
-        if stale || self.config.commit.is_manual() {
+        let manual = self.config.commit.is_manual() && !mutation::is(Fault::ReturnSettles);
+        if stale || manual {
             return;
         }
         for span in spans {
