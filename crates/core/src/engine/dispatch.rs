@@ -99,7 +99,8 @@ impl<R: Record> Engine<R> {
 
     /// Whether each record waits for the commit of the one before it.
     pub(super) fn awaits_commits(&self) -> bool {
-        self.config.strict_commits && self.config.commit == AckMode::Record
+        let strict = self.config.strict_commits && !mutation::is(Fault::StrictDoesNotWait);
+        strict && self.config.commit == AckMode::Record
     }
 
     /// Has the lane wait if its first record is not due yet.

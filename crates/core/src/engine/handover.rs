@@ -218,7 +218,7 @@ impl<R: Record> Engine<R> {
         };
         // A run that a seek or rewind has disowned is at work on this partition all the same.
         let idle = partition.in_work == 0
-            && partition.unacknowledged == 0
+            && (partition.unacknowledged == 0 || mutation::is(Fault::DrainForgetsAcknowledgements))
             && !self.zombies.contains_key(&id)
             || mutation::is(Fault::DrainDoesNotWait);
         let committing = Phase::Committing(now + self.config.commit_wait);

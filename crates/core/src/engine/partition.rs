@@ -232,7 +232,8 @@ impl<R: Record> Partition<R> {
     /// Spreads the next poll that waits, if those before it are settled and committed.
     pub(super) fn release_polls(&mut self, config: &Config) {
         let open = self.polls.len() > self.held.len();
-        if open || self.confirmed() < self.settled {
+        let waits = open || self.confirmed() < self.settled;
+        if waits && !mutation::is(Fault::StrictDoesNotWait) {
             return;
         }
         if let Some(records) = self.held.pop_front() {
@@ -397,7 +398,8 @@ impl<R: Record> Partition<R> {
         let whole = self.beyond.is_whole();
         let answered = |waiter: &mut Waiter| {
             let passed = position.is_some_and(|position| waiter.offset < position.0);
-            waiter.settled <= settled && (whole || passed)
+            let known = waiter.settled <= settled && (whole || passed);
+            known || mutation::is(Fault::AnsweredByAnyCommit)
         };
         self.waiters.extract_if(.., answered).collect()
     }
