@@ -32,7 +32,9 @@ async fn create(cluster: &Cluster, topic: &str, partitions: i32, size: Option<&s
     if let Some(size) = size {
         new = new.set("max.message.bytes", size);
     }
-    let made = admin(cluster).create_topics([&new], &AdminOptions::new());
+    // Dropped before the answer, it would never give it.
+    let admin = admin(cluster);
+    let made = admin.create_topics([&new], &AdminOptions::new());
     for made in made.await.expect("an answer") {
         made.expect("the topic is made");
     }
@@ -270,10 +272,9 @@ async fn a_dead_letter_that_is_too_large_is_kept_and_health_says_what_to_do() {
 
     let raised =
         AlterConfig::new(ResourceSpecifier::Topic(&letters)).set("max.message.bytes", "9000");
-    let altered = admin(&cluster).alter_configs([&raised], &AdminOptions::new());
-    altered.await.expect("an answer")[0]
-        .as_ref()
-        .expect("raised");
+    let admin = admin(&cluster);
+    let altered = admin.alter_configs([&raised], &AdminOptions::new()).await;
+    altered.expect("an answer")[0].as_ref().expect("raised");
     stop_at(&cluster, &container, &topic, &[(0, 2)]).await;
     assert_eq!(read(&cluster, &letters, 2).len(), 2);
     assert_eq!(problems.0.lock().expect("the list").0, None, "it is over");
