@@ -10,8 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use crate::extensions::Extensions;
 use crate::extract::UnknownEvent;
 use crate::failure::{Class, Failure};
-use crate::listener::AckMode;
-use crate::listener::OnUndecodable;
+use crate::listener::{AckMode, ListenerHandle, OnUndecodable, WeakHandle};
 use crate::record::Record;
 use crate::unit::UnitOfWork;
 
@@ -34,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) on_unknown_event: OnUndecodable,
     pub(crate) undecodable: Counter,
+    /// `None` outside an app.
+    pub(crate) listener: Option<WeakHandle>,
 }
 
 impl Shared {
@@ -96,6 +97,11 @@ impl Context {
     /// The record; of a batch, the first.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// The listener, to seek, pause or look; `None` outside an app.
+    pub fn listener(&self) -> Option<ListenerHandle> {
+        self.shared.listener.as_ref()?.upgrade()
     }
 
     /// The records that the handler is given: one, unless it takes batches.

@@ -78,6 +78,7 @@
 //! | send | [`producer`], [`EncodedEvent`] |
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
+//! | pause, seek, stop and start a running listener | [`ListenerHandle`] |
 //! | run something beside the listeners | [`service`] |
 //! | write an extractor, or share a transaction between records | [`FromRecord`], [`unit`](mod@unit) |
 //! | understand a record's way | [`container`] |
@@ -128,7 +129,7 @@ pub use extensions::Extensions;
 pub use extract::FromRecord;
 pub use failure::{Class, Classify, Failure};
 pub use handler::{EventArguments, Handler, Outcome};
-pub use listener::{AckMode, Listener, OnUndecodable, by_key, by_partition};
+pub use listener::{AckMode, Listener, ListenerHandle, OnUndecodable, by_key, by_partition};
 pub use origin::{Identity, Origin};
 pub use producer::Producer;
 pub use record::{Headers, Record};

@@ -32,7 +32,9 @@ async fn create(cluster: &Cluster, topic: &str, partitions: i32, size: Option<&s
     if let Some(size) = size {
         new = new.set("max.message.bytes", size);
     }
-    let made = admin(cluster).create_topics([&new], &AdminOptions::new());
+    // Dropped before the answer, it would never give it.
+    let admin = admin(cluster);
+    let made = admin.create_topics([&new], &AdminOptions::new());
     for made in made.await.expect("an answer") {
         made.expect("the topic is made");
     }

@@ -10,7 +10,8 @@ pub enum Concurrency {
     #[default]
     ByPartition,
     /// Up to this many lanes a partition, chosen by the key's hash: order is kept per key.
-    /// Records without a key share lane 0 and so keep their order among themselves.
+    /// Records without a key have no order among themselves: they are dealt to the lanes in turn,
+    /// by their offset, so that they use all of them.
     ByKey(u16),
 }
 
@@ -23,15 +24,11 @@ impl Concurrency {
         }
     }
 
-    /// The lane of a record whose key has this hash.
-    pub fn lane(self, key_hash: Option<u64>) -> LaneId {
-        match key_hash {
-            Some(hash) => {
-                let lanes = u64::from(self.lanes());
-                LaneId(u16::try_from(hash % lanes).unwrap_or(0))
-            }
-            None => LaneId(0),
-        }
+    /// The lane of the record at `offset` whose key has this hash.
+    pub fn lane(self, key_hash: Option<u64>, offset: i64) -> LaneId {
+        let hash = key_hash.unwrap_or(offset.unsigned_abs());
+        let lanes = u64::from(self.lanes());
+        LaneId(u16::try_from(hash % lanes).unwrap_or(0))
     }
 }
 
@@ -46,14 +43,20 @@ mod tests {
     #[test]
     fn records_of_one_key_share_a_lane() {
         let by_key = Concurrency::ByKey(32);
-        assert_eq!(by_key.lane(Some(77)), by_key.lane(Some(77)));
-        assert!((0..1000).all(|hash| by_key.lane(Some(hash)).0 < 32));
+        assert_eq!(by_key.lane(Some(77), 1), by_key.lane(Some(77), 2));
+        assert!((0..1000).all(|hash| by_key.lane(Some(hash), 0).0 < 32));
     }
 
     #[test]
-    fn without_a_key_or_with_zero_lanes_there_is_still_a_lane() {
-        assert_eq!(Concurrency::ByKey(0).lane(Some(9)), LaneId(0));
-        assert_eq!(Concurrency::ByKey(8).lane(None), LaneId(0));
-        assert_eq!(Concurrency::ByPartition.lane(Some(9)), LaneId(0));
+    fn records_without_a_key_use_all_lanes_in_turn() {
+        let lanes = (40..48).map(|offset| Concurrency::ByKey(8).lane(None, offset).0);
+        assert_eq!(lanes.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn with_zero_lanes_there_is_still_a_lane() {
+        assert_eq!(Concurrency::ByKey(0).lane(Some(9), 9), LaneId(0));
+        assert_eq!(Concurrency::ByPartition.lane(Some(9), 9), LaneId(0));
+        assert_eq!(Concurrency::ByPartition.lane(None, 9), LaneId(0));
     }
 }

@@ -12,6 +12,7 @@
 //! - [`alarm`]: when failures are too many to be left to themselves.
 //! - [`ordered`]: which keys wait for a failed record, and when it is tried again.
 //! - [`commit`]: when a position is worth a commit.
+//! - [`seek`], [`idle`]: where to read on, and when nothing has come for long.
 //! - [`engine`]: the container, which puts the above together.
 //! - [`envelope`]: the header names of events and dead letters.
 //! - [`murmur2`]: Java's partitioner.
@@ -22,6 +23,7 @@ pub mod batch;
 pub mod commit;
 pub mod engine;
 pub mod envelope;
+pub mod idle;
 pub mod lane;
 pub mod metadata;
 pub mod murmur2;
@@ -31,6 +33,7 @@ pub mod mutation;
 mod mutation;
 pub mod offset;
 pub mod ordered;
+pub mod seek;
 pub mod settle;
 pub mod time;
 pub mod tracker;

@@ -98,6 +98,22 @@ faults! {
     QueueWithoutLimit,
     /// A seek backwards passes over what is unsettled before it.
     SeekForgetsUnsettled,
+    /// A record of a retry topic is handled before it is due.
+    DueTooEarly,
+    /// With strict commits, the next record or poll does not wait for the broker's answer.
+    StrictDoesNotWait,
+    /// In a manual ack mode, a handler's return settles its record.
+    ReturnSettles,
+    /// An acknowledgement settles what was handled before its record as well.
+    AcknowledgementCoversEarlier,
+    /// A record that was refused goes behind those that wait in its lane.
+    RefusalForgetsOrder,
+    /// A record that was refused does not wait.
+    RefusalTooEarly,
+    /// Who waits for the commit of an acknowledged record is answered by any commit.
+    AnsweredByAnyCommit,
+    /// A drain does not wait for acknowledgements.
+    DrainForgetsAcknowledgements,
 }
 
 /// Whether this fault is switched on.

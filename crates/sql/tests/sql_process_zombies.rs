@@ -43,8 +43,7 @@ async fn stopped_while_it_only_polls() {
     let scene = Scene::new().await;
     let mut first = scene.worker("first").start(scene.folder());
     first.ready().await;
-    scene.until_quiet().await;
-    first.pause().await;
+    scene.pause(&first).await;
     let second = scene.worker("second").start(scene.folder());
     scene.send(60).await;
     scene.check().await;
@@ -58,8 +57,7 @@ async fn stopped_while_a_record_is_handled() {
     let mut first = first.start(scene.folder());
     scene.send(60).await;
     first.waits().await;
-    scene.until_quiet().await;
-    first.pause().await;
+    scene.pause(&first).await;
     let second = scene.worker("second").start(scene.folder());
     // The second applies what the first had begun with.
     scene.check().await;
@@ -105,8 +103,7 @@ async fn stopped_between_the_commits(release: bool) {
     scene.send(60).await;
     scene.until_applied(60).await;
     commits.met(1).await;
-    scene.until_quiet().await;
-    first.pause().await;
+    scene.pause(&first).await;
     let second = scene.worker("second").start(scene.folder());
     scene.send(60).await;
     scene.check().await;
@@ -139,8 +136,7 @@ async fn stopped_while_a_dead_letter_is_written() {
     scene.send_poison().await;
     scene.send(30).await;
     writes.met(1).await;
-    scene.until_quiet().await;
-    first.pause().await;
+    scene.pause(&first).await;
     let second = scene.worker("second").start(scene.folder());
     scene.check().await;
     writes.release();
@@ -160,8 +156,7 @@ async fn stopped_while_the_group_rebalances() {
     let step = proxy.on(ApiKey::JoinGroup, 1, &[Fate::HoldRequest]);
     let second = scene.worker("second").start(scene.folder());
     step.met(1).await;
-    scene.until_quiet().await;
-    first.pause().await;
+    scene.pause(&first).await;
     scene.send(60).await;
     scene.check().await;
     step.release();

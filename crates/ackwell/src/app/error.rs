@@ -59,6 +59,9 @@ pub enum StartError {
         /// What it says.
         reason: String,
     },
+    /// The app has stopped; its listeners can't be started again.
+    #[error("the app has stopped")]
+    Stopped,
     /// A listener's container could not start.
     #[error(transparent)]
     Container(Arc<container::StartError>),

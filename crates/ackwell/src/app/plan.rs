@@ -11,7 +11,7 @@ use crate::context::{Setup, SetupError, Shared, States};
 use crate::failure::Notifier;
 use crate::handler::Erased;
 use crate::layer::{ErasedLayer, wrapped};
-use crate::listener::{Listener, Matcher, Options, Pattern};
+use crate::listener::{Listener, ListenerHandle, Matcher, Options, Pattern};
 use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter, watch_parked};
 use crate::retry::Later;
 use crate::service::Service;
@@ -32,9 +32,8 @@ pub(super) struct Plan {
 }
 
 pub(super) struct PlannedListener {
-    pub(super) spec: Spec,
+    pub(super) handle: ListenerHandle,
     pub(super) notifiers: Vec<Notifier>,
-    pub(super) health: Reporter,
 }
 
 /// A listener with its derived names.
@@ -194,16 +193,24 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         problem,
     })?;
 
+    let consumer = options.member.consumer(&config.kafka, &group);
+    let consumer = consumer.map_err(|problem| StartError::Listener {
+        listener: name.clone(),
+        problem,
+    })?;
+
     let reporter = common.health.add(Kind::Listener, name.as_str());
     let notifiers: Vec<_> = options.hooks.into_iter().map(Notifier::of).collect();
     let told = common.notifiers.iter().chain(&notifiers).cloned().collect();
     let observer = ListenerObserver::new(&name, common.metrics, reporter.clone(), told);
+    let handle = ListenerHandle::new(&name, reporter, common.metrics.clone());
     let shared = Shared {
         group: Arc::from(group.as_str()),
         states: common.states.clone(),
         on_undecodable: options.on_undecodable,
         on_unknown_event: options.on_unknown_event.unwrap_or(options.on_undecodable),
         undecodable: observer.undecodable(),
+        listener: Some(handle.downgrade()),
     };
     if let Some(parking) = &parking {
         watch_parked(&name, common.metrics, parking);
@@ -230,7 +237,7 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
             .map(|topic| topic.name.to_string())
             .collect(),
         pattern: matcher,
-        consumer: config.kafka.consumer(&group),
+        consumer,
         producer: config.kafka.producer(&config.producer),
         group,
         concurrency: options.concurrency,
@@ -250,11 +257,10 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         filter: options.filter,
         dead_letters: options.dead_letters,
         creation: config.topics.clone(),
+        rebalance: options.rebalance,
+        notices: options.notices,
         observer: Arc::new(observer),
     };
-    Ok(PlannedListener {
-        spec,
-        notifiers,
-        health: reporter,
-    })
+    handle.set_spec(spec);
+    Ok(PlannedListener { handle, notifiers })
 }

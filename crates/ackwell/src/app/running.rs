@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -5,6 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::StartError;
+use crate::listener::ListenerHandle;
 use crate::observe::{Health, Metrics};
 
 /// How an app ended; `None` while it runs.
@@ -16,6 +18,7 @@ pub(super) type Ending = Option<Result<(), StartError>>;
 pub struct RunningApp {
     health: Health,
     metrics: Metrics,
+    listeners: Arc<BTreeMap<String, ListenerHandle>>,
     ending: watch::Receiver<Ending>,
     stop: CancellationToken,
     _stop_on_drop: Arc<DropGuard>,
@@ -25,13 +28,17 @@ impl RunningApp {
     pub(super) fn new(
         health: Health,
         metrics: Metrics,
+        listeners: impl Iterator<Item = ListenerHandle>,
         ending: watch::Receiver<Ending>,
         stop: CancellationToken,
     ) -> Self {
+        let named = listeners.map(|handle| (handle.name().to_owned(), handle));
+        let listeners = Arc::new(named.collect());
         let guard = Arc::new(stop.clone().drop_guard());
         Self {
             health,
             metrics,
+            listeners,
             ending,
             stop,
             _stop_on_drop: guard,
@@ -46,6 +53,18 @@ impl RunningApp {
     /// Its metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The listener with this name (given by
+    /// [`ListenerBuilder::name`](crate::listener::ListenerBuilder::name), or `<group>:<topic>`),
+    /// to pause, seek, stop and start it.
+    pub fn listener(&self, name: &str) -> Option<ListenerHandle> {
+        self.listeners.get(name).cloned()
+    }
+
+    /// All listeners, in the order of their names.
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerHandle> {
+        self.listeners.values()
     }
 
     /// Waits until everything is at work.

@@ -16,9 +16,10 @@ use super::plan::{Plan, PlannedListener};
 use super::running::RunningApp;
 use super::topics::{self, Unready};
 use crate::config::Config;
-use crate::container::{self, Container, End};
+use crate::container;
 use crate::failure::Notifier;
-use crate::observe::{Reporter, Status, watch_queues};
+use crate::listener::ListenerHandle;
+use crate::observe::{Reporter, Status};
 use crate::retry::RetryPolicy;
 use crate::service::{Service, ServiceContext};
 use crate::topic::TopicDeclaration;
@@ -32,19 +33,17 @@ const START_WAIT: Duration = Duration::from_millis(250);
 /// The longest wait, short enough that a service is up soon after its broker.
 const START_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// A poll thread that makes no turn for so long hangs: it makes several a second, and no broker,
-/// handler or rebalance can hold it.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
-
 /// Starts `plan` and returns when it is started, when it can't be, or when no broker answers.
 pub(super) async fn start(plan: Plan) -> Result<RunningApp, StartError> {
     let broker = Broker::new(&plan.config.kafka)?;
     let stop = CancellationToken::new();
     let (ending_sender, ending) = watch::channel(None);
     let (first_sender, first) = oneshot::channel();
+    let handles = plan.listeners.iter().map(|planned| planned.handle.clone());
     let running = RunningApp::new(
         plan.health.clone(),
         plan.metrics.clone(),
+        handles,
         ending,
         stop.clone(),
     );
@@ -89,13 +88,12 @@ async fn supervise(
     }
     broker_health.report(Status::Running);
 
-    let mut containers = Vec::new();
-    for listener in listeners {
-        match starting.container(listener).await {
-            Ok(Some(container)) => containers.push(container),
+    for PlannedListener { handle, .. } in &listeners {
+        match starting.listener(handle).await {
+            Ok(Some(())) => {}
             Ok(None) => break,
             Err(error) => {
-                stop_all(&containers).await;
+                stop_all(&listeners).await;
                 return Err(error);
             }
         }
@@ -118,13 +116,9 @@ async fn supervise(
 
     let looked_at = topics.first().map(|topic| topic.name.to_string());
     tasks.spawn(broker.watch(looked_at, broker_health.clone(), services_stop.clone()));
-    for (container, health) in &containers {
-        watch_queues(container.listener(), &metrics, container);
-        tasks.spawn(watch_container(Arc::clone(container), health.clone()));
-    }
 
     stop.cancelled().await;
-    stop_all(&containers).await;
+    stop_all(&listeners).await;
     join_all(notifiers.iter().map(Notifier::flush)).await;
     services_stop.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };
@@ -137,8 +131,6 @@ async fn supervise(
     }
     Ok(())
 }
-
-type Started = (Arc<Container>, Reporter);
 
 /// The first steps, repeated while no broker answers.
 struct Starting<'a> {
@@ -170,23 +162,17 @@ impl Starting<'_> {
         Ok(None)
     }
 
-    /// Starts a listener's container; `None` when stopped meanwhile.
-    async fn container(
-        &mut self,
-        listener: PlannedListener,
-    ) -> Result<Option<Started>, StartError> {
-        let PlannedListener { spec, health, .. } = listener;
-        health.report(Status::Starting("joining its group".to_owned()));
+    /// Starts a listener; `None` when stopped meanwhile.
+    async fn listener(&mut self, handle: &ListenerHandle) -> Result<Option<()>, StartError> {
+        let joining = Status::Starting("joining its group".to_owned());
+        handle.health().report(joining);
         for attempt in 1.. {
-            let Some(result) = self
-                .stop
-                .run_until_cancelled(container::start(spec.clone()))
-                .await
-            else {
+            let begun = self.stop.run_until_cancelled(handle.begin()).await;
+            let Some(result) = begun else {
                 break;
             };
-            if let Some(container) = self.judge(attempt, result.map_err(unready)).await? {
-                return Ok(Some((Arc::new(container), health)));
+            if let Some(begun) = self.judge(attempt, result.map_err(unready)).await? {
+                return Ok(Some(begun));
             }
         }
         Ok(None)
@@ -231,32 +217,8 @@ fn unready(error: container::StartError) -> Unready {
     }
 }
 
-async fn stop_all(containers: &[Started]) {
-    join_all(
-        containers
-            .iter()
-            .map(async |(container, _)| container.stop().await),
-    )
-    .await;
-}
-
-/// Reports how a container ends, or that it has stopped moving without ending.
-async fn watch_container(container: Arc<Container>, health: Reporter) {
-    let mut turns = container.stats().turns;
-    let end = loop {
-        match tokio::time::timeout(STUCK_AFTER, container.wait()).await {
-            Ok(end) => break end,
-            Err(_) if container.stats().turns == turns => {
-                let limit = STUCK_AFTER.as_secs();
-                break End::Failed(format!("its poll thread has not moved for {limit} s"));
-            }
-            Err(_) => turns = container.stats().turns,
-        }
-    };
-    health.report(match end {
-        End::Stopped => Status::Stopped,
-        End::Failed(reason) => Status::Failed(reason),
-    });
+async fn stop_all(listeners: &[PlannedListener]) {
+    join_all(listeners.iter().map(|planned| planned.handle.close())).await;
 }
 
 async fn run_service(service: Box<dyn Service>, cx: ServiceContext) {

@@ -26,7 +26,7 @@ fn refusal(app: App) -> String {
 
 fn only(listener: Listener) -> Spec {
     let mut planned = plan(app().listener(listener)).unwrap_or_else(|error| panic!("{error}"));
-    planned.listeners.remove(0).spec
+    planned.listeners.remove(0).handle.spec().unwrap().clone()
 }
 
 #[test]

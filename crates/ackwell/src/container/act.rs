@@ -1,22 +1,15 @@
 //! What the engine has decided is carried out.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ackwell_core::engine::{Effect, Event, Failure, PartitionId};
-use ackwell_core::offset::CommitOffset;
 use ackwell_core::settle::Destination;
-use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::Offset;
 
 use super::dead_letter::Letter;
 use super::forward::Postponed;
 use super::poll::Poller;
 use super::spec::Observation;
 use crate::record::Record;
-
-/// How long the client may take to note a seek; it does not wait for the broker.
-const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A record that is to be parked, and why.
 pub(super) struct Waits {
@@ -142,8 +135,9 @@ impl Poller {
             Effect::Pause(partitions) => self.set_paused(&partitions, true),
             Effect::Resume(partitions) => self.set_paused(&partitions, false),
             Effect::Seek { partition, to } => self.seek(partition, to),
-            Effect::RevokeDone(partitions) => self.give_back(&partitions),
-            Effect::Stopped { problem } => self.end = Some(self.ended(problem)),
+            Effect::Flush(partitions) => self.flush(partitions),
+            Effect::RevokeDone(partitions) => self.revoke_done(partitions),
+            Effect::Stopped { problem } => self.stopped(problem),
             Effect::Close { run } => self.close_acks(run),
             Effect::Answer { waiter, committed } => self.answer_commit(waiter, committed),
             Effect::Nacked {
@@ -166,34 +160,12 @@ impl Poller {
         }
     }
 
-    fn seek(&mut self, partition: PartitionId, to: CommitOffset) {
-        let Some((topic, number)) = self.partitions.name(partition) else {
-            return;
-        };
-        let sought = self
-            .client
-            .seek(topic, *number, Offset::Offset(to.0), SEEK_TIMEOUT);
-        if let Err(error) = sought {
-            tracing::warn!(%error, topic = &**topic, partition = *number, "a seek failed");
-        }
-    }
-
     fn set_paused(&mut self, partitions: &[PartitionId], paused: bool) {
         self.partitions.set_paused(partitions, paused);
-        self.counters
-            .paused
-            .store(self.partitions.paused(), Ordering::Relaxed);
+        self.count_paused();
     }
 
-    fn give_back(&mut self, partitions: &[PartitionId]) {
-        let names = partitions.iter().filter_map(|id| self.partitions.name(*id));
-        let names: Vec<_> = names
-            .map(|(topic, number)| (topic.to_string(), *number))
-            .collect();
-        self.tell_parking(&names, false);
-        if let Err(error) = self.partitions.unassign(&self.client, partitions) {
-            tracing::warn!(%error, "partitions could not be given back");
-        }
+    pub(super) fn count_paused(&self) {
         self.counters
             .paused
             .store(self.partitions.paused(), Ordering::Relaxed);

@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
@@ -29,11 +30,10 @@ pub(super) enum Told {
         partitions: Vec<Named>,
         lost: bool,
     },
-    /// `fatal` ends the client.
-    Problem {
-        error: String,
-        fatal: bool,
-    },
+    /// The log did not hold a position, and the client went on elsewhere.
+    Reset(String),
+    /// A broker was heard so long ago.
+    Heard(Duration),
     Ends(Vec<(Named, i64)>),
     /// What keeps a pattern from meaning any topic.
     Topics(Option<String>),
@@ -43,6 +43,8 @@ pub(super) enum Told {
 #[derive(Debug, Default)]
 pub(super) struct Callbacks {
     told: Mutex<VecDeque<Told>>,
+    /// What the client said about its last error, which the poll returns as a code alone.
+    reason: Mutex<Option<String>>,
     /// The container is done: a rebalance is answered on the spot.
     closing: AtomicBool,
 }
@@ -62,6 +64,14 @@ impl Callbacks {
             .pop_front()
     }
 
+    /// What the client said about the error that was polled last.
+    pub(super) fn take_reason(&self) -> Option<String> {
+        self.reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -69,6 +79,10 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // The only sign of it: to the poll it looks like a gap, or like a rewind.
+        if facility == "OFFSET" && message.contains("offset reset") {
+            self.tell(Told::Reset(message.to_owned()));
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -92,10 +106,19 @@ impl ClientContext for Callbacks {
             }
         }
         self.tell(Told::Ends(ends));
+        let up = statistics
+            .brokers
+            .values()
+            .filter(|found| found.state == "UP");
+        let idle = up.filter_map(|found| u64::try_from(found.rxidle).ok());
+        if let Some(micros) = idle.min() {
+            self.tell(Told::Heard(Duration::from_micros(micros)));
+        }
     }
 
-    /// Global errors also come out of the poll, see [`problem`].
+    /// Errors come out of the poll next, without their reason.
     fn error(&self, error: KafkaError, reason: &str) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         tracing::debug!(%error, reason, "kafka client error");
     }
 }
@@ -108,7 +131,8 @@ impl ConsumerContext for Callbacks {
         partitions: &mut TopicPartitionList,
     ) {
         if self.closing.load(Ordering::Acquire) {
-            answer_while_closing(consumer, code, partitions);
+            let assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+            answer_while_closing(consumer, assign, partitions);
             return;
         }
         let named = names(partitions);
@@ -125,15 +149,29 @@ impl ConsumerContext for Callbacks {
     }
 }
 
-fn answer_while_closing(consumer: &Client, code: RDKafkaRespErr, partitions: &TopicPartitionList) {
-    let answered = match (code, consumer.rebalance_protocol()) {
-        (RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS, _) => Ok(()),
-        (_, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(partitions),
-        (_, RebalanceProtocol::Eager | RebalanceProtocol::None) => consumer.unassign(),
+/// Answers a rebalance on the spot: the client does not end while one is open.
+pub(super) fn answer_while_closing(
+    consumer: &Client,
+    assign: bool,
+    partitions: &TopicPartitionList,
+) {
+    let answered = match (assign, consumer.rebalance_protocol()) {
+        (true, RebalanceProtocol::Cooperative) => consumer.incremental_assign(partitions),
+        (true, RebalanceProtocol::Eager | RebalanceProtocol::None) => consumer.assign(partitions),
+        (false, RebalanceProtocol::Cooperative) => consumer.incremental_unassign(partitions),
+        (false, RebalanceProtocol::Eager | RebalanceProtocol::None) => consumer.unassign(),
     };
     if let Err(error) = answered {
-        tracing::warn!(%error, "partitions could not be given back");
+        tracing::warn!(%error, "a rebalance could not be answered");
     }
+}
+
+pub(super) fn list(named: &[Named]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(named.len());
+    for (topic, partition) in named {
+        list.add_partition(topic, *partition);
+    }
+    list
 }
 
 pub(super) fn names(partitions: &TopicPartitionList) -> Vec<Named> {
@@ -144,46 +182,33 @@ pub(super) fn names(partitions: &TopicPartitionList) -> Vec<Named> {
         .collect()
 }
 
-/// What a poll's error means, if anything.
-pub(super) fn problem(error: &KafkaError) -> Option<Told> {
-    let (code, fatal) = match error {
-        KafkaError::MessageConsumption(code) | KafkaError::Global(code) => (*code, false),
-        KafkaError::MessageConsumptionFatal(code) => (*code, true),
-        KafkaError::PartitionEOF(_) => return None,
-        _ => (RDKafkaErrorCode::Unknown, false),
-    };
-    // One connection of several, or an idle one, is no news; the client reconnects.
-    let ordinary = matches!(
-        code,
-        RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AutoOffsetReset
-    );
-    (fatal || !ordinary).then(|| Told::Problem {
-        error: error.to_string(),
-        fatal,
-    })
-}
-
 /// The consumer's settings: the promise hangs on the forced ones, the others are defaults.
 pub(super) fn settings(base: &ClientConfig, group: &str) -> ClientConfig {
     let mut config = base.clone();
     let defaults = [
         // Read what is there; skipping it silently (`latest`) would lose records of a new group.
         ("auto.offset.reset", "earliest"),
-        // Partitions that stay are not interrupted by a rebalance (KIP-429).
-        ("partition.assignment.strategy", "cooperative-sticky"),
+        // Java's default too. A damaged batch must be noticed, not handled.
+        ("check.crcs", "true"),
         // The default of 1,000 ms cuts throughput to a third when the local queue fills.
         ("fetch.queue.backoff.ms", "5"),
         // Fetched ahead per partition. With a fifth of it the container waits for fetches, and
         // has half the throughput (bench/README.md); the bytes bound the memory.
         ("queued.min.messages", "100000"),
         ("queued.max.messages.kbytes", "16384"),
-        // Partition ends, from which lag is told.
+        // Partition ends, from which lag is told, and when a broker was heard.
         ("statistics.interval.ms", "5000"),
     ];
     for (name, value) in defaults {
         if config.get(name).is_none() {
             config.set(name, value);
         }
+    }
+    let by_broker = config.get("group.protocol") == Some("consumer");
+    if !by_broker && config.get("partition.assignment.strategy").is_none() {
+        // Partitions that stay are not interrupted by a rebalance (KIP-429). With KIP-848 the
+        // broker assigns, and never interrupts.
+        config.set("partition.assignment.strategy", "cooperative-sticky");
     }
     config
         .set("group.id", group)

@@ -6,16 +6,32 @@ use std::thread::Thread;
 
 use ackwell_core::engine::Event;
 
+use super::command::Command;
+use super::lookup::Found;
+use super::rebalance::Announced;
 use crate::record::Record;
 
-/// Sends events to the poll thread and wakes it.
+/// What the poll thread hears.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// For the engine.
+    Event(Event<Record>),
+    /// From a handle.
+    Command(Command),
+    /// From the lookup thread.
+    Found(Found),
+    /// A rebalance listener was told.
+    Announced(Announced),
+}
+
+/// Sends messages to the poll thread and wakes it.
 ///
 /// The channel needs no bound of its own: a lane has one run, and a run sends at most one event a
 /// record; lanes and queued records are bounded. So a sender never waits, whatever the poll
-/// thread does.
+/// thread does. Commands are awaited one by one by those who give them.
 #[derive(Debug, Clone)]
 pub(super) struct Mailbox {
-    sender: Sender<Event<Record>>,
+    sender: Sender<Message>,
     waker: Waker,
 }
 
@@ -37,7 +53,7 @@ impl Waker {
 }
 
 impl Mailbox {
-    pub(super) fn new() -> (Mailbox, Receiver<Event<Record>>) {
+    pub(super) fn new() -> (Mailbox, Receiver<Message>) {
         let (sender, receiver) = channel();
         (
             Mailbox {
@@ -50,7 +66,13 @@ impl Mailbox {
 
     /// Sends an event; after the container's end it goes nowhere.
     pub(super) fn send(&self, event: Event<Record>) {
-        if self.sender.send(event).is_ok() {
+        self.tell(Message::Event(event));
+    }
+
+    /// Sends any message; after the container's end it goes nowhere, and a command's answer is
+    /// dropped with it.
+    pub(super) fn tell(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
             self.waker.wake();
         }
     }

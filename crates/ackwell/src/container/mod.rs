@@ -15,20 +15,30 @@
 //!
 //! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `consumer.rs`
 //! is the client with its callbacks, `mailbox.rs` how the poll thread hears of the rest.
+//!
+//! What is asked for from outside comes in by `control.rs` and `command.rs`; `rebalance.rs`,
+//! `notice.rs` and `health.rs` tell the outside what goes on; `lookup.rs` asks the broker what
+//! takes time to answer.
 
 mod acks;
 mod act;
+mod command;
 mod commit;
 mod consumer;
+mod control;
 mod dead_letter;
 mod decode;
 mod discover;
 mod dispatch;
 mod forward;
 mod handle;
+mod health;
+mod lookup;
 mod mailbox;
+mod notice;
 mod ordered;
 mod poll;
+mod rebalance;
 mod snapshots;
 mod spec;
 mod stats;
@@ -43,15 +53,20 @@ use std::time::Duration;
 
 use ackwell_core::Engine;
 use ackwell_core::engine::{Config, Event};
+use ackwell_core::seek::SeekTo;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 pub use crate::dead_letters::DeadLetters;
 pub(crate) use acks::RunAcks;
+pub(crate) use control::Pauses;
+pub use control::{AssignedPartition, ControlError, TopicPartition};
 pub(crate) use decode::Decoder;
+pub use notice::{Notice, Notices};
+pub use rebalance::RebalanceListener;
 pub use snapshots::{
     Origin, SNAPSHOT_TOPIC, Snapshot, SnapshotStore, Snapshots, StoreError, Wanted,
 };
@@ -59,14 +74,19 @@ pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, Start
 pub use stats::Stats;
 
 use self::acks::Acks;
+use self::command::{Command, SeekRequest};
 use self::commit::{Committer, Keeper, Listeners};
 use self::consumer::{Callbacks, Client};
 use self::dead_letter::DeadLetterWriter;
 use self::discover::Discovery;
 use self::dispatch::Dispatcher;
 use self::forward::RetryTopics;
-use self::mailbox::Mailbox;
-use self::poll::{Parts, Poller};
+use self::health::Health;
+use self::lookup::Lookups;
+use self::mailbox::{Mailbox, Message};
+use self::notice::{Notifier, Watches};
+use self::poll::{Clock, Parts, Poller};
+use self::rebalance::Announcer;
 use self::stats::Counters;
 use self::writer::Writer;
 
@@ -79,6 +99,8 @@ pub struct Container {
     listener: Arc<str>,
     mailbox: Mailbox,
     counters: Arc<Counters>,
+    notifier: Notifier,
+    pauses: Arc<Pauses>,
     end: watch::Receiver<Option<End>>,
     tasks: TaskTracker,
 }
@@ -104,6 +126,11 @@ pub enum End {
 ///
 /// Dropping the future starts nothing.
 pub async fn start(spec: Spec) -> Result<Container, StartError> {
+    start_with(spec, Arc::default()).await
+}
+
+/// As [`start`], with what is paused already.
+pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Container, StartError> {
     check(&spec)?;
     let writer = Writer::new(&spec)?;
     let dead_letters = match &spec.dead_letters {
@@ -161,6 +188,22 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         let waker = mailbox.waker().clone();
         Discovery::new(&spec, matcher, &client, waker)
     });
+    let lookups = Lookups::start(&spec.listener, Arc::clone(&client), keeper, mailbox.clone())
+        .map_err(thread)?;
+    let announcer = spec.rebalance.clone().map(|listener| {
+        let limit = spec.limits.rebalance_callback;
+        Announcer::start(listener, limit, mailbox.clone(), &tasks)
+    });
+    let notifier = Notifier::start(&spec.notices, Arc::clone(&spec.observer), &tasks);
+    let clock = Clock::start();
+    let hears = spec.consumer.get("statistics.interval.ms") != Some("0");
+    // Before the first record can come.
+    for partition in pauses.partitions() {
+        mailbox.tell(Message::Command(Command::Pause(partition)));
+    }
+    if pauses.all() {
+        mailbox.send(Event::Pause);
+    }
     let poller = Poller::new(Parts {
         client,
         topics: spec.topics.clone(),
@@ -169,10 +212,15 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         mailbox: mailbox.clone(),
         dispatcher,
         committer,
-        keeper,
+        lookups,
         dead_letters,
         retry_topics,
+        announcer,
+        notifier: notifier.clone(),
+        watches: Watches::new(&spec.notices, clock.now()),
         counters: Arc::clone(&counters),
+        clock,
+        health: Health::new(hears, spec.notices.non_responsive_after),
     });
     let (ended, end) = watch::channel(None);
     // The thread is joined through the channel: it sends as its last act, or drops it.
@@ -187,6 +235,8 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
         listener: spec.listener.into(),
         mailbox,
         counters,
+        notifier,
+        pauses,
         end,
         tasks,
     })
@@ -257,9 +307,13 @@ fn engine_config(spec: &Spec) -> Config {
         recover: spec.dead_letters != DeadLetters::Stop,
         queued_records: limits.queued_records(spec.concurrency),
         queued_bytes: limits.queued_bytes,
+        total_records: limits.total_records,
+        total_bytes: limits.total_bytes,
         run_records: limits.run_records,
         revoke_drain: limits.revoke_drain,
         stop_drain: limits.stop_drain,
+        // A little longer than its calls may take, so that their end is always awaited.
+        flush_wait: (spec.rebalance.as_ref()).map(|_| limits.rebalance_callback * 2),
         commit_wait: limits.commit_wait,
         unacknowledged_limit: limits.unacknowledged_limit,
         metadata_bytes: limits.metadata_bytes,
@@ -310,14 +364,94 @@ impl Container {
         end.unwrap_or_else(|| End::Failed("its poll thread panicked".into()))
     }
 
-    /// Handles no new records until [`resume`](Container::resume); survives rebalances.
+    /// Handles no new records until [`resume`](Container::resume): the records in work finish,
+    /// none behind them starts. Survives rebalances.
     pub fn pause(&self) {
+        self.pauses.set_all(true);
         self.mailbox.send(Event::Pause);
     }
 
     /// Ends a [`pause`](Container::pause).
     pub fn resume(&self) {
+        self.pauses.set_all(false);
         self.mailbox.send(Event::Resume);
+    }
+
+    /// As [`pause`](Container::pause), for one partition, owned or not: if it goes and comes
+    /// back, it is still paused.
+    ///
+    /// # Errors
+    ///
+    /// More partitions are paused than any container owns.
+    pub fn pause_partition(&self, partition: &TopicPartition) -> Result<(), ControlError> {
+        self.pauses.pause(partition)?;
+        self.command(Command::Pause(partition.clone()));
+        Ok(())
+    }
+
+    /// Ends a [`pause_partition`](Container::pause_partition).
+    pub fn resume_partition(&self, partition: &TopicPartition) {
+        self.pauses.resume(partition);
+        self.command(Command::Resume(partition.clone()));
+    }
+
+    /// Reads a partition on from elsewhere, see
+    /// [`ListenerHandle::seek`](crate::ListenerHandle::seek). Returns the offset.
+    ///
+    /// # Errors
+    ///
+    /// The partition is not assigned to this container or goes before the seek is carried out,
+    /// the log does not hold the offset, or the broker does not say what it holds.
+    ///
+    /// # Cancel safety
+    ///
+    /// The seek is carried out even if the future is dropped.
+    pub async fn seek(&self, partition: &TopicPartition, to: SeekTo) -> Result<i64, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        let answer = Some(answer);
+        let partition = partition.clone();
+        self.command(Command::Seek(SeekRequest {
+            partition,
+            to,
+            answer,
+        }));
+        answered.await.unwrap_or(Err(ControlError::Stopped))
+    }
+
+    /// As [`seek`](Container::seek), without waiting for the answer; a refusal is logged.
+    pub fn request_seek(&self, partition: &TopicPartition, to: SeekTo) {
+        let partition = partition.clone();
+        let answer = None;
+        self.command(Command::Seek(SeekRequest {
+            partition,
+            to,
+            answer,
+        }));
+    }
+
+    /// The partitions that it owns now.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn assignment(&self) -> Vec<AssignedPartition> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Command::Assignment(answer));
+        answered.await.unwrap_or_default()
+    }
+
+    fn command(&self, command: Command) {
+        self.mailbox.tell(Message::Command(command));
+    }
+
+    /// Tells who listens to notices.
+    pub(crate) fn notify(&self, notice: Notice) {
+        self.notifier.send(notice);
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
+        self.end.borrow().is_none() && self.end.has_changed().is_ok()
     }
 
     /// What it has done so far.

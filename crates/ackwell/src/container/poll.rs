@@ -1,7 +1,7 @@
 //! One thread owns the consumer: it polls, lets the engine decide, and carries that out.
 //!
-//! It never runs a handler and never waits for one, so that it keeps polling whatever handlers
-//! do, and `max.poll.interval.ms` is never a reason to lose a partition.
+//! It never runs a handler and never waits for one, nor for a broker, so that it keeps polling
+//! whatever they do, and `max.poll.interval.ms` is never a reason to lose a partition.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,13 +16,18 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use super::End;
-use super::commit::{Committer, Keeper};
-use super::consumer::{Client, Told, problem};
+use super::command::Seeks;
+use super::commit::Committer;
+use super::consumer::{Client, Named, Told};
 use super::dead_letter::DeadLetterWriter;
 use super::decode::Decoder;
 use super::dispatch::Dispatcher;
 use super::forward::{RetryTopics, moment};
-use super::mailbox::Mailbox;
+use super::health::{Health, damage};
+use super::lookup::{Found, Lookups};
+use super::mailbox::{Mailbox, Message};
+use super::notice::{Notifier, Watches};
+use super::rebalance::Announcer;
 use super::spec::Observation;
 use super::stats::Counters;
 use super::track::Partitions;
@@ -30,28 +35,35 @@ use crate::record::Record;
 
 /// How long the thread rests when nothing happens; whatever happens wakes it earlier.
 const REST_MAX: Duration = Duration::from_millis(100);
-/// How often a broker that went away is looked for, and how long its answer may take.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The poll thread's own things.
 pub(super) struct Poller {
     pub(super) client: Arc<Client>,
     pub(super) topics: Vec<String>,
     pub(super) engine: Engine<Record>,
-    pub(super) inbox: Receiver<Event<Record>>,
+    pub(super) inbox: Receiver<Message>,
     pub(super) mailbox: Mailbox,
     pub(super) partitions: Partitions,
     pub(super) dispatcher: Dispatcher,
     pub(super) committer: Committer,
-    pub(super) keeper: Option<Keeper>,
+    pub(super) lookups: Lookups,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) retry_topics: Option<RetryTopics>,
     /// Recoveries that are no dead letters.
     pub(super) postponed: HashSet<RunId>,
+    pub(super) announcer: Option<Announcer>,
+    pub(super) notifier: Notifier,
+    pub(super) watches: Watches,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
     pub(super) health: Health,
+    pub(super) seeks: Seeks,
+    /// Partitions that were given and whose positions are looked up.
+    pub(super) assigning: Option<Vec<Named>>,
+    /// Whether partitions are being lost rather than handed over.
+    pub(super) losing: bool,
+    /// The end, once its last announcement has been heard.
+    pub(super) ending: Option<End>,
     pub(super) end: Option<End>,
     decoder: Decoder,
 }
@@ -60,17 +72,6 @@ pub(super) struct Poller {
 pub(super) struct Clock {
     started: Instant,
     started_at: Timestamp,
-}
-
-/// What the engine says of its health, and what the client says of the broker's.
-#[derive(Default)]
-pub(super) struct Health {
-    pub(super) engine: Option<String>,
-    client: Option<String>,
-    topics: Option<String>,
-    told: Option<String>,
-    fatal: Option<String>,
-    looked: Option<Instant>,
 }
 
 impl Clock {
@@ -97,14 +98,19 @@ pub(super) struct Parts {
     pub(super) client: Arc<Client>,
     pub(super) topics: Vec<String>,
     pub(super) engine: Engine<Record>,
-    pub(super) inbox: Receiver<Event<Record>>,
+    pub(super) inbox: Receiver<Message>,
     pub(super) mailbox: Mailbox,
     pub(super) dispatcher: Dispatcher,
     pub(super) committer: Committer,
-    pub(super) keeper: Option<Keeper>,
+    pub(super) lookups: Lookups,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) retry_topics: Option<RetryTopics>,
+    pub(super) announcer: Option<Announcer>,
+    pub(super) notifier: Notifier,
+    pub(super) watches: Watches,
     pub(super) counters: Arc<Counters>,
+    pub(super) clock: Clock,
+    pub(super) health: Health,
 }
 
 impl Poller {
@@ -117,10 +123,15 @@ impl Poller {
             mailbox,
             dispatcher,
             committer,
-            keeper,
+            lookups,
             dead_letters,
             retry_topics,
+            announcer,
+            notifier,
+            watches,
             counters,
+            clock,
+            health,
         } = parts;
         Poller {
             client,
@@ -131,13 +142,20 @@ impl Poller {
             partitions: Partitions::new(retry_topics.iter().flat_map(RetryTopics::names)),
             dispatcher,
             committer,
-            keeper,
+            lookups,
             dead_letters,
             retry_topics,
             postponed: HashSet::new(),
+            announcer,
+            notifier,
+            watches,
             counters,
-            clock: Clock::start(),
-            health: Health::default(),
+            clock,
+            health,
+            seeks: Seeks::default(),
+            assigning: None,
+            losing: false,
+            ending: None,
             end: None,
             decoder: Decoder::default(),
         }
@@ -163,12 +181,15 @@ impl Poller {
             acks.close_all();
         }
         self.client.context().close();
+        self.answer_open_rebalance();
         self.partitions.clear();
         self.committer.join();
+        self.lookups.join();
+        self.dispatcher.observer.observe(&Observation::Ended);
         end
     }
 
-    fn on_event(&mut self, event: Event<Record>) {
+    pub(super) fn on_event(&mut self, event: Event<Record>) {
         let now = self.clock.now();
         self.engine.on_event(now, event);
         self.act();
@@ -198,29 +219,10 @@ impl Poller {
 
     fn told(&mut self, told: Told) {
         match told {
-            Told::Assign(named) => self.assigned(&named),
-            Told::Revoke { partitions, lost } => {
-                let ids: Vec<_> = partitions
-                    .iter()
-                    .map(|named| self.partitions.id(named))
-                    .collect();
-                let partitions = ids.len();
-                tracing::info!(
-                    group = &*self.dispatcher.group,
-                    partitions,
-                    lost,
-                    "partitions revoked"
-                );
-                self.dispatcher
-                    .observer
-                    .observe(&Observation::Revoked { partitions, lost });
-                self.on_event(if lost {
-                    Event::Lost(ids)
-                } else {
-                    Event::Revoke(ids)
-                });
-            }
-            Told::Problem { error, fatal } => self.client_problem(error, fatal),
+            Told::Assign(named) => self.told_assign(named),
+            Told::Revoke { partitions, lost } => self.told_revoke(&partitions, lost),
+            Told::Reset(reason) => self.told_reset(reason),
+            Told::Heard(ago) => self.told_heard(ago),
             Told::Ends(ends) => self.tell_lag(ends),
             Told::Topics(problem) => {
                 self.health.topics = problem;
@@ -229,31 +231,7 @@ impl Poller {
         }
     }
 
-    fn assigned(&mut self, named: &[super::consumer::Named]) {
-        let client = Arc::clone(&self.client);
-        let waker = self.mailbox.waker().clone();
-        let partitions = named.len();
-        match self
-            .partitions
-            .assign(&client, &waker, named, self.keeper.as_ref())
-        {
-            Ok(assigned) => {
-                self.tell_parking(named, true);
-                tracing::info!(
-                    group = &*self.dispatcher.group,
-                    partitions,
-                    "partitions assigned"
-                );
-                self.dispatcher
-                    .observer
-                    .observe(&Observation::Assigned { partitions });
-                self.on_event(Event::Assigned(assigned));
-            }
-            Err(error) => self.client_problem(format!("taking over partitions: {error}"), true),
-        }
-    }
-
-    fn tell_lag(&mut self, ends: Vec<(super::consumer::Named, i64)>) {
+    fn tell_lag(&mut self, ends: Vec<(Named, i64)>) {
         for (named, end) in ends {
             let id = self.partitions.id(&named);
             if let Some(position) = self.engine.position(id) {
@@ -270,10 +248,17 @@ impl Poller {
 
     fn take_inbox(&mut self) -> bool {
         let mut busy = false;
-        while let Ok(event) = self.inbox.try_recv() {
+        while let Ok(message) = self.inbox.try_recv() {
             busy = true;
-            self.note(&event);
-            self.on_event(event);
+            match message {
+                Message::Event(event) => {
+                    self.note(&event);
+                    self.on_event(event);
+                }
+                Message::Command(command) => self.command(command),
+                Message::Found(found) => self.found(found),
+                Message::Announced(what) => self.announced(what),
+            }
         }
         busy
     }
@@ -294,7 +279,21 @@ impl Poller {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            Event::Pause | Event::Resume => {
+                let paused = matches!(event, Event::Pause);
+                let observation = Observation::Paused { paused };
+                self.dispatcher.observer.observe(&observation);
+            }
             _ => {}
+        }
+    }
+
+    fn found(&mut self, found: Found) {
+        match found {
+            Found::Committed(named, positions) => self.committed_found(&named, &positions),
+            Found::NotYet(problem) => self.client_problem(problem, false),
+            Found::Range(request, range) => self.range_found(request, range),
+            Found::Topics { fine } => self.broker_found(fine),
         }
     }
 
@@ -308,10 +307,11 @@ impl Poller {
     }
 
     fn take_batch(&mut self, index: usize) -> bool {
+        let id = PartitionId(u32::try_from(index).unwrap_or(u32::MAX));
         let Some(queue) = self.partitions.queue(index) else {
             return false;
         };
-        if queue.paused || !queue.take_ready() {
+        if queue.paused || self.seeks.is_late(id) || !queue.take_ready() {
             return false;
         }
         let (mut next, mut error) = (None, None);
@@ -333,20 +333,44 @@ impl Poller {
         if let Some(topics) = &self.retry_topics {
             records = topics.receive(&queue.topic, records, moment(self.clock.now()));
         }
-        if let Some(error) = error {
-            self.client_failed(&error);
+        if let Some(next) = next {
+            self.not_idle(id);
+            self.counters
+                .polled
+                .fetch_add(records.len() as u64, Ordering::Relaxed);
+            self.on_event(Event::Polled {
+                partition: id,
+                records,
+                next: CommitOffset(next),
+            });
         }
-        let Some(next) = next else { return false };
-        self.counters
-            .polled
-            .fetch_add(records.len() as u64, Ordering::Relaxed);
-        let partition = PartitionId(u32::try_from(index).unwrap_or(u32::MAX));
-        self.on_event(Event::Polled {
-            partition,
-            records,
-            next: CommitOffset(next),
+        // Behind the records that came before it: what it is about begins where they end.
+        if let Some(error) = error {
+            self.partition_failed(id, &error);
+        }
+        next.is_some()
+    }
+
+    fn partition_failed(&mut self, id: PartitionId, error: &KafkaError) {
+        let (Some(damage), Some((topic, partition))) = (damage(error), self.partitions.name(id))
+        else {
+            return self.client_failed(error);
+        };
+        let (topic, partition) = (&**topic, *partition);
+        let next = self.engine.next(id).map_or(-1, |next| next.0);
+        let said = self.client.context().take_reason();
+        let said = said.unwrap_or_else(|| error.to_string());
+        let mend = damage.mend;
+        tracing::error!(topic, partition, next, said, "a partition can't be read");
+        let reason = format!("{topic}-{partition} can't be read at offset {next}: {said}; {mend}");
+        if !damage.again {
+            self.partitions.set_stopped(id);
+        }
+        self.on_event(Event::Unreadable {
+            partition: id,
+            reason,
+            again: damage.again,
         });
-        true
     }
 
     /// Lets the engine see the time, if it wants to or if nothing else happened.
@@ -354,6 +378,11 @@ impl Poller {
         let now = self.clock.now();
         if !busy || self.engine.deadline().is_some_and(|at| at <= now) {
             self.on_event(Event::Tick);
+        }
+        self.follow_seeks();
+        if !busy {
+            self.look_for_silence();
+            self.listen_for_brokers();
         }
         self.counters.turns.fetch_add(1, Ordering::Relaxed);
         self.counters
@@ -370,69 +399,10 @@ impl Poller {
     }
 
     fn rest(&self) -> Duration {
-        let until = self.engine.deadline().map(|at| at.since(self.clock.now()));
-        until.map_or(REST_MAX, |until| until.min(REST_MAX))
-    }
-
-    fn client_failed(&mut self, error: &KafkaError) {
-        if let Some(Told::Problem { error, fatal }) = problem(error) {
-            self.client_problem(error, fatal);
-        }
-    }
-
-    fn client_problem(&mut self, error: String, fatal: bool) {
-        if fatal {
-            tracing::error!(error, "the kafka client has broken down");
-            self.health.fatal = Some(error.clone());
-            self.on_event(Event::Stop);
-        } else if self.health.client.as_ref() != Some(&error) {
-            tracing::warn!(error, "the kafka client reports a problem");
-        }
-        self.health.client = Some(error);
-        self.health.looked = Some(Instant::now());
-        self.tell_health();
-    }
-
-    /// Sees whether what the client complained about is over.
-    fn look_for_broker(&mut self) {
-        let due = self
-            .health
-            .looked
-            .is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL);
-        if self.health.client.is_none() || self.health.fatal.is_some() || !due {
-            return;
-        }
-        let fine = self.topics.iter().all(|topic| {
-            let found = self.client.fetch_metadata(Some(topic), LOOK_TIMEOUT);
-            found.is_ok_and(|found| found.topics().iter().all(|topic| topic.error().is_none()))
-        });
-        self.health.looked = Some(Instant::now());
-        if fine {
-            self.health.client = None;
-            self.tell_health();
-        }
-    }
-
-    pub(super) fn tell_health(&mut self) {
-        let problem = self
-            .health
-            .engine
-            .as_ref()
-            .or(self.health.client.as_ref())
-            .or(self.health.topics.as_ref())
-            .cloned();
-        if problem != self.health.told {
-            self.dispatcher.observer.observe(&Observation::Health {
-                problem: problem.as_deref(),
-            });
-            self.health.told = problem;
-        }
-    }
-
-    /// How the container ended, when the engine has stopped with this problem.
-    pub(super) fn ended(&self, problem: Option<String>) -> End {
-        problem
-            .or_else(|| self.health.fatal.clone())
-            .map_or(End::Stopped, End::Failed)
+        let now = self.clock.now();
+        let wakes = [self.engine.deadline(), self.watches.deadline()];
+        let until = wakes.into_iter().flatten().min().map(|at| at.since(now));
+        let rests = [until, self.seek_rest(), Some(REST_MAX)];
+        rests.into_iter().flatten().min().unwrap_or(REST_MAX)
     }
 }

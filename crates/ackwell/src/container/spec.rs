@@ -9,6 +9,8 @@ use ackwell_core::{Class, Concurrency, RetryPolicy};
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
+use super::notice::{Notice, Notices};
+use super::rebalance::RebalanceListener;
 use super::snapshots::Snapshots;
 use crate::config::Topics;
 use crate::dead_letters::DeadLetters;
@@ -126,6 +128,10 @@ pub struct Spec {
     pub dead_letters: DeadLetters,
     /// How the topics to which it passes records on are created where they are missing.
     pub creation: Topics,
+    /// Who hears of partitions that come and go.
+    pub rebalance: Option<Arc<dyn RebalanceListener>>,
+    /// Which silence is noticed, and who hears of it.
+    pub notices: Notices,
     /// Who hears of what happens.
     pub observer: Arc<dyn Observer>,
 }
@@ -161,6 +167,8 @@ impl Spec {
             filter: None,
             dead_letters: DeadLetters::default(),
             creation: Topics::default(),
+            rebalance: None,
+            notices: Notices::default(),
             observer: Arc::new(Silent),
         }
     }
@@ -175,6 +183,11 @@ pub struct Limits {
     pub queued_records: Option<usize>,
     /// Their bytes. Default 16 MiB.
     pub queued_bytes: usize,
+    /// Records of all partitions together that may wait or be in work before every partition is
+    /// paused. Default: no limit but those of the partitions.
+    pub total_records: usize,
+    /// Their bytes. Default 256 MiB, so that memory is bounded however many partitions are owned.
+    pub total_bytes: usize,
     /// Records handed to a lane at once. Default 500, as Kafka's `max.poll.records`.
     pub run_records: usize,
     /// How long a revoke waits for work in progress before it is cancelled. Default 10 s, well
@@ -182,6 +195,8 @@ pub struct Limits {
     pub revoke_drain: Duration,
     /// The same for a stop. Default 20 s, within the 30 s that orchestrators give.
     pub stop_drain: Duration,
+    /// How long each call of a [`RebalanceListener`] may take. Default 5 s.
+    pub rebalance_callback: Duration,
     /// How long a commit's answer is awaited before it counts as failed. Default 10 s.
     pub commit_wait: Duration,
     /// Bytes of commit metadata for records settled beyond a gap. Default 3,072, below the
@@ -214,9 +229,12 @@ impl Default for Limits {
         Limits {
             queued_records: None,
             queued_bytes: 16 << 20,
+            total_records: usize::MAX,
+            total_bytes: 256 << 20,
             run_records: 500,
             revoke_drain: Duration::from_secs(10),
             stop_drain: Duration::from_secs(20),
+            rebalance_callback: Duration::from_secs(5),
             commit_wait: Duration::from_secs(10),
             metadata_bytes: 3_072,
             unacknowledged_limit: Duration::from_secs(60),
@@ -370,6 +388,18 @@ pub enum Observation<'a> {
         /// They were lost rather than handed over: their work may be repeated elsewhere.
         lost: bool,
     },
+    /// The listener was paused or resumed as a whole, by request.
+    Paused {
+        /// Whether it is paused now.
+        paused: bool,
+    },
+    /// Something was noticed.
+    Noticed {
+        /// What.
+        notice: &'a Notice,
+    },
+    /// The container has ended and owns nothing any more.
+    Ended,
     /// The listener turned healthy (`None`) or unhealthy, for this reason.
     Health {
         /// Why it is unhealthy.

@@ -1,26 +1,19 @@
 //! Partitions come and go; what was settled before is read back with the position.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use ackwell_core::engine::{Assigned, PartitionId};
-use ackwell_core::offset::CommitOffset;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{Consumer, RebalanceProtocol};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::commit::Keeper;
 use super::consumer::{Callbacks, Client, Named};
+use super::control::TopicPartition;
+use super::lookup::Positions;
 use super::mailbox::Waker;
-
-/// How long committed positions are awaited, per attempt. The poll thread waits meanwhile, so it
-/// is far below `max.poll.interval.ms`.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
-const COMMITTED_ATTEMPTS: usize = 3;
 
 /// Names of partitions and their queues.
 ///
@@ -40,6 +33,8 @@ pub(super) struct Queue {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) paused: bool,
+    /// The client has stopped reading; only a new client goes on.
+    stopped: bool,
     ready: Arc<AtomicBool>,
 }
 
@@ -79,6 +74,45 @@ impl Partitions {
         id
     }
 
+    pub(super) fn id_of(&mut self, partition: &TopicPartition) -> PartitionId {
+        self.id(&(partition.topic.to_string(), partition.partition))
+    }
+
+    /// The number of a partition, if it ever had one.
+    pub(super) fn known(&self, partition: &TopicPartition) -> Option<PartitionId> {
+        let named = (partition.topic.to_string(), partition.partition);
+        self.ids.get(&named).copied()
+    }
+
+    pub(super) fn is_owned(&self, id: PartitionId) -> bool {
+        self.queues.get(id.0 as usize).is_some_and(Option::is_some)
+    }
+
+    /// Those that the client was told to read.
+    pub(super) fn owned(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        let queues = self.queues.iter().zip(0u32..);
+        let owned = queues.filter(|(queue, _)| queue.is_some());
+        owned.map(|(_, id)| PartitionId(id))
+    }
+
+    /// The client reads elsewhere now: there may be records to take.
+    pub(super) fn wake(&self, id: PartitionId) {
+        if let Some(Some(queue)) = self.queues.get(id.0 as usize) {
+            queue.set_ready();
+        }
+    }
+
+    pub(super) fn set_stopped(&mut self, id: PartitionId) {
+        if let Some(queue) = self.queue(id.0 as usize) {
+            queue.stopped = true;
+        }
+    }
+
+    pub(super) fn has_stopped(&self, id: PartitionId) -> bool {
+        let queue = self.queues.get(id.0 as usize);
+        queue.is_some_and(|queue| queue.as_ref().is_some_and(|queue| queue.stopped))
+    }
+
     pub(super) fn name(&self, id: PartitionId) -> Option<&(Arc<str>, i32)> {
         self.named.get(id.0 as usize)
     }
@@ -113,26 +147,20 @@ impl Partitions {
         self.queues.iter_mut().for_each(|queue| *queue = None);
     }
 
-    /// Takes partitions over: reads their positions, splits their queues, starts fetching.
+    /// Takes partitions over at the group's positions: splits their queues, starts fetching. Where
+    /// the group has none, the client decides (`auto.offset.reset`).
     pub(super) fn assign(
         &mut self,
         client: &Arc<Client>,
         waker: &Waker,
         named: &[Named],
-        keeper: Option<&Keeper>,
+        positions: &Positions,
     ) -> KafkaResult<Vec<Assigned>> {
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in named {
-            list.add_partition(topic, *partition);
-        }
-        let positions = committed(client, &list);
-        let found = positions.as_ref().zip(keeper);
-        let mut snapshots = found.map_or_else(HashMap::new, |(found, keeper)| keeper.read(found));
         let mut assigned = Vec::with_capacity(named.len());
         let mut start = TopicPartitionList::new();
         for named in named {
-            let found = positions.as_ref().and_then(|found| found.get(named));
-            let fresh = positions.is_some() && self.is_retry_topic(&named.0);
+            let found = positions.get(named);
+            let fresh = self.is_retry_topic(&named.0);
             // What waits on a retry topic must not be passed over because nothing of it has been
             // committed yet, wherever the listener wants to begin on its own topics.
             let first = if fresh {
@@ -140,18 +168,18 @@ impl Partitions {
             } else {
                 Offset::Invalid
             };
-            let offset = found.map_or(first, |(at, _)| Offset::Offset(at.0));
+            let offset = found.map_or(first, |found| Offset::Offset(found.at.0));
             start.add_partition_offset(&named.0, named.1, offset)?;
             let partition = self.id(named);
             // Before the assignment, so that no record reaches the common queue.
             self.split(client, waker, partition);
             assigned.push(Assigned {
                 partition,
-                position: found.map(|(at, _)| *at),
+                position: found.map(|found| found.at),
                 metadata: found
-                    .map(|(_, metadata)| metadata.clone())
+                    .map(|found| found.metadata.clone())
                     .unwrap_or_default(),
-                snapshot: snapshots.remove(named),
+                snapshot: found.and_then(|found| found.snapshot.clone()),
             });
         }
         match client.rebalance_protocol() {
@@ -180,6 +208,7 @@ impl Partitions {
                 topic,
                 partition,
                 paused: false,
+                stopped: false,
                 ready,
             });
         }
@@ -201,34 +230,4 @@ impl Partitions {
             RebalanceProtocol::Eager | RebalanceProtocol::None => client.unassign(),
         }
     }
-}
-
-/// The group's committed positions and their metadata. If the broker does not tell, the client
-/// finds the positions itself later, and only the metadata is missed: more is repeated.
-fn committed(
-    client: &Client,
-    list: &TopicPartitionList,
-) -> Option<HashMap<Named, (CommitOffset, String)>> {
-    for _ in 0..COMMITTED_ATTEMPTS {
-        match client.committed_offsets(list.clone(), COMMITTED_TIMEOUT) {
-            Ok(found) => return Some(positions(&found)),
-            Err(error) => tracing::warn!(%error, "committed positions could not be read"),
-        }
-    }
-    None
-}
-
-fn positions(found: &TopicPartitionList) -> HashMap<Named, (CommitOffset, String)> {
-    let elements = found.elements();
-    let known = elements.iter().filter(|element| element.error().is_ok());
-    let positions = known.filter_map(|element| {
-        let Offset::Offset(at) = element.offset() else {
-            return None;
-        };
-        // The client library panics on metadata that is not UTF-8.
-        let metadata = std::panic::catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
-        let named = (element.topic().to_owned(), element.partition());
-        Some((named, (CommitOffset(at), metadata.unwrap_or_default())))
-    });
-    positions.collect()
 }

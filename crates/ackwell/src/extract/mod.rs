@@ -10,6 +10,7 @@
 //! | [`TopicName`], [`Partition`], [`Offset`], [`Timestamp`], [`Attempt`] | where, when, how often |
 //! | [`Record`] | the whole record |
 //! | [`Ack`] | the record's acknowledgement, in the manual ack modes |
+//! | [`Seek`], [`ListenerHandle`](crate::ListenerHandle) | the listener, to seek, pause or look |
 //! | [`State<T>`](struct@State) | a value given to [`App::state`](crate::App::state) |
 //! | [`Extension<T>`](struct@Extension) | a value that a [layer](crate::layer) put into the request |
 //! | a tuple of up to four of them | for each record of a [batch](crate::batch) |
@@ -22,6 +23,7 @@ mod event;
 mod extension;
 mod header;
 mod place;
+mod seek;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub(crate) use event::{UnknownEvent, event_type, unknown_event};
 pub use extension::Extension;
 pub use header::{FromHeader, Header, HeaderValue, Key, KeyBytes};
 pub use place::{Attempt, Offset, Partition, Timestamp, TopicName};
+pub use seek::Seek;
 pub use state::State;
 pub use value::{Coded, Decode, Json, Payload, Raw, Text};
 

@@ -67,6 +67,7 @@ fn shared(on_undecodable: OnUndecodable) -> Arc<Shared> {
         on_undecodable,
         on_unknown_event: on_undecodable,
         undecodable: Counter::default(),
+        listener: None,
     })
 }
 

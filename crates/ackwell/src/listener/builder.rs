@@ -2,8 +2,8 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use super::{AckMode, Concurrency, OnUndecodable, Options, Pattern};
-use crate::container::{Limits, Snapshots};
+use super::{AckMode, Concurrency, Member, OnUndecodable, Options, Pattern};
+use crate::container::{Limits, Notices, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Alert, Class, FailureListener, Hook, Raised, Verdicts};
 use crate::retry::{Retry, RetryPolicy};
@@ -35,6 +35,9 @@ impl ListenerBuilder {
             filter: None,
             layers: Vec::new(),
             limits: Limits::default(),
+            rebalance: None,
+            notices: Notices::default(),
+            member: Member::default(),
         };
         Self { options }
     }

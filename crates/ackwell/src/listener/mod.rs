@@ -4,21 +4,29 @@ mod builder;
 mod concurrency;
 mod events;
 mod filter;
+mod handle;
 mod handling;
+mod member;
 mod pattern;
+mod running;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 pub use builder::ListenerBuilder;
 pub use concurrency::{AckMode, Concurrency, OnUndecodable, by_key, by_partition};
 pub use events::EventListener;
 pub use filter::Filter;
 pub(crate) use filter::Passage;
+pub use handle::ListenerHandle;
+pub(crate) use handle::WeakHandle;
+pub use member::Assignment;
+pub(crate) use member::Member;
 pub(crate) use pattern::Common;
 pub use pattern::{Matcher, Pattern};
 
-use crate::container::{Limits, Snapshots};
+use crate::container::{Limits, Notices, RebalanceListener, Snapshots};
 use crate::dead_letters::{self, DeadLetters};
 use crate::failure::{Hook, Verdicts};
 use crate::handler::Erased;
@@ -71,6 +79,9 @@ pub(crate) struct Options {
     /// The innermost first.
     pub(crate) layers: Vec<ErasedLayer>,
     pub(crate) limits: Limits,
+    pub(crate) rebalance: Option<Arc<dyn RebalanceListener>>,
+    pub(crate) notices: Notices,
+    pub(crate) member: Member,
 }
 
 impl Listener {

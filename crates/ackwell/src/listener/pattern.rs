@@ -13,7 +13,6 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use regex_automata::Anchored;
-use regex_automata::dfa::dense::BuildError;
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
 use regex_automata::util::primitives::StateID;
@@ -99,8 +98,7 @@ impl Pattern {
     /// When it is no regular expression, too large, matches nothing, or its times are out of range.
     pub fn compile(&self) -> Result<Matcher, SetupError> {
         let source = &*self.source;
-        let wrong = |error: BuildError| {
-            let why = reason(&error);
+        let wrong = |why: String| {
             SetupError::new(format!("`{source}` is not a pattern of topics: {why}"))
                 .mend("write a regular expression, such as `orders-[a-z]+`")
         };
@@ -158,7 +156,8 @@ fn reason(error: &dyn Error) -> String {
 
 type Dfa = dense::DFA<Vec<u32>>;
 
-fn build(pattern: &str) -> Result<Dfa, BuildError> {
+/// The error says what is wrong with it.
+fn build(pattern: &str) -> Result<Dfa, String> {
     let limits = dense::Config::new()
         .start_kind(StartKind::Anchored)
         .dfa_size_limit(Some(DFA_BYTES_MAX))
@@ -171,6 +170,7 @@ fn build(pattern: &str) -> Result<Dfa, BuildError> {
         .syntax(syntax::Config::new().unicode(false).utf8(false))
         .thompson(nfa)
         .build(pattern)
+        .map_err(|error| reason(&error))
 }
 
 /// A [`Pattern`] that is ready to match.

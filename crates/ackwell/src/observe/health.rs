@@ -56,7 +56,7 @@ pub enum Status {
     Degraded(String),
     /// Stopped on request.
     Stopped,
-    /// Stopped by itself. It stays so until the process is restarted.
+    /// Stopped by itself. It stays so until it is started again, or the process is.
     Failed(String),
 }
 
@@ -237,6 +237,16 @@ impl Reporter {
         self.health
             .changed
             .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// As [`report`](Reporter::report), even if it had failed: it was started again.
+    pub(crate) fn revive(&self, status: Status) {
+        if let Some(entry) = self.health.lock().get_mut(self.index)
+            && matches!(entry.status, Status::Failed(_))
+        {
+            entry.status = Status::Stopped;
+        }
+        self.report(status);
     }
 
     /// Reports that it is at work, if it was starting; a problem reported meanwhile stands.

@@ -1,7 +1,7 @@
 //! From what a container observes to metrics and health.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::counter::Counter;
@@ -27,6 +27,9 @@ pub(crate) struct ListenerObserver {
     assigned: AtomicI64,
     /// Whether it has ever been in its group.
     joined: AtomicBool,
+    /// Whether it is paused by request.
+    paused: AtomicBool,
+    problem: Mutex<Option<String>>,
 }
 
 impl ListenerObserver {
@@ -54,6 +57,8 @@ impl ListenerObserver {
             health,
             assigned: AtomicI64::new(0),
             joined: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            problem: Mutex::default(),
         }
     }
 
@@ -117,6 +122,21 @@ impl ListenerObserver {
             listener: self.listener.clone(),
             topic: topic.to_owned(),
         }
+    }
+
+    fn problem(&self) -> MutexGuard<'_, Option<String>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reports what it is doing, as far as it is known here.
+    fn report(&self) {
+        let problem = self.problem().clone();
+        self.health.report(match problem {
+            Some(problem) => Status::Degraded(problem),
+            None if self.paused.load(Ordering::Relaxed) => Status::Paused,
+            None if self.joined.load(Ordering::Relaxed) => Status::Running,
+            None => Status::Starting("joining its group".to_owned()),
+        });
     }
 
     fn count_assigned(&self, change: i64) {
@@ -340,7 +360,7 @@ impl Observer for ListenerObserver {
                     .inc();
                 self.count_assigned(i64::try_from(partitions).unwrap_or(0));
                 self.joined.store(true, Ordering::Relaxed);
-                self.health.started();
+                self.report();
             }
             Observation::Revoked { partitions, lost } => {
                 let kind = if lost { "lost" } else { "revoked" };
@@ -350,11 +370,24 @@ impl Observer for ListenerObserver {
                     .inc();
                 self.count_assigned(-i64::try_from(partitions).unwrap_or(0));
             }
-            Observation::Health { problem } => self.health.report(match problem {
-                Some(problem) => Status::Degraded(problem.to_owned()),
-                None if self.joined.load(Ordering::Relaxed) => Status::Running,
-                None => Status::Starting("joining its group".to_owned()),
-            }),
+            Observation::Health { problem } => {
+                *self.problem() = problem.map(str::to_owned);
+                self.report();
+            }
+            Observation::Paused { paused } => {
+                self.paused.store(paused, Ordering::Relaxed);
+                self.report();
+            }
+            Observation::Noticed { notice } => {
+                let by = self.by_outcome(notice.kind());
+                families.notices.get_or_create(&by).inc();
+            }
+            Observation::Ended => {
+                self.joined.store(false, Ordering::Relaxed);
+                *self.problem() = None;
+                let assigned = self.assigned.load(Ordering::Relaxed);
+                self.count_assigned(assigned.saturating_neg());
+            }
         }
     }
 }

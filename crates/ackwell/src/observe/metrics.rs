@@ -90,6 +90,7 @@ pub(super) struct ListenerFamilies {
     pub(super) paused: Family<ByListener, Gauge>,
     pub(super) in_work: Family<ByListener, Gauge>,
     pub(super) commits: Family<ByOutcome, Counter>,
+    pub(super) notices: Family<ByOutcome, Counter>,
     pub(super) unacknowledged: Family<ByListener, Gauge>,
     pub(super) nacks: Family<ByOutcome, Counter>,
     pub(super) parked_keys: Family<ByListener, Gauge>,
@@ -253,7 +254,7 @@ impl ListenerFamilies {
         );
         to.register(
             "paused_partitions",
-            "Partitions whose fetching is paused, their queues being full",
+            "Partitions whose fetching is paused: their queues are full, or on request",
             self.paused.clone(),
         );
         to.register(
@@ -291,6 +292,11 @@ impl ListenerFamilies {
             "commits",
             "Offset commits, by outcome",
             self.commits.clone(),
+        );
+        to.register(
+            "notices",
+            "What listeners noticed: silence, its end, positions that the log did not hold",
+            self.notices.clone(),
         );
     }
 }

@@ -114,6 +114,7 @@ impl Rehearsal {
             group: Arc::clone(&group),
             states,
             on_undecodable: crate::listener::OnUndecodable::default(),
+            listener: None,
             on_unknown_event: crate::listener::OnUndecodable::default(),
             undecodable: prometheus_client::metrics::counter::Counter::default(),
         }));

@@ -34,6 +34,7 @@ fn shared(on_undecodable: OnUndecodable) -> Arc<Shared> {
         on_undecodable,
         on_unknown_event: on_undecodable,
         undecodable: prometheus_client::metrics::counter::Counter::default(),
+        listener: None,
     })
 }
 

@@ -55,8 +55,8 @@ impl<R: Record> Engine<R> {
             let Some(pending) = partition.pending() else {
                 continue;
             };
-            let at_once = partition.commits_at_once();
-            if !at_once && !self.config.commit.due(&pending, &all, now) {
+            let due = partition.commits_at_once() || self.config.commit.due(&pending, &all, now);
+            if !due || !partition.may_commit() {
                 continue;
             }
             let generation = partition.generation();
@@ -194,15 +194,18 @@ impl<R: Record> Engine<R> {
             return Some(in_flight.until);
         }
         let all = self.pending()?;
-        let due = self.partitions.values().filter_map(|partition| {
-            let pending = partition.pending()?;
-            let at_once = partition.commits_at_once();
-            Some(if at_once {
-                Timestamp::EPOCH
-            } else {
-                self.config.commit.deadline(&pending, &all)
-            })
-        });
+        let partitions = self.partitions.values();
+        let due = partitions
+            .filter(|found| found.may_commit())
+            .filter_map(|partition| {
+                let pending = partition.pending()?;
+                let at_once = partition.commits_at_once();
+                Some(if at_once {
+                    Timestamp::EPOCH
+                } else {
+                    self.config.commit.deadline(&pending, &all)
+                })
+            });
         due.min().map(|at| {
             self.commits
                 .not_before

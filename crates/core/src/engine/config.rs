@@ -34,6 +34,11 @@ pub struct Config {
     pub queued_records: usize,
     /// Their bytes. Default 16 MiB.
     pub queued_bytes: usize,
+    /// Records of all partitions together that may wait or be in work before every partition is
+    /// paused; they are resumed at half. Default: no limit but those of the partitions.
+    pub total_records: usize,
+    /// Their bytes. Default 256 MiB.
+    pub total_bytes: usize,
     /// Records handed to a lane at once. Default 500.
     pub run_records: usize,
     /// How long a revoke waits for records in work before they are cancelled. Default 10 s.
@@ -43,6 +48,9 @@ pub struct Config {
     /// How long cancelled work is awaited before the partition is handed over all the same; only
     /// a handler that blocks its thread takes that long. Default 5 s.
     pub cancel_wait: Duration,
+    /// How long the answer to [`Flush`](super::Effect::Flush) is awaited; without it, which is
+    /// the default, nobody is asked.
+    pub flush_wait: Option<Duration>,
     /// How long a commit's answer is awaited before it counts as failed. Default 10 s.
     pub commit_wait: Duration,
     /// The least time between two commits, so that record mode does not cost a request a record:
@@ -91,10 +99,13 @@ impl Default for Config {
             recover: true,
             queued_records: 5_000,
             queued_bytes: 16 << 20,
+            total_records: usize::MAX,
+            total_bytes: 256 << 20,
             run_records: 500,
             revoke_drain: Duration::from_secs(10),
             stop_drain: Duration::from_secs(20),
             cancel_wait: Duration::from_secs(5),
+            flush_wait: None,
             commit_wait: Duration::from_secs(10),
             commit_gap: Duration::from_millis(5),
             unacknowledged_limit: Duration::from_secs(60),

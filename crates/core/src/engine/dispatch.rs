@@ -35,9 +35,10 @@ impl<R: Record> Engine<R> {
         let Some(partition) = self.partitions.get(&id) else {
             return;
         };
-        if partition.phase != Phase::Active {
+        if partition.phase != Phase::Active || self.is_seeking(id) {
             return;
         }
+        self.control.read(id);
         let first = records.first().map(Record::offset);
         if let Some(first) = first.filter(|first| partition.is_rewound_by(*first)) {
             // The log was cut, or the client fell back. What is unsettled comes again as well.
@@ -98,7 +99,8 @@ impl<R: Record> Engine<R> {
 
     /// Whether each record waits for the commit of the one before it.
     pub(super) fn awaits_commits(&self) -> bool {
-        self.config.strict_commits && self.config.commit == AckMode::Record
+        let strict = self.config.strict_commits && !mutation::is(Fault::StrictDoesNotWait);
+        strict && self.config.commit == AckMode::Record
     }
 
     /// Has the lane wait if its first record is not due yet.
@@ -128,7 +130,7 @@ impl<R: Record> Engine<R> {
             partition.phase == Phase::Active && lane.is_some_and(|lane| lane.is_ready())
         });
         let alone = !self.zombies.contains_key(&id) || mutation::is(Fault::ZombieNotAwaited);
-        ready && self.life == Life::Running && alone
+        ready && self.life == Life::Running && alone && !self.control.forbids(id)
     }
 
     fn start_run(&mut self, id: PartitionId, lane_id: LaneId, chunk: Chunk<R>) -> Option<RunId> {
@@ -294,6 +296,9 @@ impl<R: Record> Engine<R> {
     }
 
     pub(super) fn set_paused(&mut self, paused: bool) {
+        if paused && !self.paused {
+            self.halt_runs(None);
+        }
         self.paused = paused;
         self.update_pauses(None);
         self.dispatch_all();
@@ -301,7 +306,11 @@ impl<R: Record> Engine<R> {
 
     /// Tells the shell which partitions to deliver; `None` looks at all of them.
     pub(super) fn update_pauses(&mut self, only: Option<PartitionId>) {
-        let stalled = self.paused || self.outage.is_some() || self.life != Life::Running;
+        let crowded = self.is_crowded();
+        let only = only.filter(|_| crowded == self.crowded);
+        self.crowded = crowded;
+        let stopping = self.life != Life::Running;
+        let stalled = self.paused || self.outage.is_some() || crowded || stopping;
         let range = match only {
             Some(id) => self.partitions.range_mut(id..=id),
             None => self.partitions.range_mut(..),
@@ -316,7 +325,8 @@ impl<R: Record> Engine<R> {
                 records >= limits.0 || bytes >= limits.1
             };
             partition.full &= !mutation::is(Fault::QueueWithoutLimit);
-            let wanted = stalled || partition.full || partition.phase != Phase::Active;
+            let leaving = partition.phase != Phase::Active;
+            let wanted = stalled || partition.full || leaving || self.control.forbids(*id);
             if wanted != partition.paused {
                 partition.paused = wanted;
                 if wanted {
@@ -331,6 +341,22 @@ impl<R: Record> Engine<R> {
         }
         if !resume.is_empty() {
             self.effects.push_back(Effect::Resume(resume));
+        }
+    }
+
+    /// Whether all partitions together hold too much.
+    fn is_crowded(&self) -> bool {
+        let (records, bytes) = self
+            .partitions
+            .values()
+            .fold((0, 0), |(records, bytes), p| {
+                (records + p.queued_records, bytes + p.queued_bytes)
+            });
+        let limits = (self.config.total_records, self.config.total_bytes);
+        if self.crowded {
+            records > limits.0 / 2 || bytes > limits.1 / 2
+        } else {
+            records >= limits.0 || bytes >= limits.1
         }
     }
 }

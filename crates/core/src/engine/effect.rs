@@ -119,6 +119,10 @@ pub enum Effect<R> {
         /// The next offset to read.
         to: CommitOffset,
     },
+    /// Nothing of these partitions is in work any more, and their last commit is yet to come:
+    /// tell whoever wants to know, and answer by [`Flushed`](super::Event::Flushed). Only with
+    /// [`flush_wait`](super::Config::flush_wait).
+    Flush(Vec<PartitionId>),
     /// These partitions may be handed over.
     RevokeDone(Vec<PartitionId>),
     /// Nothing is in work and everything settled is committed, as far as that was possible. With

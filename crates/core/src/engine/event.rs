@@ -198,8 +198,10 @@ pub enum Event<R> {
         /// What the broker said.
         result: Result<(), String>,
     },
-    /// Read on from another position. Backwards, it goes back at least as far as the earliest
-    /// unsettled record; forwards, everything in between is passed over on purpose.
+    /// Read on from exactly here, as soon as the records in work are finished or
+    /// [`revoke_drain`](super::Config::revoke_drain) has passed. What is unsettled before it is
+    /// passed over on purpose; what is settled behind it is handled again. Ignored if the
+    /// partition is not [active](super::Engine::is_active).
     Seek {
         /// Where.
         partition: PartitionId,
@@ -210,6 +212,28 @@ pub enum Event<R> {
     Pause,
     /// Ends a [`Event::Pause`].
     Resume,
+    /// Handle nothing new of these partitions, owned or not, until [`Event::ResumePartitions`]:
+    /// one that goes and comes back is still paused.
+    PausePartitions(Vec<PartitionId>),
+    /// Ends a [`Event::PausePartitions`].
+    ResumePartitions(Vec<PartitionId>),
+    /// Handle nothing of these partitions yet: their assignment is being announced. Forgotten
+    /// when they go.
+    Hold(Vec<PartitionId>),
+    /// Ends a [`Event::Hold`].
+    Release(Vec<PartitionId>),
+    /// These partitions were told that they go, see [`Flush`](super::Effect::Flush).
+    Flushed(Vec<PartitionId>),
+    /// The partition's next records can't be read. Nothing behind them is taken; the container is
+    /// unhealthy until they come, or until a seek passes over them.
+    Unreadable {
+        /// Which partition.
+        partition: PartitionId,
+        /// What health says.
+        reason: String,
+        /// Whether it makes sense to try again.
+        again: bool,
+    },
     /// Drain, commit, stop; answered by [`Stopped`](super::Effect::Stopped).
     Stop,
     /// Time has passed.

@@ -68,18 +68,6 @@ impl<R: Record> Engine<R> {
         self.update_pauses(None);
     }
 
-    pub(super) fn seek(&mut self, id: PartitionId, to: CommitOffset) {
-        let Some(partition) = self.partitions.get(&id) else {
-            return;
-        };
-        if partition.phase == Phase::Active {
-            let to = partition.safe_start(to);
-            self.restart(id, to);
-            self.effects.push_back(Effect::Seek { partition: id, to });
-            self.update_pauses(Some(id));
-        }
-    }
-
     /// Reads a partition anew from `position`; runs in work are cancelled and no longer count.
     pub(super) fn restart(&mut self, id: PartitionId, position: CommitOffset) {
         let generation = Generation(self.next_id());
@@ -94,6 +82,11 @@ impl<R: Record> Engine<R> {
     fn forget(&mut self, id: PartitionId) {
         self.disown_work(id);
         self.partitions.remove(&id);
+        self.control.forget(id);
+        if self.crowded {
+            // What went made room for what stays.
+            self.update_pauses(None);
+        }
     }
 
     fn disown_work(&mut self, id: PartitionId) {
@@ -161,7 +154,11 @@ impl<R: Record> Engine<R> {
             Phase::Draining(earlier) => {
                 return partition.phase = Phase::Draining(earlier.min(until));
             }
-            Phase::Cancelling(_) | Phase::Committing(_) | Phase::Done => return,
+            Phase::Cancelling(_)
+            | Phase::Drained
+            | Phase::Flushing(_)
+            | Phase::Committing(_)
+            | Phase::Done => return,
         };
         partition.drop_held();
         for lane in &mut partition.lanes {
@@ -209,6 +206,7 @@ impl<R: Record> Engine<R> {
         for id in self.ids() {
             while self.leave(now, id) {}
         }
+        self.flush(now);
         self.finish_revoke();
         self.finish_stop();
     }
@@ -220,15 +218,19 @@ impl<R: Record> Engine<R> {
         };
         // A run that a seek or rewind has disowned is at work on this partition all the same.
         let idle = partition.in_work == 0
-            && partition.unacknowledged == 0
+            && (partition.unacknowledged == 0 || mutation::is(Fault::DrainForgetsAcknowledgements))
             && !self.zombies.contains_key(&id)
             || mutation::is(Fault::DrainDoesNotWait);
         let committing = Phase::Committing(now + self.config.commit_wait);
+        let drained = match self.config.flush_wait {
+            Some(_) => Phase::Drained,
+            None => committing,
+        };
         let at_once = mutation::is(Fault::DrainCancelsAtOnce);
         let without_limit = mutation::is(Fault::DrainWithoutLimit);
         partition.phase = match partition.phase {
             Phase::Committing(_) if mutation::is(Fault::HandoverWithoutCommit) => Phase::Done,
-            Phase::Draining(_) | Phase::Cancelling(_) if idle => committing,
+            Phase::Draining(_) | Phase::Cancelling(_) if idle => drained,
             Phase::Draining(until) if (until <= now && !without_limit) || at_once => {
                 let generation = partition.generation();
                 partition.phase = Phase::Cancelling(now + self.config.cancel_wait);
@@ -239,15 +241,49 @@ impl<R: Record> Engine<R> {
                 self.close_acknowledgements(id);
                 return true;
             }
-            Phase::Cancelling(until) if until <= now => committing,
+            Phase::Cancelling(until) if until <= now => drained,
+            Phase::Flushing(until) if until <= now => committing,
             Phase::Committing(until) if until <= now || partition.is_clean() => Phase::Done,
             Phase::Active
             | Phase::Draining(_)
             | Phase::Cancelling(_)
+            | Phase::Drained
+            | Phase::Flushing(_)
             | Phase::Committing(_)
             | Phase::Done => return false,
         };
         true
+    }
+
+    /// Asks for the flush of what is drained, once all that leaves is.
+    fn flush(&mut self, now: Timestamp) {
+        let Some(wait) = self.config.flush_wait else {
+            return;
+        };
+        let works = |phase| matches!(phase, Phase::Draining(_) | Phase::Cancelling(_));
+        if self.partitions.values().any(|found| works(found.phase)) {
+            return;
+        }
+        let mut drained = Vec::new();
+        for (id, partition) in &mut self.partitions {
+            if partition.phase == Phase::Drained {
+                partition.phase = Phase::Flushing(now + wait);
+                drained.push(*id);
+            }
+        }
+        if !drained.is_empty() {
+            self.effects.push_back(Effect::Flush(drained));
+        }
+    }
+
+    pub(super) fn flushed(&mut self, now: Timestamp, ids: Vec<PartitionId>) {
+        let until = now + self.config.commit_wait;
+        for id in ids {
+            let found = self.partitions.get_mut(&id);
+            if let Some(partition) = found.filter(|p| matches!(p.phase, Phase::Flushing(_))) {
+                partition.phase = Phase::Committing(until);
+            }
+        }
     }
 
     fn finish_revoke(&mut self) {
@@ -288,10 +324,11 @@ impl<R: Record> Engine<R> {
             .partitions
             .values()
             .filter_map(|partition| match partition.phase {
-                Phase::Draining(until) | Phase::Cancelling(until) | Phase::Committing(until) => {
-                    Some(until)
-                }
-                Phase::Active | Phase::Done => None,
+                Phase::Draining(until)
+                | Phase::Cancelling(until)
+                | Phase::Flushing(until)
+                | Phase::Committing(until) => Some(until),
+                Phase::Active | Phase::Drained | Phase::Done => None,
             });
         waits.min()
     }

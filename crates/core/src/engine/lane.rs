@@ -201,6 +201,9 @@ impl<R: Record> Lane<R> {
     /// chunk may have been tried before.
     fn insert(&mut self, record: R) {
         let offset = record.offset();
+        if mutation::is(Fault::RefusalForgetsOrder) {
+            return self.chunks.push_back(Chunk::new(vec![record]));
+        }
         let last = |chunk: &Chunk<R>| chunk.records.last().map_or(i64::MIN, Record::offset);
         let place = self.chunks.partition_point(|chunk| last(chunk) < offset);
         let behind = self.chunks.get_mut(place).map(|chunk| {
@@ -247,6 +250,7 @@ impl<R: Record> Lane<R> {
         let mut chunk = self.chunks.pop_front()?;
         let waits = |record: &R| record.due().is_some_and(|at| at > now);
         let due = chunk.records.iter().position(waits);
+        let due = due.filter(|_| !mutation::is(Fault::DueTooEarly));
         let rest = chunk.records.split_off(due.unwrap_or(chunk.records.len()));
         self.put_back(rest);
         (!chunk.records.is_empty()).then(|| Chunk::new(chunk.records))
@@ -254,7 +258,8 @@ impl<R: Record> Lane<R> {
 
     /// When the first record may be handled, if it has to wait.
     pub(super) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
-        self.first()?.due().filter(|at| *at > now)
+        let early = mutation::is(Fault::DueTooEarly);
+        self.first()?.due().filter(|at| *at > now && !early)
     }
 
     /// Only the first record.

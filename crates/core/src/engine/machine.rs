@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Record;
 use super::commits::Commits;
 use super::config::Config;
+use super::control::Control;
 use super::dispatch::Outage;
 use super::effect::Effect;
 use super::event::{Event, PartitionId, RunId};
@@ -34,6 +35,9 @@ pub struct Engine<R> {
     pub(super) revoking: Vec<PartitionId>,
     pub(super) life: Life,
     pub(super) paused: bool,
+    /// Whether the partitions together are over their limit and not yet drained to half.
+    pub(super) crowded: bool,
+    pub(super) control: Control,
     pub(super) outage: Option<Outage>,
     pub(super) recovery_problem: Option<String>,
     pub(super) failing_recoveries: usize,
@@ -84,6 +88,8 @@ impl<R: Record> Engine<R> {
             revoking: Vec::new(),
             life: Life::Running,
             paused: false,
+            crowded: false,
+            control: Control::default(),
             outage: None,
             recovery_problem: None,
             failing_recoveries: 0,
@@ -140,9 +146,19 @@ impl<R: Record> Engine<R> {
             } => self.snapshot_stored(commit, partition, place),
             Event::MetadataRefused => self.config.halve_metadata(),
             Event::CommitDone { commit, result } => self.commit_done(now, commit, result),
-            Event::Seek { partition, to } => self.seek(partition, to),
+            Event::Seek { partition, to } => self.seek(now, partition, to),
             Event::Pause => self.set_paused(true),
             Event::Resume => self.set_paused(false),
+            Event::PausePartitions(ids) => self.pause_partitions(ids),
+            Event::ResumePartitions(ids) => self.resume_partitions(ids),
+            Event::Hold(ids) => self.withhold(ids),
+            Event::Release(ids) => self.release(ids),
+            Event::Flushed(ids) => self.flushed(now, ids),
+            Event::Unreadable {
+                partition,
+                reason,
+                again,
+            } => self.unreadable(now, partition, reason, again),
             Event::Stop => self.stop(now, None),
             Event::Tick => {}
         }
@@ -150,6 +166,7 @@ impl<R: Record> Engine<R> {
         self.start_retries(now);
         self.probe(now);
         self.commit_timeout(now);
+        self.carry_out(now);
         self.hand_over(now);
         self.send_commit(now);
         self.forget_commit_problem();
@@ -171,6 +188,7 @@ impl<R: Record> Engine<R> {
             self.probe_deadline(),
             self.commit_deadline(),
             self.handover_deadline(),
+            self.control_deadline(),
             self.manual.deadline(),
         ]
         .into_iter()
@@ -184,6 +202,17 @@ impl<R: Record> Engine<R> {
             .values()
             .map(|partition| partition.queued_records)
             .sum()
+    }
+
+    /// Records of one partition that wait or are in work.
+    pub fn queued_records_of(&self, partition: PartitionId) -> usize {
+        let found = self.partitions.get(&partition);
+        found.map_or(0, |found| found.queued_records)
+    }
+
+    /// The next offset that is expected of a partition, if it is owned and known.
+    pub fn next(&self, partition: PartitionId) -> Option<crate::offset::CommitOffset> {
+        self.partitions.get(&partition)?.tracker.next()
     }
 
     /// Records that were handled and wait for their acknowledgement.
@@ -224,6 +253,7 @@ impl<R: Record> Engine<R> {
             Life::Running | Life::Stopping(None) | Life::Stopped(None) => self
                 .recovery_problem
                 .as_ref()
+                .or(self.control.problem())
                 .or(self.outage.as_ref().map(|outage| &outage.reason))
                 .or(self.manual.problem())
                 .or(self.holds.values().next())

@@ -17,6 +17,7 @@ use super::machine::Engine;
 use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
+use crate::mutation::{self, Fault};
 use crate::offset::{Generation, Span};
 use crate::settle::{Class, Settlement};
 
@@ -237,7 +238,10 @@ impl<R: Record> Engine<R> {
             return;
         };
         let id = open.partition;
-        for places in places {
+        for mut places in places {
+            if mutation::is(Fault::AcknowledgementCoversEarlier) {
+                places.start = 0;
+            }
             let handled = places.start..places.end.min(open.records.len());
             let closing = open.records.get(handled.clone()).unwrap_or_default();
             let closing = closing
@@ -304,7 +308,11 @@ impl<R: Record> Engine<R> {
             Nack::After(wait) => Some(Tries {
                 attempt,
                 failing_since,
-                next: Next::Handle(now + wait),
+                next: Next::Handle(if mutation::is(Fault::RefusalTooEarly) {
+                    now
+                } else {
+                    now + wait
+                }),
             }),
             Nack::Dropped => self.dropped(now, id, &record, attempt, failing_since),
         };

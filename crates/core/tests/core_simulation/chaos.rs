@@ -119,7 +119,10 @@ impl World {
         let Some(partition) = self.a_partition_of(id) else {
             return Ok(());
         };
-        let (end, number) = (self.partitions[partition as usize].end, self.next_number());
+        let end = self.partitions[partition as usize].end;
+        let earliest = self.checker.earliest(partition);
+        let drain = self.weather.config.revoke_drain.as_millis();
+        let by = self.now + u64::try_from(drain).unwrap_or(0);
         let owner = self.partitions[partition as usize].owner == Some(id);
         let Some(tenure) = self.members[id].owned.get_mut(&partition) else {
             return Ok(());
@@ -130,13 +133,15 @@ impl World {
         let to = if forwards {
             (reached + way).min(end)
         } else {
-            (reached - way).max(0)
+            // A seek is carried out to the letter; this one passes over nothing.
+            let back = (reached - way).max(0);
+            earliest.map_or(back, |earliest| back.min(earliest))
         };
         if tenure.drain.is_none() {
-            tenure.restart(number, to);
+            tenure.seeks_on = forwards.then_some(to);
+            tenure.seeks_by = Some(by);
             if forwards {
                 self.seen.seeks_on += 1;
-                self.checker.pass_over(partition, to);
             } else {
                 self.seen.seeks_back += 1;
             }

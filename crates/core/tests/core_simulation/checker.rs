@@ -10,8 +10,14 @@ use crate::member::Record;
 pub(crate) type MemberId = usize;
 pub(crate) type Checked = Result<(), String>;
 
-/// Records that are serial among each other.
-type Lane = Option<u64>;
+/// What must be handled one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    Partition,
+    Key(u64),
+    /// By key, a record without one is nobody's equal.
+    Alone(i64),
+}
 
 /// A record that is being handled.
 #[derive(Debug, Clone)]
@@ -54,7 +60,16 @@ impl Checker {
     }
 
     fn lane(&self, record: &Record) -> Lane {
-        if self.by_key { record.key } else { None }
+        match record.key {
+            Some(key) if self.by_key => Lane::Key(key),
+            None if self.by_key => Lane::Alone(record.offset),
+            _ => Lane::Partition,
+        }
+    }
+
+    /// The earliest unsettled record of a partition.
+    pub(crate) fn earliest(&self, partition: u32) -> Option<i64> {
+        self.logs[partition as usize].unsettled.first().copied()
     }
 
     pub(crate) fn produced(&mut self, partition: u32, record: &Record) {

@@ -248,9 +248,10 @@ impl World {
         };
         let lane_of = |offset: &i64| {
             let record = self.partitions[p as usize].at(*offset);
-            config
-                .concurrency
-                .lane(record.and_then(|record| record.key))
+            config.concurrency.lane(
+                record.and_then(|record| record.key),
+                record.map_or(0, |record| record.offset),
+            )
         };
         if config.commit.is_manual() {
             let earlier = tenure.outstanding.range(..first.offset);
@@ -309,7 +310,9 @@ impl World {
         let tenure = self.members[id].owned.get(&acks.partition);
         let tenure = tenure.filter(|tenure| tenure.number == acks.tenure);
         let early = |drain: Option<Drain>| drain.is_none_or(|d| self.now < d.cancel_from);
-        if tenure.is_some_and(|tenure| early(tenure.drain)) {
+        // A seek waits for acknowledgements as long as a drain.
+        let sought = |tenure: &Tenure| tenure.seeks_by.is_some_and(|by| by <= self.now);
+        if tenure.is_some_and(|tenure| early(tenure.drain) && !sought(tenure)) {
             return Err(format!(
                 "member {id} takes no more acknowledgements of {} before its drain's limit",
                 acks.partition
@@ -420,6 +423,8 @@ impl World {
                 self.seen.cancelled_drains += 1;
                 Ok(())
             }
+            // A seek waits for the work in hand just as long.
+            Some(tenure) if tenure.seeks_by.is_some_and(|by| by <= now) => Ok(()),
             Some(_) => Err(format!(
                 "member {id} cancels work on {} before its drain's limit",
                 run.partition

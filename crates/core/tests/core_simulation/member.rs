@@ -126,6 +126,10 @@ pub(crate) struct Tenure {
     /// The same since the assignment.
     pub reached: Option<i64>,
     pub paused: bool,
+    /// Where it shall be read on from, passing over what is unsettled before.
+    pub seeks_on: Option<i64>,
+    /// When a seek that it was told of may cancel what is in work.
+    pub seeks_by: Option<u64>,
     /// It was asked back, or the container stops: what is in work may be cancelled from then on.
     pub drain: Option<Drain>,
     pub tries: Tries,
@@ -166,6 +170,7 @@ impl Tenure {
         self.reported.clear();
         self.polls.clear();
         self.known.clear();
+        self.seeks_by = None;
     }
 
     /// The engine is told that these are settled.

@@ -94,14 +94,19 @@ impl World {
                 Ok(())
             }
             Effect::Seek { partition, to } => {
-                if let Some(tenure) = self.members[id].owned.get_mut(&partition.0) {
-                    tenure.position = to.0;
-                    tenure.next = Some(to.0);
-                    tenure.outstanding.clear();
-                    tenure.polls.clear();
+                let number = self.next_number();
+                let Some(tenure) = self.members[id].owned.get_mut(&partition.0) else {
+                    return Ok(());
+                };
+                tenure.restart(number, to.0);
+                tenure.position = to.0;
+                tenure.polls.clear();
+                if tenure.seeks_on.take_if(|wanted| *wanted == to.0).is_some() {
+                    self.checker.pass_over(partition.0, to.0);
                 }
                 Ok(())
             }
+            Effect::Flush(ids) => self.tell(id, Event::Flushed(ids)),
             Effect::RevokeDone(ids) => self.revoke_done(id, &ids),
             Effect::Stopped { problem } => {
                 self.seen.stops += 1;

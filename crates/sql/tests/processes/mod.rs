@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use crate::events::SCHEMA;
 use brokers::Brokers;
-use worker::Setup;
+use worker::{Acks, Retries, Setup, Worker};
 
 /// Longer than anything here takes on a busy machine; a test that waits for it has failed.
 pub const LIMIT: Duration = Duration::from_secs(90);
@@ -63,6 +63,8 @@ pub struct Scene {
     producer: FutureProducer,
     sent: AtomicI64,
     poison: AtomicI64,
+    /// Whether the order of keys is given up.
+    unordered: bool,
 }
 
 impl Scene {
@@ -88,9 +90,16 @@ impl Scene {
             producer,
             sent: AtomicI64::new(0),
             poison: AtomicI64::new(0),
+            unordered: false,
         };
         scene.create_topic().await;
         scene
+    }
+
+    /// The order of a key is not checked.
+    pub fn unordered(mut self) -> Self {
+        self.unordered = true;
+        self
     }
 
     async fn create_topic(&self) {
@@ -126,7 +135,9 @@ impl Scene {
             wait_at: None,
             handling: Duration::ZERO,
             lock_wait: Duration::from_secs(1),
-            every_record: false,
+            acks: Acks::Batch,
+            retries: Retries::InPlace,
+            fails: (1, 0),
         };
         setup
             .set("session.timeout.ms", SESSION.as_millis())
@@ -201,25 +212,13 @@ impl Scene {
         self.until_applied(wanted.min(self.sent.load(SeqCst))).await;
     }
 
-    /// Waits until nobody writes to the database: a process that is stopped while it does keeps
-    /// the database locked.
-    pub async fn until_quiet(&self) {
-        within("the database to be quiet", async {
-            loop {
-                let before = self.applied().await;
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                let mut writer = self.database.begin();
-                writer
-                    .execute("DELETE FROM effects WHERE false", params![])
-                    .await
-                    .unwrap();
-                writer.commit().await.unwrap();
-                if self.applied().await == before {
-                    return;
-                }
-            }
-        })
-        .await;
+    /// Stops a worker's process outside of its transactions: inside, it would keep the database
+    /// locked.
+    pub async fn pause(&self, worker: &Worker) {
+        let mut ours = self.database.begin();
+        let nothing = ours.execute("DELETE FROM effects WHERE false", params![]);
+        nothing.await.unwrap();
+        worker.pause().await;
     }
 
     pub async fn until_applied(&self, count: i64) {
@@ -299,19 +298,15 @@ impl Scene {
     /// do wrong later is found by calling it again.
     pub async fn check(&self) {
         self.until_settled().await;
-        let mut of_key: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for row in self.effects().await {
-            let numbers = of_key.entry(row.get("key").unwrap()).or_default();
-            numbers.push(row.get("number").unwrap());
-        }
         let sent = self.sent.load(SeqCst);
         let mut expected: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         for number in 0..sent {
             let numbers = expected.entry(format!("k-{}", number % KEYS)).or_default();
             numbers.push(number);
         }
+        let applied = self.applied_of_keys().await;
         assert_eq!(
-            of_key, expected,
+            applied, expected,
             "each effect once, in the order of its key"
         );
         let mut emitted = crate::events::outbox(&self.database).await;
@@ -323,6 +318,21 @@ impl Scene {
             .collect();
         let letters: BTreeSet<_> = self.dead_letters().await.into_iter().collect();
         assert_eq!(letters, poison, "dead letters");
+    }
+
+    /// The numbers that were applied, by key.
+    async fn applied_of_keys(&self) -> BTreeMap<String, Vec<i64>> {
+        let mut of_key: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for row in self.effects().await {
+            let numbers = of_key.entry(row.get("key").unwrap()).or_default();
+            numbers.push(row.get("number").unwrap());
+        }
+        if self.unordered {
+            of_key
+                .values_mut()
+                .for_each(|numbers| numbers.sort_unstable());
+        }
+        of_key
     }
 
     /// The values of all dead letters, in no order.

@@ -9,10 +9,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackwell::extract::{Key, State, Text};
-use ackwell::retry::exponential;
+use ackwell::extract::{Ack, Attempt, Key, State, Text};
+use ackwell::retry::{Retry, exponential, fixed, topics};
 use ackwell::{AckMode, App, Config, Failure, Listener, TopicDeclaration, by_key};
-use ackwell_sql::{Database, Settings, Tx, params};
+use ackwell_sql::{Database, Settings, Tx, ordered, params};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -52,7 +52,27 @@ pub struct Setup {
     pub handling: Duration,
     /// How long another process may keep the database locked before it counts as away.
     pub lock_wait: Duration,
-    pub every_record: bool,
+    pub acks: Acks,
+    /// How transient failures are retried, and which numbers fail how often: all that this number
+    /// divides, so many times.
+    pub retries: Retries,
+    pub fails: (i64, u32),
+}
+
+/// When records are settled and committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Acks {
+    Batch,
+    Record,
+    /// By another task, later and in another order.
+    Manual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retries {
+    InPlace,
+    Topics,
+    Ordered,
 }
 
 impl Setup {
@@ -78,8 +98,27 @@ impl Setup {
 
     /// Commits after each record instead of when a run has ended.
     pub fn committing_each_record(mut self) -> Self {
-        self.every_record = true;
+        self.acks = Acks::Record;
         self
+    }
+
+    pub fn acknowledging_by_hand(mut self) -> Self {
+        self.acks = Acks::Manual;
+        self
+    }
+
+    /// Every `nth` record fails so many times.
+    pub fn failing(mut self, nth: i64, times: u32, retries: Retries) -> Self {
+        (self.fails, self.retries) = ((nth, times), retries);
+        self
+    }
+
+    fn fail(&self, number: i64, attempt: u32) -> Result<(), Failure> {
+        let (nth, times) = self.fails;
+        match number % nth == 0 && attempt <= times {
+            true => Err(Failure::transient("not yet")),
+            false => Ok(()),
+        }
     }
 
     /// Starts the process, with its log in `folder`.
@@ -200,23 +239,68 @@ async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
     let database = Database::open_with(&setup.database, SCHEMA, limits);
     let mut config = Config::with_bootstrap_servers(setup.servers.clone());
     config.kafka.extra = setup.properties.clone();
-    let (mode, patience) = match setup.every_record {
-        true => (AckMode::Record, Duration::from_secs(1)),
-        false => (AckMode::Batch, Duration::from_secs(3)),
+    let listener = Listener::on(TopicDeclaration::named(setup.topic.clone()))
+        .concurrency(by_key(4))
+        .revoke_drain(Duration::from_secs(2))
+        .retry(retry(setup.retries));
+    let listener = match setup.acks {
+        Acks::Batch => listener.handle(apply),
+        Acks::Record => listener.ack_mode(AckMode::Record).handle(apply),
+        Acks::Manual => listener.ack_mode(AckMode::Manual).handle(apply_by_hand),
     };
-    let retry = exponential(Duration::from_millis(50), 2.0).max(Duration::from_secs(1));
     App::new(config)
         .named(setup.group.clone())
         .state(database.await.unwrap())
         .state(Arc::new((setup.clone(), go_on)))
-        .listener(
-            Listener::on(TopicDeclaration::named(setup.topic.clone()))
-                .concurrency(by_key(4))
-                .ack_mode(mode)
-                .revoke_drain(patience)
-                .retry(retry.max_attempts(8))
-                .handle(apply),
+        .listener(listener)
+}
+
+fn retry(retries: Retries) -> Retry {
+    let short = Duration::from_millis(400);
+    match retries {
+        Retries::InPlace => exponential(Duration::from_millis(50), 2.0)
+            .max(Duration::from_secs(1))
+            .max_attempts(8)
+            .into(),
+        Retries::Topics => topics([short, short * 2, short * 3]),
+        Retries::Ordered => ordered(fixed(short).max_attempts(8)).into(),
+    }
+}
+
+/// With an acknowledgement of one's own there is no inbox: a repetition is recognised by what the
+/// first time left. Acknowledged when it is applied, but not in that order.
+async fn apply_by_hand(
+    Key(key): Key,
+    Text(value): Text,
+    Attempt(attempt): Attempt,
+    State(setup): State<Arc<(Setup, Arc<Notify>)>>,
+    State(database): State<Database>,
+    ack: Ack,
+) -> Result<(), Failure> {
+    let (setup, _) = &*setup;
+    let number: i64 = value
+        .parse()
+        .map_err(|_| Failure::permanent("not a number"))?;
+    tokio::time::sleep(setup.handling).await;
+    setup.fail(number, attempt)?;
+    let (mut tx, worker) = (database.begin(), setup.name.as_str());
+    let new = tx
+        .execute(
+            "INSERT INTO effects (key, number, worker) SELECT $1, $2, $3 \
+             WHERE NOT EXISTS (SELECT 1 FROM effects WHERE number = $2)",
+            params![key, number, worker],
         )
+        .await?;
+    if new == 1 {
+        tx.emit(&Happened { item: number }).await?;
+    }
+    tx.commit().await?;
+    tokio::spawn(async move {
+        let other_order = Duration::from_millis(number as u64 * 7 % 5 * 10);
+        tokio::time::sleep(other_order).await;
+        ack.acknowledge();
+    });
+    Ok(())
 }
 
 /// Writes down that the record was applied, and by whom. Nothing in the schema hinders doing so
@@ -224,6 +308,7 @@ async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
 async fn apply(
     Key(key): Key,
     Text(value): Text,
+    Attempt(attempt): Attempt,
     State(setup): State<Arc<(Setup, Arc<Notify>)>>,
     mut tx: Tx,
 ) -> Result<(), Failure> {
@@ -242,6 +327,7 @@ async fn apply(
     )
     .await?;
     tx.emit(&Happened { item: number }).await?;
+    setup.fail(number, attempt)?;
     wait_at(Stage::Transaction, number, setup, go_on).await;
     Ok(())
 }

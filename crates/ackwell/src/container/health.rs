@@ -1,0 +1,298 @@
+//! What the engine says of its health, what the client says of the broker's, and whether any
+//! broker says anything.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::End;
+use super::lookup::Lookup;
+use super::notice::Notice;
+use super::poll::Poller;
+use super::spec::Observation;
+use ackwell_core::engine::Event;
+
+/// How often a broker that went away is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What the engine says of its health, and what the client says of the broker's.
+pub(super) struct Health {
+    pub(super) engine: Option<String>,
+    client: Option<String>,
+    pub(super) topics: Option<String>,
+    silence: Option<String>,
+    told: Option<String>,
+    fatal: Option<String>,
+    looked: Option<Instant>,
+    looking: bool,
+    /// When a broker was heard last; `None` if the client does not tell.
+    heard: Option<Instant>,
+    silence_max: Duration,
+}
+
+impl Health {
+    /// `hears`: whether the client tells when it heard of a broker, by its statistics.
+    pub(super) fn new(hears: bool, silence_max: Duration) -> Self {
+        Health {
+            engine: None,
+            client: None,
+            topics: None,
+            silence: None,
+            told: None,
+            fatal: None,
+            looked: None,
+            looking: false,
+            heard: hears.then(Instant::now),
+            silence_max,
+        }
+    }
+}
+
+impl Poller {
+    pub(super) fn client_failed(&mut self, error: &KafkaError) {
+        let reason = self.client.context().take_reason();
+        let Some(problem) = Problem::of(error) else {
+            return;
+        };
+        let error = match problem.mend {
+            Some(mend) => format!("{}; {mend}", reason.unwrap_or(error.to_string())),
+            None => reason.unwrap_or(error.to_string()),
+        };
+        self.client_problem(error, problem.fatal);
+    }
+
+    pub(super) fn client_problem(&mut self, error: String, fatal: bool) {
+        if fatal {
+            tracing::error!(error, "the kafka client has broken down");
+            self.health.fatal = Some(error.clone());
+            self.on_event(Event::Stop);
+        } else if self.health.client.as_ref() != Some(&error) {
+            tracing::warn!(error, "the kafka client reports a problem");
+        }
+        self.health.client = Some(error);
+        self.health.looked = Some(Instant::now());
+        self.tell_health();
+    }
+
+    /// Sees whether what the client complained about is over.
+    pub(super) fn look_for_broker(&mut self) {
+        let looked = self.health.looked;
+        let due = looked.is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL);
+        let wanted = self.health.client.is_some() && self.health.fatal.is_none();
+        if wanted && due && !self.health.looking {
+            self.health.looking = true;
+            self.lookups.ask(Lookup::Topics(self.topics.clone()));
+        }
+    }
+
+    pub(super) fn broker_found(&mut self, fine: bool) {
+        self.health.looking = false;
+        self.health.looked = Some(Instant::now());
+        // While the group's positions can't be read, topics in order say nothing.
+        if fine && self.assigning.is_none() {
+            self.client_recovered();
+        }
+    }
+
+    pub(super) fn client_recovered(&mut self) {
+        if self.health.fatal.is_none() && self.health.client.take().is_some() {
+            self.tell_health();
+        }
+    }
+
+    /// A broker was heard so long ago.
+    pub(super) fn told_heard(&mut self, ago: Duration) {
+        let heard = Instant::now().checked_sub(ago);
+        if let (Some(known), Some(heard)) = (&mut self.health.heard, heard) {
+            *known = (*known).max(heard);
+        }
+    }
+
+    /// Notices when no broker says anything any more, and when one does again.
+    pub(super) fn listen_for_brokers(&mut self) {
+        let Some(heard) = self.health.heard else {
+            return;
+        };
+        let silent = heard.elapsed() >= self.health.silence_max;
+        if silent == self.health.silence.is_some() {
+            return;
+        }
+        let limit_ms = self.health.silence_max.as_millis();
+        self.health.silence = silent.then(|| format!("no broker has answered for {limit_ms} ms"));
+        self.notify(match self.health.silence.clone() {
+            Some(reason) => Notice::NonResponsive { reason },
+            None => Notice::Responsive,
+        });
+        self.tell_health();
+    }
+
+    pub(super) fn tell_health(&mut self) {
+        let Health {
+            engine,
+            client,
+            topics,
+            silence,
+            told,
+            ..
+        } = &mut self.health;
+        let problem = engine.as_ref().or(client.as_ref());
+        let problem = problem.or(topics.as_ref()).or(silence.as_ref());
+        if problem != told.as_ref() {
+            *told = problem.cloned();
+            let problem = told.as_deref();
+            let observation = Observation::Health { problem };
+            self.dispatcher.observer.observe(&observation);
+        }
+    }
+
+    /// How the container ended, when the engine has stopped with this problem.
+    pub(super) fn ended(&self, problem: Option<String>) -> End {
+        problem
+            .or_else(|| self.health.fatal.clone())
+            .map_or(End::Stopped, End::Failed)
+    }
+}
+
+/// What an error of the client means for the listener.
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    /// It ends the client.
+    fatal: bool,
+    /// What to do about it.
+    mend: Option<&'static str>,
+}
+
+impl Problem {
+    /// `None` if it means nothing.
+    fn of(error: &KafkaError) -> Option<Problem> {
+        let (code, fatal) = match error {
+            KafkaError::MessageConsumption(code) | KafkaError::Global(code) => (*code, false),
+            KafkaError::MessageConsumptionFatal(code) => (*code, true),
+            KafkaError::PartitionEOF(_) => return None,
+            _ => (Code::Unknown, false),
+        };
+        // One connection of several, or an idle one, is no news; the client reconnects.
+        let ordinary = code == Code::BrokerTransportFailure;
+        let mend = mend(code);
+        (fatal || !ordinary).then_some(Problem { fatal, mend })
+    }
+}
+
+fn mend(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => {
+            "create the topic, or correct its name in the listener's declaration"
+        }
+        Code::TopicAuthorizationFailed => {
+            "grant this client the right to read and describe the topic"
+        }
+        Code::GroupAuthorizationFailed => "grant this client the right to read the group",
+        Code::ClusterAuthorizationFailed => "grant this client the right that the broker misses",
+        Code::Resolve => "correct the host name in `kafka.bootstrap_servers`",
+        Code::AllBrokersDown => {
+            "check that the brokers run, and the addresses in `kafka.bootstrap_servers`"
+        }
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            "correct `sasl.username`, `sasl.password` and `sasl.mechanism` in `[kafka.extra]`"
+        }
+        Code::FencedInstanceId => "give each member of the group a `group.instance.id` of its own",
+        Code::InvalidSessionTimeout => {
+            "set `session.timeout.ms` within the broker's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`"
+        }
+        Code::InconsistentGroupProtocol => {
+            "let all members of the group share a `partition.assignment.strategy`"
+        }
+        Code::UnsupportedFeature | Code::UnsupportedVersion => {
+            "this broker can't do what is asked for; for `group.protocol = \"consumer\"` it must be Apache Kafka 4.0 or newer"
+        }
+        _ => return None,
+    })
+}
+
+/// What can't be read of a partition is behind this error.
+pub(super) struct Damage {
+    /// Whether reading again may help.
+    pub(super) again: bool,
+    /// What to do about it.
+    pub(super) mend: &'static str,
+}
+
+/// Whether an error on a partition's queue means that records are passed over or can't come, and
+/// what to do then. The client goes on behind a damaged batch as if nothing had been there.
+pub(super) fn damage(error: &KafkaError) -> Option<Damage> {
+    let KafkaError::MessageConsumption(code) = error else {
+        return None;
+    };
+    let (again, mend) = match code {
+        Code::BadMessage | Code::BadCompression | Code::InvalidMessage => (
+            true,
+            "restore the log from a replica or a backup, or pass over the damage with a seek",
+        ),
+        Code::NotImplemented => (
+            true,
+            "it is written in a format that this client does not know: use a newer one, or pass over it with a seek",
+        ),
+        Code::MessageSizeTooLarge => (
+            true,
+            "raise `receive.message.max.bytes` in `[kafka.consumer]` above the record's size, or pass over it with a seek",
+        ),
+        Code::AutoOffsetReset => (
+            false,
+            "the log does not hold the group's position and `auto.offset.reset` is none: set the group's position or another reset policy, then stop and start the listener",
+        ),
+        _ => return None,
+    };
+    Some(Damage { again, mend })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consuming(code: Code) -> KafkaError {
+        KafkaError::MessageConsumption(code)
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_no_news() {
+        assert_eq!(Problem::of(&consuming(Code::BrokerTransportFailure)), None);
+        assert_eq!(Problem::of(&KafkaError::PartitionEOF(3)), None);
+    }
+
+    #[test]
+    fn a_missing_right_or_topic_says_what_to_do() {
+        for (code, wanted) in [
+            (
+                Code::TopicAuthorizationFailed,
+                "right to read and describe the topic",
+            ),
+            (Code::GroupAuthorizationFailed, "right to read the group"),
+            (Code::UnknownTopicOrPartition, "create the topic"),
+            (Code::Resolve, "host name"),
+            (Code::AllBrokersDown, "brokers run"),
+            (Code::SaslAuthenticationFailed, "sasl.password"),
+        ] {
+            let problem = Problem::of(&consuming(code)).expect("it is told");
+            assert!(!problem.fatal, "{code:?}");
+            assert!(
+                problem.mend.is_some_and(|mend| mend.contains(wanted)),
+                "{code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fenced_member_is_fatal() {
+        let error = KafkaError::MessageConsumptionFatal(Code::FencedInstanceId);
+        let problem = Problem::of(&error).expect("it is told");
+        assert!(problem.fatal && problem.mend.is_some());
+    }
+
+    #[test]
+    fn a_damaged_batch_stops_its_partition_and_a_missing_right_does_not() {
+        assert!(damage(&consuming(Code::BadMessage)).is_some_and(|found| found.again));
+        assert!(damage(&consuming(Code::AutoOffsetReset)).is_some_and(|found| !found.again));
+        assert!(damage(&consuming(Code::TopicAuthorizationFailed)).is_none());
+    }
+}

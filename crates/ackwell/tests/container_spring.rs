@@ -1,0 +1,178 @@
+//! What users of Spring for Apache Kafka complain about, a test each, on a real broker; the rest
+//! and where it is ruled out is listed in `core_spring.rs`. Numbers are issues of
+//! <https://github.com/spring-projects/spring-kafka>.
+
+mod container_support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ackwell::container::{End, Observation, Observer};
+use ackwell::core::RetryPolicy;
+use ackwell::core::commit::AckMode;
+use ackwell::failure::{Class, Failure};
+use container_support::{Call, Cluster, Log, header, logged, run};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+/// Longer than a stop may take, and shorter than the waits that must not hold it up.
+const PROMPT: Duration = Duration::from_secs(15);
+
+/// Fails records with the value `bad` before their `from`th attempt.
+fn fails_before(from: u32) -> impl Fn(Call) -> BoxFuture<'static, Result<(), Failure>> {
+    move |call| {
+        let fails = call.value == "bad" && call.attempt < from;
+        async move {
+            if fails {
+                Err(Failure::new(Class::Transient, "not yet"))
+            } else {
+                Ok(())
+            }
+        }
+        .boxed()
+    }
+}
+
+/// #4371: a partition that goes well resets the attempts of one that does not, whose record is
+/// then never dead-lettered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_partition_leaves_the_attempts_of_a_failing_one_alone() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(2).await;
+    cluster.send(&topic, 0, &[("k", "bad"), ("k", "c")]).await;
+    let log = Arc::new(Log::default());
+    let mut spec = cluster.listener(&topic, logged(&log, fails_before(u32::MAX)));
+    spec.retry = RetryPolicy::fixed(Duration::from_millis(300)).max_attempts(4);
+    let container = run(spec).await;
+    for attempt in 1..=4 {
+        let failed = move |call: &Call| call.value == "bad" && call.attempt == attempt;
+        log.wait_until(|calls| calls.iter().any(failed)).await;
+        cluster.send(&topic, 1, &[("k", "good")]).await;
+    }
+    cluster.reaches(&topic, 0, 2).await;
+    cluster.reaches(&topic, 1, 4).await;
+    container.stop().await;
+    let calls = log.calls();
+    let attempts: Vec<_> = calls
+        .iter()
+        .filter(|call| call.value == "bad")
+        .map(|call| call.attempt)
+        .collect();
+    assert_eq!(attempts, [1, 2, 3, 4]);
+    let letters = tokio::task::block_in_place(|| cluster.read(&format!("{topic}.DLQ"), 1));
+    assert_eq!(header(&letters[0], "failure.attempts"), ["4"]);
+}
+
+/// #2340, #3703: a rebalance during a retry resumes what was paused, discards polled records or
+/// skips them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebalance_during_a_retry_skips_nothing_and_keeps_the_order() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(2).await;
+    for partition in 0..2 {
+        let records = [("k", "a"), ("k", "bad"), ("k", "c"), ("k", "d")];
+        cluster.send(&topic, partition, &records).await;
+    }
+    let log = Arc::new(Log::default());
+    let mut spec = cluster.listener(&topic, logged(&log, fails_before(4)));
+    spec.retry = RetryPolicy::fixed(Duration::from_secs(1));
+    spec.commit = AckMode::Record;
+    let first = run(spec.clone()).await;
+    log.wait_until(|calls| calls.iter().filter(|call| call.value == "bad").count() == 2)
+        .await;
+    let second = run(spec).await;
+    for partition in 0..2 {
+        cluster.reaches(&topic, partition, 4).await;
+    }
+    first.stop().await;
+    second.stop().await;
+    let mut order: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    for call in log.calls() {
+        let values = order.entry(call.partition).or_default();
+        if values.last() != Some(&call.value) {
+            values.push(call.value);
+        }
+    }
+    for (partition, values) in order {
+        assert_eq!(values, ["a", "bad", "c", "d"], "partition {partition}");
+    }
+}
+
+/// What a container says of its health.
+#[derive(Default)]
+struct Health(Mutex<Option<String>>);
+
+impl Observer for Health {
+    fn observe(&self, observation: &Observation<'_>) {
+        if let Observation::Health { problem } = observation {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem.map(str::to_owned);
+        }
+    }
+}
+
+/// #850, #3948: a consumer that is dead looks healthy, or stopped for a wrong reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_has_stopped_by_itself_is_unhealthy_for_its_reason() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(1).await;
+    cluster.send(&topic, 0, &[("k", "a")]).await;
+    let log = Arc::new(Log::default());
+    let stops = |_| async { Err(Failure::new(Class::Stop, "the licence is over")) }.boxed();
+    let mut spec = cluster.listener(&topic, logged(&log, stops));
+    let health = Arc::new(Health::default());
+    spec.observer = Arc::clone(&health) as Arc<dyn Observer>;
+    let container = run(spec).await;
+    let End::Failed(reason) = container.wait().await else {
+        panic!("it stops by itself");
+    };
+    assert!(reason.contains("the licence is over"), "{reason}");
+    let known = health.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.clone().unwrap_or_default();
+    assert!(known.contains("the licence is over"), "{known}");
+    assert_eq!(cluster.committed(&topic, 0), -1, "its record is kept");
+}
+
+/// #1480: a wait between attempts blocks the shutdown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_the_next_attempt() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(1).await;
+    cluster.send(&topic, 0, &[("k", "bad"), ("k", "b")]).await;
+    let log = Arc::new(Log::default());
+    let mut spec = cluster.listener(&topic, logged(&log, fails_before(u32::MAX)));
+    spec.retry = RetryPolicy::fixed(Duration::from_secs(3_600));
+    let container = run(spec).await;
+    log.wait_for(1).await;
+    let stopped = tokio::time::timeout(PROMPT, container.stop()).await;
+    assert_eq!(stopped.ok(), Some(End::Stopped));
+    assert_eq!(log.values(), ["bad"], "and what is behind it waits");
+}
+
+/// #1716: a delay of 1 s takes 10 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delay_is_never_short_and_does_not_wait_for_a_poll() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(1).await;
+    cluster.send(&topic, 0, &[("k", "bad")]).await;
+    let (log, times) = (Arc::new(Log::default()), Arc::new(Mutex::new(Vec::new())));
+    let (seen, fails) = (Arc::clone(&times), fails_before(3));
+    let mut spec = cluster.listener(
+        &topic,
+        logged(&log, move |call| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push(Instant::now());
+            fails(call)
+        }),
+    );
+    let delay = Duration::from_secs(1);
+    spec.retry = RetryPolicy::fixed(delay);
+    let container = run(spec).await;
+    cluster.reaches(&topic, 0, 1).await;
+    container.stop().await;
+    let times = times.lock().unwrap_or_else(PoisonError::into_inner);
+    let waits: Vec<_> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!(waits.len(), 2);
+    assert!(waits.iter().all(|wait| *wait >= delay), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait < 8 * delay), "{waits:?}");
+}
