@@ -62,7 +62,7 @@ impl World {
                     if current && failure.class == Class::Unavailable {
                         self.note_away(id, run_id);
                     }
-                    self.note_end(id, run_id, current);
+                    self.note_end(id, run_id, false);
                 } else {
                     self.note_failure(id, run_id, place, record, failure);
                     settled.extend((failure.class == Class::Skip).then_some(record.offset));
