@@ -137,7 +137,17 @@ impl Reader {
     ///
     /// When the broker can't be reached.
     pub fn spans(&self) -> Result<Vec<Span>, ReadError> {
-        self.find_spans().map_err(|source| self.failed(source))
+        self.spans_of(&self.topic)
+    }
+
+    /// The same of another topic.
+    ///
+    /// # Errors
+    ///
+    /// When the broker can't be reached.
+    pub fn spans_of(&self, topic: &str) -> Result<Vec<Span>, ReadError> {
+        let found = self.find_spans(topic);
+        found.map_err(|source| failed(topic, self.servers.clone(), source))
     }
 
     /// How many partitions a topic has; 0 if it does not exist.
@@ -257,16 +267,12 @@ impl Reader {
         Ok(open)
     }
 
-    fn find_spans(&self) -> Result<Vec<Span>, KafkaError> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(&self.topic), REQUEST_MAX)?;
+    fn find_spans(&self, topic: &str) -> Result<Vec<Span>, KafkaError> {
+        let consumer = &self.consumer;
+        let metadata = consumer.fetch_metadata(Some(topic), REQUEST_MAX)?;
         let mut spans = Vec::new();
-        for partition in partitions(&metadata, &self.topic) {
-            let marks = self
-                .consumer
-                .fetch_watermarks(&self.topic, partition, REQUEST_MAX);
-            match marks {
+        for partition in partitions(&metadata, topic) {
+            match consumer.fetch_watermarks(topic, partition, REQUEST_MAX) {
                 Ok((from, end)) => spans.push(Span {
                     partition,
                     from,

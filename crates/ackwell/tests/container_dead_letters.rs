@@ -272,10 +272,9 @@ async fn a_dead_letter_that_is_too_large_is_kept_and_health_says_what_to_do() {
 
     let raised =
         AlterConfig::new(ResourceSpecifier::Topic(&letters)).set("max.message.bytes", "9000");
-    let altered = admin(&cluster).alter_configs([&raised], &AdminOptions::new());
-    altered.await.expect("an answer")[0]
-        .as_ref()
-        .expect("raised");
+    let admin = admin(&cluster);
+    let altered = admin.alter_configs([&raised], &AdminOptions::new()).await;
+    altered.expect("an answer")[0].as_ref().expect("raised");
     stop_at(&cluster, &container, &topic, &[(0, 2)]).await;
     assert_eq!(read(&cluster, &letters, 2).len(), 2);
     assert_eq!(problems.0.lock().expect("the list").0, None, "it is over");

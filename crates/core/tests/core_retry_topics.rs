@@ -2,7 +2,12 @@
 //! answers: nothing is handled before it is due, nothing is lost, and every chain of retries ends.
 //!
 //! `ACKWELL_SEED=n cargo test --test core_retry_topics` replays one seed.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail, and says how"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -375,6 +380,17 @@ impl World {
     }
 }
 
+/// Says which seed it was when one fails.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("replay with ACKWELL_SEED={}", self.0);
+        }
+    }
+}
+
 #[test]
 fn nothing_is_early_or_lost_and_every_chain_of_retries_ends() {
     let one = std::env::var("ACKWELL_SEED")
@@ -383,6 +399,7 @@ fn nothing_is_early_or_lost_and_every_chain_of_retries_ends() {
     let seeds = one.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
     let (mut crashes, mut postponed, mut dead) = (0, 0, 0);
     for seed in seeds {
+        let _told = Told(seed);
         let mut world = World::new(seed);
         while !world.is_done() {
             world.step();

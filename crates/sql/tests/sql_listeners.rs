@@ -310,11 +310,8 @@ async fn a_second_transaction_and_a_commit_in_a_handler_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&folder).await;
     let twice = async |_: Tx, _: Tx| {};
-    let end = Rehearsal::new("g", db.clone(), twice)
-        .unwrap()
-        .deliver(records(0..1))
-        .await;
-    assert!(end.failure.unwrap().summary().contains("second Tx"));
+    let refused = Rehearsal::new("g", db.clone(), twice).unwrap_err();
+    assert!(refused.to_string().contains("`Tx` twice"), "{refused}");
     let commits = async |Offset(offset): Offset, mut tx: Tx| {
         tx.execute("INSERT INTO items (id) VALUES ($1)", params![offset])
             .await?;

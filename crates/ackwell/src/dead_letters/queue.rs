@@ -133,15 +133,17 @@ impl DeadLetterQueue {
     /// Safe.
     pub async fn list(config: &Config) -> Result<Vec<Overview>, Error> {
         let config = config.clone();
-        off_thread(move |_| {
-            let mut overviews = Vec::new();
-            let mut topics = Reader::open(&config.kafka, "")?.topics()?;
+        off_thread(move |stop| {
+            let reader = Reader::open(&config.kafka, "")?;
+            let mut topics = reader.topics()?;
+            topics.retain(|topic| is_dead_letter_topic(topic));
             topics.sort_unstable();
-            for topic in topics
-                .into_iter()
-                .filter(|topic| is_dead_letter_topic(topic))
-            {
-                let spans = Reader::open(&config.kafka, &topic)?.spans()?;
+            let mut overviews = Vec::with_capacity(topics.len());
+            for topic in topics {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let spans = reader.spans_of(&topic)?;
                 overviews.push(Overview {
                     partitions: spans.len(),
                     letters: spans.iter().map(length).sum(),

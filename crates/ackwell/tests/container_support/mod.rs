@@ -18,6 +18,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -185,7 +186,7 @@ impl Cluster {
         self.committed_of(&format!("g-{topic}"), topic, partition)
     }
 
-    /// The committed position of any group, or -1.
+    /// The committed position of any group, or -1; so too while its coordinator is being found.
     pub fn committed_of(&self, group: &str, topic: &str, partition: i32) -> i64 {
         let consumer: BaseConsumer = self
             .client()
@@ -194,9 +195,17 @@ impl Cluster {
             .expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        let found = consumer
-            .committed_offsets(list, Duration::from_secs(10))
-            .expect("an answer");
+        let found = match consumer.committed_offsets(list, Duration::from_secs(10)) {
+            Ok(found) => found,
+            Err(error) => match error.rdkafka_error_code() {
+                Some(
+                    Code::NotCoordinator
+                    | Code::CoordinatorNotAvailable
+                    | Code::CoordinatorLoadInProgress,
+                ) => return -1,
+                _ => panic!("asking for what {group} has committed: {error}"),
+            },
+        };
         match found.elements().first().map(|element| element.offset()) {
             Some(Offset::Offset(at)) => at,
             _ => -1,

@@ -6,6 +6,7 @@ mod print;
 mod progress;
 mod replay;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 
@@ -83,11 +84,13 @@ async fn list(config: &Config, by_class: bool, json: bool) -> Result<()> {
     let topics = DeadLetterQueue::list(config).await?;
     let mut listed = Vec::with_capacity(topics.len());
     for overview in topics {
-        let kinds = if by_class {
-            let queue = DeadLetterQueue::new(config, overview.topic.as_str());
-            Some(queue.count(&Filter::all()).await?)
-        } else {
-            None
+        let kinds = match overview.letters {
+            _ if !by_class => None,
+            0 => Some(BTreeMap::new()),
+            _ => {
+                let queue = DeadLetterQueue::new(config, overview.topic.as_str());
+                Some(queue.count(&Filter::all()).await?)
+            }
         };
         listed.push((overview, kinds));
     }

@@ -11,6 +11,7 @@
 //! | `partition.rs`, `lane.rs` | what waits, what is in work, what is settled |
 //! | `dispatch.rs` | what may be handled now, what is paused |
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
+//! | `recovery.rs` | what is written elsewhere, and what follows when that fails |
 //! | `manual.rs` | which handled records wait for an acknowledgement, and what a refusal leads to |
 //! | `beyond.rs` | what a commit tells of what is settled beyond its position |
 //! | `ordered.rs` | when parked records are tried again, what waits for room |
@@ -32,6 +33,7 @@ mod manual;
 mod ordered;
 mod outcome;
 mod partition;
+mod recovery;
 #[cfg(test)]
 mod tests;
 

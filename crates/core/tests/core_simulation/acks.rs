@@ -248,7 +248,7 @@ impl World {
             return Ok(());
         }
         let stored = known.committed.as_ref().is_some_and(|(at, text)| {
-            offset < at.0 || crate::manners::claimed(at.0, text).contains(&offset)
+            offset < at.0 || crate::manners::claimed(at.0, text, &known.snapshots).contains(&offset)
         });
         if stored {
             Ok(())

@@ -1,5 +1,8 @@
 //! The model of a broker: logs with gaps, committed positions, owners.
 
+use std::collections::BTreeMap;
+
+use ackwell_core::metadata::{Metadata, decode};
 use ackwell_core::offset::CommitOffset;
 
 use crate::checker::MemberId;
@@ -12,6 +15,8 @@ pub(crate) struct Partition {
     pub log: Vec<Record>,
     pub end: i64,
     pub committed: Option<(CommitOffset, String)>,
+    /// What is settled beyond it and had no room in the metadata, by slot.
+    pub snapshots: BTreeMap<u8, Vec<u8>>,
     pub owner: Option<MemberId>,
     /// Which assignment the owner has it by: commits of an earlier one are fenced.
     pub assignment: u64,
@@ -20,6 +25,14 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
+    /// The snapshot that metadata refers to.
+    pub(crate) fn referred(&self, position: CommitOffset, metadata: &str) -> Option<Vec<u8>> {
+        match decode(position, metadata) {
+            Metadata::Referring(reference, _) => self.snapshots.get(&reference.slot).cloned(),
+            _ => None,
+        }
+    }
+
     /// Appends records; some offsets are left out, as transaction markers and compaction do.
     pub(crate) fn append(&mut self, dice: &mut Dice, id: u32, count: u64, gaps: bool) -> &[Record] {
         let before = self.log.len();

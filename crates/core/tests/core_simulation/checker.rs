@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ackwell_core::engine::{PartitionId, Position};
-use ackwell_core::metadata::{Metadata, decode};
 
+use crate::manners::all_settled;
 use crate::member::Record;
 
 pub(crate) type MemberId = usize;
@@ -164,7 +164,12 @@ impl Checker {
     }
 
     /// The broker has stored a commit.
-    pub(crate) fn committed(&mut self, stored: &Position, end: i64) -> Checked {
+    pub(crate) fn committed(
+        &mut self,
+        stored: &Position,
+        end: i64,
+        snapshots: &BTreeMap<u8, Vec<u8>>,
+    ) -> Checked {
         let (PartitionId(p), position) = (stored.partition, stored.offset);
         let unsettled = &self.log(p).unsettled;
         if let Some(offset) = unsettled.first().filter(|offset| **offset < position.0) {
@@ -177,7 +182,7 @@ impl Checker {
                 "the position {position} passes the end {end} of {p}"
             ));
         }
-        let Metadata::Settled(spans) = decode(position, &stored.metadata) else {
+        let Some(spans) = all_settled(position, &stored.metadata, snapshots) else {
             return Err(format!("metadata that is none: {stored:?}"));
         };
         let in_span = |span: &ackwell_core::offset::Span| {

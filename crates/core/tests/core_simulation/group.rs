@@ -121,9 +121,9 @@ impl World {
         let unknown = self.strikes(Trouble::UnknownPosition, 10);
         self.seen.unknown_positions += u64::from(unknown);
         let told = committed.filter(|_| !unknown);
-        let known = told
-            .as_ref()
-            .map_or(BTreeSet::new(), |(at, text)| claimed(at.0, text));
+        let known = told.as_ref().map_or(BTreeSet::new(), |(at, text)| {
+            claimed(at.0, text, &self.partitions[id as usize].snapshots)
+        });
         let number = self.next_number();
         self.partitions[id as usize].assignment = number;
         let tenure = Tenure {
@@ -139,11 +139,12 @@ impl World {
         self.seen.assigned_paused += u64::from(self.members[target].paused);
         let (position, metadata) =
             told.map_or((None, String::new()), |(at, text)| (Some(at), text));
+        let snapshot = position.and_then(|at| self.partitions[id as usize].referred(at, &metadata));
         let assigned = Assigned {
             partition: PartitionId(id),
             position,
             metadata,
-            snapshot: None,
+            snapshot,
         };
         self.tell(target, Event::Assigned(vec![assigned]))
     }

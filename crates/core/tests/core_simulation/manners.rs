@@ -8,7 +8,8 @@ use ackwell_core::Class;
 use ackwell_core::commit::AckMode;
 use ackwell_core::engine::{Config, Failure, PartitionId, Position, RunId};
 use ackwell_core::lane::LaneId;
-use ackwell_core::metadata::{Metadata, decode};
+use ackwell_core::metadata::{Metadata, decode, snapshot};
+use ackwell_core::offset::{CommitOffset, Span};
 use ackwell_core::settle::Destination;
 
 use crate::checker::{Checked, MemberId};
@@ -46,14 +47,33 @@ pub(crate) struct Away {
 }
 
 /// Offsets of records that metadata says are settled.
-pub(crate) fn claimed(position: i64, metadata: &str) -> BTreeSet<i64> {
-    let position = ackwell_core::offset::CommitOffset(position);
+pub(crate) fn claimed(
+    position: i64,
+    metadata: &str,
+    snapshots: &BTreeMap<u8, Vec<u8>>,
+) -> BTreeSet<i64> {
+    let position = CommitOffset(position);
+    let spans = all_settled(position, metadata, snapshots).unwrap_or_default();
+    spans
+        .iter()
+        .flat_map(|span| span.first.0..span.end())
+        .collect()
+}
+
+/// What metadata says is settled, with the snapshot that it refers to; nothing if it is not ours.
+pub(crate) fn all_settled(
+    position: CommitOffset,
+    metadata: &str,
+    snapshots: &BTreeMap<u8, Vec<u8>>,
+) -> Option<Vec<Span>> {
     match decode(position, metadata) {
-        Metadata::Settled(spans) => spans
-            .iter()
-            .flat_map(|span| span.first.0..span.end())
-            .collect(),
-        Metadata::Referring(..) | Metadata::Unreadable | Metadata::Foreign(_) => BTreeSet::new(),
+        Metadata::Settled(spans) => Some(spans),
+        Metadata::Referring(reference, since) => {
+            let bytes = snapshots.get(&reference.slot)?;
+            let spans = snapshot::read(&reference, bytes)?;
+            Some(snapshot::union(position, &spans, &since))
+        }
+        Metadata::Unreadable | Metadata::Foreign(_) => None,
     }
 }
 
@@ -365,7 +385,7 @@ impl World {
         if beyond.peek().is_none() || full {
             return Ok(());
         }
-        let claimed = claimed(at, text);
+        let claimed = claimed(at, text, &self.partitions[p as usize].snapshots);
         let forgotten = beyond.find(|offset| !claimed.contains(offset));
         forgotten.map_or(Ok(()), |offset| {
             Err(format!(

@@ -45,6 +45,7 @@ seen! {
     probes = "probes during an outage",
     commits = "commits stored",
     metadata = "commits with metadata",
+    snapshots = "snapshots of what had no room in a commit",
     refused_commits = "commits refused",
     fenced_commits = "commits of a member that had lost a partition",
     lost_replies = "replies to a commit that were lost",

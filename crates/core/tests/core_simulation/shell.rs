@@ -1,6 +1,7 @@
 //! The model of a container's shell: it polls, and carries out what the engine asks for.
 
-use ackwell_core::engine::{CommitId, Event as CoreEvent, PartitionId, Position};
+use ackwell_core::engine::{CommitId, Event as CoreEvent, PartitionId, Position, Snapshot};
+use ackwell_core::metadata::{Reference, refer_up_to, snapshot};
 use ackwell_core::offset::CommitOffset;
 
 use crate::acks::Acks;
@@ -235,9 +236,11 @@ impl World {
         let fine = !refused && !fenced;
         if fine {
             self.seen.commits += 1;
-            for Sent { position, .. } in positions.clone() {
+            for Sent { mut position, .. } in positions.clone() {
+                self.keep_snapshot(id, commit, &mut position)?;
                 let known = &mut self.partitions[position.partition.0 as usize];
-                self.checker.committed(&position, known.end)?;
+                self.checker
+                    .committed(&position, known.end, &known.snapshots)?;
                 self.seen.metadata += u64::from(!position.metadata.is_empty());
                 known.committed = Some((position.offset, position.metadata));
             }
@@ -277,6 +280,42 @@ impl World {
         let error = || "rebalance in progress".to_owned();
         let result = if fine { Ok(()) } else { Err(error()) };
         self.tell(id, Event::CommitDone { commit, result })
+    }
+
+    /// Writes the snapshot that comes with a position, which then refers to it.
+    fn keep_snapshot(
+        &mut self,
+        id: MemberId,
+        commit: CommitId,
+        position: &mut Position,
+    ) -> Checked {
+        let todo = std::mem::replace(&mut position.snapshot, Snapshot::Keep);
+        let Snapshot::Write { slot, bytes } = todo else {
+            return Ok(());
+        };
+        let reference = Reference {
+            slot,
+            checksum: snapshot::checksum_of(&bytes),
+            place: vec![slot],
+        };
+        let room = self.weather.config.metadata_bytes;
+        let (text, whole) = refer_up_to(position.offset, &reference, std::iter::empty(), room);
+        let known = &mut self.partitions[position.partition.0 as usize];
+        known.snapshots.insert(slot, bytes);
+        if !whole || self.strikes(Trouble::RecoveryFails, 20) {
+            return Ok(());
+        }
+        self.seen.snapshots += 1;
+        position.metadata = text;
+        let (partition, place) = (position.partition, reference.place);
+        self.tell(
+            id,
+            Event::Stored {
+                commit,
+                partition,
+                place,
+            },
+        )
     }
 
     /// Tells a member to pause or to go on.
