@@ -94,6 +94,8 @@ faults! {
     PauseLostOverRebalance,
     /// Records are dispatched while the container is paused.
     PauseKeepsDispatching,
+    /// The pause of a partition is lost when the partition goes.
+    PartitionPauseForgotten,
     /// A full queue does not pause its partition.
     QueueWithoutLimit,
     /// A seek backwards passes over what is unsettled before it.

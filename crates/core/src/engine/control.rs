@@ -11,6 +11,7 @@ use super::event::PartitionId;
 use super::machine::{Engine, Life};
 use super::partition::{Partition, Phase};
 use crate::Timestamp;
+use crate::mutation::{self, Fault};
 use crate::offset::CommitOffset;
 
 /// What stands against dispatching a partition, apart from its own state.
@@ -59,6 +60,9 @@ impl Control {
 
     /// The partition is owned no longer; only a pause outlasts that.
     pub(super) fn forget(&mut self, id: PartitionId) {
+        if mutation::is(Fault::PartitionPauseForgotten) {
+            self.paused.remove(&id);
+        }
         self.held.remove(&id);
         self.seeks.remove(&id);
         self.unreadable.remove(&id);

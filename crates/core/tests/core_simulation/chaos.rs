@@ -50,6 +50,10 @@ impl World {
             Trouble::Rewind => self.rewind(victim),
             Trouble::Seek => return self.seek(victim, false),
             Trouble::Skip => return self.seek(victim, true),
+            Trouble::PausePartition => {
+                let partition = self.dice.in_range(0, self.partitions.len() as u64 - 1);
+                return self.pause_partition(victim, partition as u32);
+            }
             Trouble::Pause => return self.pause(victim, !self.members[victim].paused),
             _ => {}
         }
@@ -61,6 +65,9 @@ impl World {
         self.outage = false;
         for id in self.alive() {
             self.pause(id, false)?;
+            for partition in self.members[id].paused_partitions.clone() {
+                self.pause_partition(id, partition)?;
+            }
         }
         self.join();
         self.at(10, Happening::Rebalance);

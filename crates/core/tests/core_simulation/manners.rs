@@ -155,11 +155,11 @@ impl World {
             // The time of an outage that ends by this does not count for the record.
             self.note_end(id, run, true);
         }
-        if let Some(tenure) = self.members[id].current(partition, tenure) {
-            if tenure.drain.is_none() {
-                let found = tenure.tries.entry(record.offset).or_default();
-                found.failed(now, failure, record, &self.weather.config);
-            }
+        if let Some(tenure) = self.members[id].current(partition, tenure)
+            && tenure.drain.is_none()
+        {
+            let found = tenure.tries.entry(record.offset).or_default();
+            found.failed(now, failure, record, &self.weather.config);
         }
         if class != Class::Unavailable || stopping {
             return;
@@ -228,7 +228,8 @@ impl World {
             return Err("dispatches no record".into());
         };
         let place = format!("member {id} dispatches {partition}/{}", first.offset);
-        if member.paused || tenure.drain.is_some() || member.stopping {
+        let paused = member.paused || member.paused_partitions.contains(&partition);
+        if paused || tenure.drain.is_some() || member.stopping {
             return Err(format!(
                 "{place} while it is paused, asked for or told to stop"
             ));
@@ -512,13 +513,12 @@ impl World {
             return Err(format!("member {id} has {queued} records queued"));
         }
         let active = |tenure: &Tenure| tenure.drain.is_none();
-        if member.paused {
-            let delivered = member.owned.iter().find(|(_, t)| active(t) && !t.paused);
-            if let Some((partition, _)) = delivered {
-                return Err(format!("member {id} is paused and polls {partition}"));
-            }
-        }
-        Ok(())
+        let paused = |p: &u32| member.paused || member.paused_partitions.contains(p);
+        let mut owned = member.owned.iter();
+        let delivered = owned.find(|(p, t)| paused(p) && active(t) && !t.paused);
+        delivered.map_or(Ok(()), |(partition, _)| {
+            Err(format!("member {id} is paused and polls {partition}"))
+        })
     }
 
     pub(crate) fn set_paused(&mut self, id: MemberId, ids: &[PartitionId], paused: bool) {

@@ -76,6 +76,8 @@ pub(crate) struct Member {
     pub tick_at: Option<u64>,
     /// Whether it was told to pause.
     pub paused: bool,
+    /// Partitions that it was told to pause; stays so when they go and come back.
+    pub paused_partitions: BTreeSet<u32>,
     /// Its view of an outage.
     pub away: Option<Away>,
     /// When partitions that it was asked for must have been handed over.
@@ -99,6 +101,7 @@ impl Member {
             problem: None,
             tick_at: None,
             paused: false,
+            paused_partitions: BTreeSet::new(),
             away: None,
             hand_over_by: 0,
             commit_trouble: None,

@@ -61,6 +61,7 @@ seen! {
     seeks_back = "seeks backwards",
     seeks_on = "seeks forwards",
     pauses = "pauses",
+    partition_pauses = "pauses of a partition",
     assigned_paused = "partitions assigned during a pause",
     full_queues = "polls after which a queue was full",
     stops = "stops",

@@ -326,6 +326,18 @@ impl World {
         self.tell(id, event)
     }
 
+    /// Tells a member to pause a partition, owned or not, or to go on with it.
+    pub(crate) fn pause_partition(&mut self, id: MemberId, partition: u32) -> Checked {
+        let paused = &mut self.members[id].paused_partitions;
+        let ids = vec![PartitionId(partition)];
+        if paused.remove(&partition) {
+            return self.tell(id, Event::ResumePartitions(ids));
+        }
+        paused.insert(partition);
+        self.seen.partition_pauses += 1;
+        self.tell(id, Event::PausePartitions(ids))
+    }
+
     pub(crate) fn stop(&mut self, id: MemberId) -> Checked {
         self.begin_stop(id);
         self.tell(id, Event::Stop)?;

@@ -41,6 +41,7 @@ troubles! {
     Seek = "seek",
     Skip = "skip",
     Pause = "pause",
+    PausePartition = "pause-partition",
     SlowHandler = "slow-handler",
     Transient = "transient",
     Permanent = "permanent",
@@ -74,6 +75,8 @@ impl Trouble {
         Trouble::Skip,
         Trouble::Pause,
         Trouble::Pause,
+        Trouble::PausePartition,
+        Trouble::PausePartition,
     ];
 }
 
