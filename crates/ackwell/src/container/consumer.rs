@@ -34,6 +34,8 @@ pub(super) enum Told {
     Reset(String),
     /// A broker was heard so long ago.
     Heard(Duration),
+    /// This member has no assignment, and for so long it has sent its group's coordinator nothing.
+    Outside(Option<Duration>),
     Ends(Vec<(Named, i64)>),
     /// What keeps a pattern from meaning any topic.
     Topics(Option<String>),
@@ -106,6 +108,17 @@ impl ClientContext for Callbacks {
             }
         }
         self.tell(Told::Ends(ends));
+        if let Some(group) = &statistics.cgrp {
+            // The coordinator's own connection has no node of its own.
+            let coordinator = statistics
+                .brokers
+                .values()
+                .find(|found| found.source == "logical");
+            let outside = group.state == "up" && group.join_state == "init";
+            let idle = coordinator.filter(|_| outside);
+            let idle = idle.and_then(|found| u64::try_from(found.txidle).ok());
+            self.tell(Told::Outside(idle.map(Duration::from_micros)));
+        }
         let up = statistics
             .brokers
             .values()
@@ -182,6 +195,11 @@ pub(super) fn names(partitions: &TopicPartitionList) -> Vec<Named> {
         .collect()
 }
 
+/// Whether the broker assigns (KIP-848).
+pub(super) fn by_broker(config: &ClientConfig) -> bool {
+    config.get("group.protocol") == Some("consumer")
+}
+
 /// The consumer's settings: the promise hangs on the forced ones, the others are defaults.
 pub(super) fn settings(base: &ClientConfig, group: &str) -> ClientConfig {
     let mut config = base.clone();
@@ -204,8 +222,7 @@ pub(super) fn settings(base: &ClientConfig, group: &str) -> ClientConfig {
             config.set(name, value);
         }
     }
-    let by_broker = config.get("group.protocol") == Some("consumer");
-    if !by_broker && config.get("partition.assignment.strategy").is_none() {
+    if !by_broker(&config) && config.get("partition.assignment.strategy").is_none() {
         // Partitions that stay are not interrupted by a rebalance (KIP-429). With KIP-848 the
         // broker assigns, and never interrupts.
         config.set("partition.assignment.strategy", "cooperative-sticky");

@@ -16,12 +16,24 @@ use ackwell_core::engine::Event;
 /// How often a broker that went away is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long a member without an assignment may send its coordinator nothing where the broker
+/// assigns: longer than a broker may ask it to wait between heartbeats
+/// (`group.consumer.max.heartbeat.interval.ms`, 15 s).
+const HEARTBEAT_WAIT: Duration = Duration::from_secs(20);
+
+/// To a broker without KIP-848 the client sends nothing, and says nothing.
+const OUTSIDE: &str = "the listener does not get into its group although the coordinator answers; \
+    where the broker assigns (`Assignment::ByBroker`, `group.protocol = \"consumer\"`) it must be \
+    Apache Kafka 4.0 or newer: use one, or another `Assignment`";
+
 /// What the engine says of its health, and what the client says of the broker's.
 pub(super) struct Health {
     pub(super) engine: Option<String>,
     client: Option<String>,
     pub(super) topics: Option<String>,
     silence: Option<String>,
+    group: Option<String>,
+    by_broker: bool,
     told: Option<String>,
     fatal: Option<String>,
     looked: Option<Instant>,
@@ -32,13 +44,16 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// `hears`: whether the client tells when it heard of a broker, by its statistics.
-    pub(super) fn new(hears: bool, silence_max: Duration) -> Self {
+    /// `hears`: whether the client tells when it heard of a broker, by its statistics; `by_broker`:
+    /// whether the broker assigns.
+    pub(super) fn new(hears: bool, by_broker: bool, silence_max: Duration) -> Self {
         Health {
             engine: None,
             client: None,
             topics: None,
             silence: None,
+            group: None,
+            by_broker,
             told: None,
             fatal: None,
             looked: None,
@@ -109,6 +124,21 @@ impl Poller {
         }
     }
 
+    /// This member has no assignment, and for so long it has sent its coordinator nothing.
+    pub(super) fn told_outside(&mut self, silent: Option<Duration>) {
+        let health = &mut self.health;
+        let silent = silent.is_some_and(|silent| silent >= HEARTBEAT_WAIT);
+        let outside = silent && health.by_broker;
+        if outside == health.group.is_some() {
+            return;
+        }
+        health.group = outside.then(|| OUTSIDE.to_owned());
+        if outside {
+            tracing::warn!("the listener does not get into its group");
+        }
+        self.tell_health();
+    }
+
     /// Notices when no broker says anything any more, and when one does again.
     pub(super) fn listen_for_brokers(&mut self) {
         let Some(heard) = self.health.heard else {
@@ -133,11 +163,13 @@ impl Poller {
             client,
             topics,
             silence,
+            group,
             told,
             ..
         } = &mut self.health;
         let problem = engine.as_ref().or(client.as_ref());
-        let problem = problem.or(topics.as_ref()).or(silence.as_ref());
+        let problem = problem.or(topics.as_ref()).or(group.as_ref());
+        let problem = problem.or(silence.as_ref());
         if problem != told.as_ref() {
             *told = problem.cloned();
             let problem = told.as_deref();

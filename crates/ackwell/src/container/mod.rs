@@ -196,6 +196,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     });
     let notifier = Notifier::start(&spec.notices, Arc::clone(&spec.observer), &tasks);
     let clock = Clock::start();
+    let by_broker = consumer::by_broker(&spec.consumer);
     let hears = spec.consumer.get("statistics.interval.ms") != Some("0");
     // Before the first record can come.
     for partition in pauses.partitions() {
@@ -220,7 +221,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         watches: Watches::new(&spec.notices, clock.now()),
         counters: Arc::clone(&counters),
         clock,
-        health: Health::new(hears, spec.notices.non_responsive_after),
+        health: Health::new(hears, by_broker, spec.notices.non_responsive_after),
     });
     let (ended, end) = watch::channel(None);
     // The thread is joined through the channel: it sends as its last act, or drops it.

@@ -223,6 +223,7 @@ impl Poller {
             Told::Revoke { partitions, lost } => self.told_revoke(&partitions, lost),
             Told::Reset(reason) => self.told_reset(reason),
             Told::Heard(ago) => self.told_heard(ago),
+            Told::Outside(silent) => self.told_outside(silent),
             Told::Ends(ends) => self.tell_lag(ends),
             Told::Topics(problem) => {
                 self.health.topics = problem;
