@@ -1,4 +1,5 @@
 //! A running container is paused, sought, watched and stopped.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 mod container_support;
 

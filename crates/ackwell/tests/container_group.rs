@@ -94,30 +94,3 @@ async fn an_eager_rebalance_hands_over_without_loss_or_repetition() {
 async fn a_cooperative_rebalance_hands_over_without_loss_or_repetition() {
     hand_over("cooperative-sticky").await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_slower_than_the_poll_interval_keeps_its_partition() {
-    let cluster = Cluster::start().await;
-    let topic = cluster.topic(1).await;
-    cluster
-        .send(&topic, 0, &[("k", "slow"), ("k", "next")])
-        .await;
-    let log = Arc::new(Log::default());
-    let mut spec = cluster.listener(
-        &topic,
-        logged(&log, |call| {
-            async move {
-                if call.value == "slow" {
-                    tokio::time::sleep(Duration::from_secs(9)).await;
-                }
-                Ok(())
-            }
-            .boxed()
-        }),
-    );
-    spec.consumer.set("max.poll.interval.ms", "6000");
-    let container = run(spec).await;
-    cluster.reaches(&topic, 0, 2).await;
-    container.stop().await;
-    assert_eq!(log.values(), ["slow", "next"]);
-}

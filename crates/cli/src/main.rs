@@ -21,13 +21,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Broker(broker::Args),
-    Dlq(dlq::Args),
+    Dlq(Box<dlq::Args>),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Broker(args) => broker::run(args),
-        Command::Dlq(args) => dlq::run(args),
+        Command::Dlq(args) => dlq::run(*args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -65,7 +65,7 @@ pub(crate) use acks::RunAcks;
 pub(crate) use control::Pauses;
 pub use control::{AssignedPartition, ControlError, TopicPartition};
 pub(crate) use decode::Decoder;
-pub use notice::{Notice, Notices};
+pub use notice::{Notice, NoticeListener, Notices};
 pub use rebalance::RebalanceListener;
 pub use snapshots::{
     Origin, SNAPSHOT_TOPIC, Snapshot, SnapshotStore, Snapshots, StoreError, Wanted,

@@ -83,6 +83,9 @@ impl Notice {
     }
 }
 
+/// Who hears of notices.
+pub type NoticeListener = Arc<dyn Fn(&Notice) + Send + Sync>;
+
 /// What is noticed, and who hears of it.
 #[derive(Clone)]
 pub struct Notices {
@@ -94,7 +97,7 @@ pub struct Notices {
     /// non-responsive. Default 60 s: a broker answers a fetch or heartbeat every few seconds.
     pub non_responsive_after: Duration,
     /// Who hears of it, beside metrics: called by a task of its own, so it may take its time.
-    pub listener: Option<Arc<dyn Fn(&Notice) + Send + Sync>>,
+    pub listener: Option<NoticeListener>,
 }
 
 impl Default for Notices {

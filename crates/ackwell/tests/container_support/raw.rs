@@ -5,18 +5,39 @@ use std::net::TcpStream;
 
 /// Writes one record without a key, whose header is called `name`, to partition 0.
 pub fn produce(servers: &str, topic: &str, value: &[u8], name: &[u8]) {
-    let request = request(topic, &batch(&record(value, name)));
-    let mut stream = TcpStream::connect(servers).expect("a connection");
+    let answer = ask(servers, &request(topic, &batch(&record(value, name))));
+    // Correlation id, one topic with its name, one partition with its number, the error.
+    let at = 4 + 4 + 2 + topic.len() + 4 + 4;
+    assert_eq!(answer[at..at + 2], [0, 0], "the broker takes the record");
+}
+
+/// Removes a member from its group, if the broker coordinates it.
+pub fn remove_member(server: &str, group: &str, id: &str) {
+    // LeaveGroup, version 3: one member, without an instance id.
+    let mut bytes = Vec::new();
+    for number in [13_i16, 3] {
+        bytes.extend(number.to_be_bytes());
+    }
+    bytes.extend(7_i32.to_be_bytes());
+    text(&mut bytes, "raw");
+    text(&mut bytes, group);
+    bytes.extend(1_i32.to_be_bytes());
+    text(&mut bytes, id);
+    bytes.extend((-1_i16).to_be_bytes());
+    ask(server, &bytes);
+}
+
+/// Sends one request and awaits its answer.
+fn ask(server: &str, request: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server).expect("a connection");
     let size = u32::try_from(request.len()).expect("a size").to_be_bytes();
     stream.write_all(&size).expect("the size is sent");
-    stream.write_all(&request).expect("the request is sent");
+    stream.write_all(request).expect("the request is sent");
     let mut size = [0; 4];
     stream.read_exact(&mut size).expect("an answer");
     let mut answer = vec![0; u32::from_be_bytes(size) as usize];
     stream.read_exact(&mut answer).expect("the whole answer");
-    // Correlation id, one topic with its name, one partition with its number, the error.
-    let at = 4 + 4 + 2 + topic.len() + 4 + 4;
-    assert_eq!(answer[at..at + 2], [0, 0], "the broker takes the record");
+    answer
 }
 
 /// Produce, version 3.

@@ -316,11 +316,20 @@ fn seek_to(container: &mut Container, offset: i64) -> Option<i64> {
 }
 
 #[test]
-fn a_second_seek_backwards_does_not_pass_over_what_the_first_one_went_back_to() {
+fn a_seek_waits_for_the_work_in_hand_and_a_second_one_takes_its_place() {
     let mut container = Container::new(Config::default());
-    container.polls(0..50);
-    assert_eq!(seek_to(&mut container, 40), Some(0), "nothing is settled");
-    assert_eq!(seek_to(&mut container, 30), Some(0));
+    let (id, _, records) = run(&container.polls(0..50)).expect("a run");
+    assert_eq!(seek_to(&mut container, 40), None);
+    assert_eq!(seek_to(&mut container, 30), None);
+    let effects = container.on(Event::Finished {
+        run: id,
+        end: End::Cancelled { rest: records },
+    });
+    let sought = effects.iter().find_map(|effect| match effect {
+        Effect::Seek { to, .. } => Some(to.0),
+        _ => None,
+    });
+    assert_eq!(sought, Some(30));
 }
 
 #[test]

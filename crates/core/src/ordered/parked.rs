@@ -1,6 +1,6 @@
 //! What the owner of a partition knows of its parked records.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
 use super::terms::{Limit, Limits};
@@ -13,7 +13,7 @@ use crate::Timestamp;
 #[derive(Debug, Clone)]
 pub struct Parked<K> {
     limits: Limits,
-    lines: HashMap<K, Line>,
+    lines: BTreeMap<K, Line>,
     due: BTreeSet<(Timestamp, K)>,
     records: usize,
     changes: u64,
@@ -85,7 +85,7 @@ impl<K: Clone + Eq + Hash + Ord> Parked<K> {
     pub fn new(limits: Limits) -> Self {
         Parked {
             limits,
-            lines: HashMap::new(),
+            lines: BTreeMap::new(),
             due: BTreeSet::new(),
             records: 0,
             changes: 0,

@@ -225,7 +225,7 @@ fn config(dice: &mut Dice, troubles: Troubles) -> Config {
         flush_wait: dice.pick(&[None, Some(ms(50))]),
         commit_wait: ms(200),
         commit_gap: ms(dice.in_range(0, 5)),
-        snapshots: lanes % 2 == 0,
+        snapshots: lanes.is_multiple_of(2),
         metadata_bytes: dice.pick(&[0, 40, 200, 3_072]),
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
         recovery: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),

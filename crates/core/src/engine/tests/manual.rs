@@ -257,6 +257,8 @@ fn an_acknowledgement_from_before_a_seek_is_stale() {
         partition: P,
         to: CommitOffset(0),
     });
+    // The seek waits for acknowledgements as long as a revoke does.
+    container.passes(Config::default().revoke_drain);
     container.polls(0..2);
     assert_eq!(committed(&container.acknowledges(id, 0..2, &[])), None);
     assert_eq!(container.engine.unacknowledged(), 0);
