@@ -70,7 +70,9 @@ pub(super) struct Partition<R> {
     /// When the first record settled that was not sent since.
     settled_since: Option<Timestamp>,
     settled_last: Timestamp,
-    assigned_at: Option<CommitOffset>,
+    /// How often it became unknown which position the broker holds: a commit that failed may be
+    /// stored all the same, and so may one whose answer a seek has made void.
+    doubts: u32,
     /// It reads from elsewhere since the last commit was sent: that is worth one of its own.
     moved: bool,
     /// How far it was read since the assignment, in whichever generation.
@@ -84,11 +86,13 @@ struct Poll {
     remaining: u64,
 }
 
-/// How far a commit goes: its position, and how many records had settled by then.
+/// How far a commit goes: its position, and how many records had settled by then. Two that go
+/// equally far differ if the broker may have stored another position between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     position: Option<CommitOffset>,
     settled: u64,
+    doubts: u32,
 }
 
 impl<R: Record> Partition<R> {
@@ -97,6 +101,7 @@ impl<R: Record> Partition<R> {
         let mark = Mark {
             position: assigned.position,
             settled: 0,
+            doubts: 0,
         };
         let tracker = OffsetTracker::new(generation, assigned.position, &settled);
         let by_dispatch = config.commit.settles_at_dispatch();
@@ -126,7 +131,7 @@ impl<R: Record> Partition<R> {
             poll_settled: false,
             settled_since: None,
             settled_last: Timestamp::EPOCH,
-            assigned_at: assigned.position,
+            doubts: 0,
             moved: false,
             reached: None,
         }
@@ -139,7 +144,7 @@ impl<R: Record> Partition<R> {
     /// Begins anew at `position`: what waits is dropped, what is in work no longer counts.
     pub(super) fn restart(&mut self, generation: Generation, position: CommitOffset) {
         // A commit in flight is of the generation that ends: its answer will not count.
-        self.sent = self.acked;
+        self.doubt();
         self.moved = true;
         self.reached = self.reached.max(self.tracker.next());
         self.tracker = OffsetTracker::new(generation, Some(position), &[]);
@@ -326,28 +331,28 @@ impl<R: Record> Partition<R> {
         !matches!(self.phase, Phase::Drained | Phase::Flushing(_))
     }
 
+    /// How far a commit would go now.
+    fn mark(&self) -> Mark {
+        Mark {
+            position: self.committable().position(),
+            settled: self.settled,
+            doubts: self.doubts,
+        }
+    }
+
     /// Whether a commit would tell the broker anything new.
     pub(super) fn is_dirty(&self) -> bool {
-        let position = self.committable().position();
-        position.is_some()
-            && self.sent
-                != Mark {
-                    position,
-                    settled: self.settled,
-                }
+        let mark = self.mark();
+        mark.position.is_some() && self.sent != mark
     }
 
     /// Whether everything settled is committed.
     pub(super) fn is_clean(&self) -> bool {
-        let position = self.committable().position();
-        position.is_none()
-            || self.acked
-                == Mark {
-                    position,
-                    settled: self.settled,
-                }
-            || (position == self.assigned_at && self.settled == 0)
-            || (self.acked.position.is_none() && self.settled == 0)
+        let mark = self.mark();
+        let untouched = self.settled == 0 && self.doubts == 0;
+        mark.position.is_none()
+            || self.acked == mark
+            || (self.acked.position.is_none() && untouched)
     }
 
     /// Whether a commit does not wait for its schedule: the partition goes away, or a seek has
@@ -369,10 +374,7 @@ impl<R: Record> Partition<R> {
     /// The position to send now, and what to tell of what is settled beyond it.
     pub(super) fn send(&mut self, config: &Config) -> Option<(Mark, CommitOffset, Beyond)> {
         let position = self.committable().position()?;
-        self.sent = Mark {
-            position: Some(position),
-            settled: self.settled,
-        };
+        self.sent = self.mark();
         self.poll_settled = false;
         self.moved = false;
         if mutation::is(Fault::CommitOneTooFar) {
@@ -394,7 +396,9 @@ impl<R: Record> Partition<R> {
 
     /// Who waited for what the broker knows now.
     pub(super) fn take_answered(&mut self) -> Vec<Waiter> {
-        let Mark { position, settled } = self.acked;
+        let Mark {
+            position, settled, ..
+        } = self.acked;
         let whole = self.beyond.is_whole();
         let answered = |waiter: &mut Waiter| {
             let passed = position.is_some_and(|position| waiter.offset < position.0);
@@ -404,9 +408,16 @@ impl<R: Record> Partition<R> {
         self.waiters.extract_if(.., answered).collect()
     }
 
-    /// The broker has not stored what was sent last: it is sent again.
-    pub(super) fn send_again(&mut self) {
+    /// Whether the broker has stored what was sent last is unknown. Even if the position goes back
+    /// to the one before, that is no longer known to be the stored one: a commit is worth it.
+    fn doubt(&mut self) {
         self.sent = self.acked;
+        self.doubts = self.doubts.saturating_add(1);
+    }
+
+    /// The broker may not have stored what was sent last: it is sent again.
+    pub(super) fn send_again(&mut self) {
+        self.doubt();
         self.poll_settled = true;
         self.settled_since = Some(Timestamp::EPOCH);
     }

@@ -11,6 +11,7 @@ use crate::settle::Class;
 mod acks;
 mod beyond;
 mod manual;
+mod seeks;
 
 const P: PartitionId = PartitionId(0);
 
