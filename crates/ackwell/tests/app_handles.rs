@@ -252,7 +252,7 @@ async fn a_listener_is_sought_by_its_handler_and_from_outside() {
         .collect();
     // Records of one millisecond are one moment.
     let first = times.iter().position(|at| *at == times[2]).unwrap();
-    let to = SeekTo::Time(Timestamp::from_millis(times[2].try_into().unwrap()));
+    let to = SeekTo::Time(Timestamp::from_millis(times[2]));
     let sought = handle.seek(topic, 0, to).await;
     assert_eq!(sought, Ok(i64::try_from(first).unwrap()));
     expected.extend(&["a", "again", "b"][first..]);

@@ -227,6 +227,11 @@ pub(super) fn settings(base: &ClientConfig, group: &str) -> ClientConfig {
         // broker assigns, and never interrupts.
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
+    // By default the level is that of the `log` crate, which nobody may have set; warnings are what
+    // tells that a position was reset.
+    if matches!(config.log_level, RDKafkaLogLevel::Error) {
+        config.set_log_level(RDKafkaLogLevel::Warning);
+    }
     config
         .set("group.id", group)
         .set("enable.auto.commit", "false")

@@ -271,16 +271,33 @@ pub(super) fn damage(error: &KafkaError) -> Option<Damage> {
         ),
         Code::AutoOffsetReset => (
             false,
-            "the log does not hold the group's position and `auto.offset.reset` is none: set the group's position or another reset policy, then stop and start the listener",
+            "the log does not hold the group's position and `auto.offset.reset` is `error`: set the group's position or another reset policy, then stop and start the listener",
         ),
         _ => return None,
     };
     Some(Damage { again, mend })
 }
 
+/// Where the client says that something is wrong. It tells the offset in its text alone.
+pub(super) fn offset_in(said: &str) -> Option<i64> {
+    let (_, behind) = said.split_once("at offset ")?;
+    let end = behind.find(|c: char| !c.is_ascii_digit());
+    behind[..end.unwrap_or(behind.len())].parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_offset_of_what_is_damaged_is_found_in_what_the_client_says() {
+        let said = "MessageSet at offset 17 (80 bytes) failed CRC32C check (original 0xcd)";
+        assert_eq!(offset_in(said), Some(17));
+        assert_eq!(offset_in("at offset 3"), Some(3));
+        assert_eq!(offset_in("at offset INVALID"), None);
+        assert_eq!(offset_in("at offset 99999999999999999999"), None);
+        assert_eq!(offset_in("it is broken"), None);
+    }
 
     fn consuming(code: Code) -> KafkaError {
         KafkaError::MessageConsumption(code)

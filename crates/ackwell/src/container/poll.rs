@@ -23,7 +23,7 @@ use super::dead_letter::DeadLetterWriter;
 use super::decode::Decoder;
 use super::dispatch::Dispatcher;
 use super::forward::{RetryTopics, moment};
-use super::health::{Health, damage};
+use super::health::{Health, damage, offset_in};
 use super::lookup::{Found, Lookups};
 use super::mailbox::{Mailbox, Message};
 use super::notice::{Notifier, Watches};
@@ -358,17 +358,20 @@ impl Poller {
             return self.client_failed(error);
         };
         let (topic, partition) = (&**topic, *partition);
-        let next = self.engine.next(id).map_or(-1, |next| next.0);
         let said = self.client.context().take_reason();
         let said = said.unwrap_or_else(|| error.to_string());
+        let at = offset_in(&said).map(CommitOffset);
+        let next = self.engine.next(id).or(at).map(|next| next.0);
         let mend = damage.mend;
         tracing::error!(topic, partition, next, said, "a partition can't be read");
-        let reason = format!("{topic}-{partition} can't be read at offset {next}: {said}; {mend}");
+        let place = next.map_or_else(String::new, |next| format!(" at offset {next}"));
+        let reason = format!("{topic}-{partition} can't be read{place}: {said}; {mend}");
         if !damage.again {
             self.partitions.set_stopped(id);
         }
         self.on_event(Event::Unreadable {
             partition: id,
+            at,
             reason,
             again: damage.again,
         });

@@ -37,6 +37,8 @@ struct Seek {
 #[derive(Debug)]
 struct Unreadable {
     reason: String,
+    /// Where reading is tried again.
+    from: Option<CommitOffset>,
     tries: u32,
     /// When reading is tried again; `None` while it is tried, or if it never is.
     until: Option<Timestamp>,
@@ -164,6 +166,7 @@ impl<R: Record> Engine<R> {
         &mut self,
         now: Timestamp,
         id: PartitionId,
+        at: Option<CommitOffset>,
         reason: String,
         again: bool,
     ) {
@@ -173,9 +176,14 @@ impl<R: Record> Engine<R> {
         let random = self.random();
         let known = self.control.unreadable.get(&id);
         let tries = known.map_or(1, |found| found.tries.saturating_add(1));
-        let until = again.then(|| now + self.config.recovery.wait(tries, random));
+        let next = self.partitions.get(&id).and_then(|p| p.tracker.next());
+        let from = next.or(at);
+        // Without a place to go back to, the client would go on behind what it could not read.
+        let tried = again && from.is_some();
+        let until = tried.then(|| now + self.config.recovery.wait(tries, random));
         let found = Unreadable {
             reason,
+            from,
             tries,
             until,
             trying: false,
@@ -220,12 +228,11 @@ impl<R: Record> Engine<R> {
         let due: Vec<_> = due
             .map(|(id, found)| {
                 (found.until, found.trying) = (None, true);
-                *id
+                (*id, found.from)
             })
             .collect();
-        for id in due {
-            let next = self.partitions.get(&id).and_then(|p| p.tracker.next());
-            if let Some(to) = next {
+        for (id, from) in due {
+            if let Some(to) = from {
                 self.effects.push_back(Effect::Seek { partition: id, to });
             }
             self.update_pauses(Some(id));

@@ -229,6 +229,8 @@ pub enum Event<R> {
     Unreadable {
         /// Which partition.
         partition: PartitionId,
+        /// Where it begins, if the client tells; used when no position is known yet.
+        at: Option<CommitOffset>,
         /// What health says.
         reason: String,
         /// Whether it makes sense to try again.

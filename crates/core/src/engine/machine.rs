@@ -156,9 +156,10 @@ impl<R: Record> Engine<R> {
             Event::Flushed(ids) => self.flushed(now, ids),
             Event::Unreadable {
                 partition,
+                at,
                 reason,
                 again,
-            } => self.unreadable(now, partition, reason, again),
+            } => self.unreadable(now, partition, at, reason, again),
             Event::Stop => self.stop(now, None),
             Event::Tick => {}
         }
