@@ -19,7 +19,7 @@
 //! | by retry topics: [`topics`] | the record alone | given up | with its count of attempts |
 //! | ordered: `ackwell_sql::ordered` | the record's key | kept | with its count of attempts |
 //!
-//! **In place**, the listener waits, not the handler: polling goes on, so a long wait never costs
+//! **In place**, the listener waits, to the millisecond, not the handler: polling goes on, so a long wait never costs
 //! the partition. Other lanes and partitions go on; the failing lane keeps its order.
 //!
 //! **By retry topics**, a record that fails is written to `<topic>.retry.1` and settled, so that
