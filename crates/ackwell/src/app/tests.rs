@@ -210,6 +210,103 @@ fn retry_settings_that_contradict_each_other_are_refused_with_a_mend() {
     refused(wild.into(), "jitter", "correct");
 }
 
+/// Has no room for any record.
+struct Nowhere;
+
+impl retry::ParkingPlace for Nowhere {
+    fn open(
+        &self,
+        _: &crate::context::Setup<'_>,
+        _: retry::Terms,
+    ) -> Result<std::sync::Arc<dyn crate::unit::Parking>, crate::context::SetupError> {
+        Err(crate::context::SetupError::new("nowhere"))
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused_with_a_mend() {
+    use crate::container::Snapshots;
+    use crate::dead_letters::topic;
+    use crate::retry::{Ordered, fixed};
+    let second = Duration::from_secs(1);
+    let on = || Listener::on("a");
+    let thrice = || fixed(second).max_attempts(3);
+    let ordered = |policy| Ordered::new(policy, Nowhere);
+    let later = || retry::topics([second]);
+    let to_snapshots = Snapshots::Topic("a b".to_owned());
+    for (listener, says, mend) in [
+        (on().dead_letters(topic("a")), "come back", "not read"),
+        (on().dead_letters(topic("a b")), "`a b`", "letters"),
+        (on().dead_letter_suffix(""), "come back", "suffix"),
+        (on().snapshots(to_snapshots), "`a b`", "letters"),
+        (on().probe(fixed(Duration::ZERO)), "`probe`", "correct"),
+        (
+            on().retry_for::<std::fmt::Error>(fixed(second).jitter(7.0)),
+            "`retry_for`",
+            "correct",
+        ),
+        (
+            Listener::matching("a.*").retry(later()),
+            "by a pattern",
+            "retry in place",
+        ),
+        (
+            on().retry_for::<std::fmt::Error>(fixed(second))
+                .retry(later()),
+            "never end",
+            "max_attempts",
+        ),
+        (
+            on().retry(ordered(fixed(second))),
+            "hold its key for ever",
+            "max_attempts",
+        ),
+        (
+            on().retry(ordered(fixed(second).max_attempts(1))),
+            "no second attempt",
+            "max_attempts(2)",
+        ),
+        (
+            on().retry(ordered(fixed(second).max_attempts(0))),
+            "ordered retry can't be",
+            "correct",
+        ),
+        (
+            on().retry(ordered(thrice()).keys_max(0)),
+            "`keys_max(0)`",
+            "positive",
+        ),
+        (
+            on().retry(ordered(thrice()).records_per_key_max(0)),
+            "`records_per_key_max(0)`",
+            "positive",
+        ),
+        (
+            on().retry(ordered(thrice()).records_max(0)),
+            "`records_max(0)`",
+            "positive",
+        ),
+        (
+            on().retry(ordered(thrice())).without_dead_letters(),
+            "nowhere to put",
+            "without_dead_letters",
+        ),
+        (
+            on().retry(ordered(thrice())).ack_mode(AckMode::Manual),
+            "settles a record itself",
+            "ack mode",
+        ),
+        (
+            on().retry(ordered(thrice()).after(fixed(second))),
+            "no record would be parked",
+            "max_attempts",
+        ),
+    ] {
+        let said = refusal(app().listener(listener.handle(nothing)));
+        assert!(said.contains(says) && said.contains(mend), "{said}");
+    }
+}
+
 #[test]
 fn a_retry_topic_has_one_listener_in_a_group() {
     let retry = retry::topics([Duration::from_secs(1)]);
