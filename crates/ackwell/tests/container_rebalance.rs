@@ -224,12 +224,18 @@ async fn a_member_comes_and_goes(cluster: &Cluster, prepare: impl Fn(&mut Spec))
     told
 }
 
+/// Is not taken for dead, and hears of rebalances soon.
+fn patient(spec: &mut Spec) {
+    for (name, value) in [LONG_SESSION, ("heartbeat.interval.ms", "200")] {
+        spec.consumer.set(name, value);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eager_members_come_and_go_under_a_stream_of_records() {
     let cluster = Cluster::start().await;
     let told = a_member_comes_and_goes(&cluster, |spec| {
-        let (name, value) = LONG_SESSION;
-        spec.consumer.set(name, value);
+        patient(spec);
         spec.consumer.set("partition.assignment.strategy", "range");
     })
     .await;
@@ -245,8 +251,7 @@ async fn eager_members_come_and_go_under_a_stream_of_records() {
 async fn cooperative_members_come_and_go_under_a_stream_of_records() {
     let cluster = Cluster::start().await;
     let told = a_member_comes_and_goes(&cluster, |spec| {
-        let (name, value) = LONG_SESSION;
-        spec.consumer.set(name, value);
+        patient(spec);
         let name = "partition.assignment.strategy";
         spec.consumer.set(name, "cooperative-sticky");
     })
