@@ -40,7 +40,7 @@
 //! | attempts and first failure survive a restart | no: counted anew | yes, in headers | yes, in the table |
 //! | where the record waits | in the topic, its offset not committed | in further topics | in the database, its offset committed |
 //! | a long outage of one customer's bank | stops the lane, later the partition | fine, if order does not matter | fine |
-//! | what it needs | nothing | topics | a [`Database`](crate::Database) that all instances of the group share |
+//! | what it needs | nothing | topics | a [`Database`] that all instances of the group share |
 //!
 //! Take ordered retry where records of one key build on each other and a failure concerns that
 //! key alone: an account that is locked, a product that is not there yet. What concerns all
