@@ -7,8 +7,8 @@ use ackwell_core::settle::Destination;
 
 use super::dead_letter::Letter;
 use super::forward::Postponed;
+use super::observation::Observation;
 use super::poll::Poller;
-use super::spec::Observation;
 use crate::record::Record;
 
 /// A record that is to be parked, and why.

@@ -22,8 +22,8 @@ use tokio::runtime::Handle;
 
 use super::consumer::{Client, Named};
 use super::mailbox::Mailbox;
+use super::observation::{Observation, Observer};
 use super::snapshots::{Origin, Snapshot, SnapshotStore, StoreError, Wanted};
-use super::spec::{Observation, Observer};
 use super::stats::Counters;
 use super::track::Partitions;
 

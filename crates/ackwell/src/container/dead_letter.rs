@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mailbox;
-use super::spec::{Observation, Observer, Spec, StartError};
+use super::observation::{Observation, Observer};
+use super::spec::{Spec, StartError};
 use super::writer::{Destination, WriteError, Writer, answered};
 use crate::dead_letters::{DeadLetter, Format, Target, Verdict, take_off};
 use crate::origin::{as_dead_letter, is_return};

@@ -15,7 +15,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mailbox;
-use super::spec::{Observation, Observer, Spec, StartError};
+use super::observation::{Observation, Observer};
+use super::spec::{Spec, StartError};
 use super::writer::{Destination, WriteError, Writer, answered};
 use crate::record::Record;
 use crate::returned::{Departure, Moment, Received, receive};

@@ -10,7 +10,7 @@ use ackwell_core::settle::Settlement;
 use futures_util::FutureExt;
 
 use super::mailbox::Mailbox;
-use super::spec::{Observation, Observer};
+use super::observation::{Observation, Observer};
 use crate::failure::{Class, Failure, Verdict, Verdicts};
 use crate::record::Record;
 use crate::unit::{Control, Ended, Judged, ProgressSink, Run, UnitOfWork};

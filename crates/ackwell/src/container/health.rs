@@ -9,8 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use super::End;
 use super::lookup::Lookup;
 use super::notice::Notice;
+use super::observation::Observation;
 use super::poll::Poller;
-use super::spec::Observation;
 use ackwell_core::engine::Event;
 
 /// How often a broker that went away is looked for.

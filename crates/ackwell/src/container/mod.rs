@@ -13,11 +13,12 @@
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
 //! | commit | `commit.rs`, `snapshots.rs` | settled positions go to the broker, one request in flight; what has no room in it goes elsewhere before |
 //!
-//! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `consumer.rs`
-//! is the client with its callbacks, `mailbox.rs` how the poll thread hears of the rest.
+//! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `start.rs`
+//! puts a container together, `consumer.rs` is the client with its callbacks, `mailbox.rs` how the
+//! poll thread hears of the rest.
 //!
 //! What is asked for from outside comes in by `control.rs` and `command.rs`; `rebalance.rs`,
-//! `notice.rs` and `health.rs` tell the outside what goes on; `lookup.rs` asks the broker what
+//! `observation.rs`, `notice.rs` and `health.rs` tell the outside what goes on; `lookup.rs` asks the broker what
 //! takes time to answer.
 
 mod acks;
@@ -36,27 +37,23 @@ mod health;
 mod lookup;
 mod mailbox;
 mod notice;
+mod observation;
 mod ordered;
 mod poll;
 mod rebalance;
 mod snapshots;
 mod spec;
+mod start;
 mod stats;
 mod track;
 mod writer;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use ackwell_core::Engine;
-use ackwell_core::engine::{Config, Event};
+use ackwell_core::engine::Event;
 use ackwell_core::seek::SeekTo;
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::Consumer;
-use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -66,29 +63,20 @@ pub(crate) use control::Pauses;
 pub use control::{AssignedPartition, ControlError, TopicPartition};
 pub(crate) use decode::Decoder;
 pub use notice::{Notice, NoticeListener, Notices};
+pub use observation::{Observation, Observer, Silent};
 pub use rebalance::RebalanceListener;
 pub use snapshots::{
     Origin, SNAPSHOT_TOPIC, Snapshot, SnapshotStore, Snapshots, StoreError, Wanted,
 };
-pub use spec::{Limits, Observation, Observer, RecordHandler, Silent, Spec, StartError};
+pub use spec::{Limits, RecordHandler, Spec, StartError};
+pub use start::start;
+pub(crate) use start::start_with;
 pub use stats::Stats;
 
-use self::acks::Acks;
 use self::command::{Command, SeekRequest};
-use self::commit::{Committer, Keeper, Listeners};
-use self::consumer::{Callbacks, Client};
-use self::dead_letter::DeadLetterWriter;
-use self::discover::Discovery;
-use self::dispatch::Dispatcher;
-use self::forward::RetryTopics;
-use self::health::Health;
-use self::lookup::Lookups;
 use self::mailbox::{Mailbox, Message};
-use self::notice::{Notifier, Watches};
-use self::poll::{Clock, Parts, Poller};
-use self::rebalance::Announcer;
+use self::notice::Notifier;
 use self::stats::Counters;
-use self::writer::Writer;
 
 /// How long tasks of cancelled runs are awaited after the container has ended; only a handler
 /// that blocks its thread takes that long.
@@ -112,217 +100,6 @@ pub enum End {
     Stopped,
     /// It stopped by itself: a handler said so, or the client library broke down.
     Failed(String),
-}
-
-/// Starts a listener. Returns when its consumer and, if it has one, its dead-letter producer
-/// exist; it joins its group in the background.
-///
-/// # Errors
-///
-/// The client refuses its settings, or a dead-letter or retry topic can't be made (no broker answers, its
-/// origin does not exist, or a right is missing).
-///
-/// # Cancel safety
-///
-/// Dropping the future starts nothing.
-pub async fn start(spec: Spec) -> Result<Container, StartError> {
-    start_with(spec, Arc::default()).await
-}
-
-/// As [`start`], with what is paused already.
-pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Container, StartError> {
-    check(&spec)?;
-    let writer = Writer::new(&spec)?;
-    let dead_letters = match &spec.dead_letters {
-        DeadLetters::To(target) => {
-            Some(DeadLetterWriter::open(&spec, target, writer.clone()).await?)
-        }
-        DeadLetters::Stop => None,
-    };
-    let retry_topics = match spec.retry_topics.as_slice() {
-        [] => None,
-        _ => Some(RetryTopics::open(&spec, writer).await?),
-    };
-    let (mailbox, inbox) = Mailbox::new();
-    let client = connect(&spec, &mailbox)?;
-    let (counters, tasks) = (Arc::new(Counters::default()), TaskTracker::new());
-    let dispatcher = Dispatcher {
-        group: spec.group.as_str().into(),
-        handler: Arc::clone(&spec.handler),
-        filter: spec.filter.clone(),
-        unit: Arc::clone(&spec.unit),
-        verdicts: Arc::new(spec.verdicts.clone()),
-        parking: spec.parking.clone(),
-        policies: spec.parking.as_ref().map(|_| repeating(&spec)),
-        lanes: usize::from(spec.concurrency.lanes()),
-        observer: Arc::clone(&spec.observer),
-        mailbox: mailbox.clone(),
-        runtime: Handle::current(),
-        tasks: tasks.clone(),
-        runs: HashMap::new(),
-        acks: Acks::new(spec.commit, mailbox.waker().clone(), Arc::clone(&counters)),
-    };
-    let thread = |source| StartError::Thread {
-        listener: spec.listener.clone(),
-        source,
-    };
-    let listeners = Listeners {
-        mailbox: mailbox.clone(),
-        observer: Arc::clone(&spec.observer),
-        counters: Arc::clone(&counters),
-    };
-    let keeper = snapshots::store(&spec).map(|store| Keeper {
-        store,
-        runtime: Handle::current(),
-        group: spec.group.as_str().into(),
-        room: spec.limits.metadata_bytes,
-    });
-    let committer = Committer::start(
-        (&spec.listener, &spec.group),
-        Arc::clone(&client),
-        keeper.clone(),
-        listeners,
-    )
-    .map_err(thread)?;
-    let discovery = spec.pattern.clone().map(|matcher| {
-        let waker = mailbox.waker().clone();
-        Discovery::new(&spec, matcher, &client, waker)
-    });
-    let lookups = Lookups::start(&spec.listener, Arc::clone(&client), keeper, mailbox.clone())
-        .map_err(thread)?;
-    let announcer = spec.rebalance.clone().map(|listener| {
-        let limit = spec.limits.rebalance_callback;
-        Announcer::start(listener, limit, mailbox.clone(), &tasks)
-    });
-    let notifier = Notifier::start(&spec.notices, Arc::clone(&spec.observer), &tasks);
-    let clock = Clock::start();
-    let by_broker = consumer::by_broker(&spec.consumer);
-    let hears = spec.consumer.get("statistics.interval.ms") != Some("0");
-    // Before the first record can come.
-    for partition in pauses.partitions() {
-        mailbox.tell(Message::Command(Command::Pause(partition)));
-    }
-    if pauses.all() {
-        mailbox.send(Event::Pause);
-    }
-    let poller = Poller::new(Parts {
-        client,
-        topics: spec.topics.clone(),
-        engine: Engine::new(engine_config(&spec)),
-        inbox,
-        mailbox: mailbox.clone(),
-        dispatcher,
-        committer,
-        lookups,
-        dead_letters,
-        retry_topics,
-        announcer,
-        notifier: notifier.clone(),
-        watches: Watches::new(&spec.notices, clock.now()),
-        counters: Arc::clone(&counters),
-        clock,
-        health: Health::new(hears, by_broker, spec.notices.non_responsive_after),
-    });
-    let (ended, end) = watch::channel(None);
-    // The thread is joined through the channel: it sends as its last act, or drops it.
-    thread::Builder::new()
-        .name(format!("poll-{}", spec.listener))
-        .spawn(move || ended.send_replace(Some(poller.run())))
-        .map_err(thread)?;
-    if let Some(discovery) = discovery {
-        tasks.spawn(discovery.run(end.clone()));
-    }
-    Ok(Container {
-        listener: spec.listener.into(),
-        mailbox,
-        counters,
-        notifier,
-        pauses,
-        end,
-        tasks,
-    })
-}
-
-fn check(spec: &Spec) -> Result<(), StartError> {
-    let wrong = |reason| {
-        Err(StartError::Spec {
-            listener: spec.listener.clone(),
-            reason,
-        })
-    };
-    match spec {
-        Spec {
-            topics,
-            pattern: None,
-            ..
-        } if topics.is_empty() => wrong("it names no topic"),
-        Spec { group, .. } if group.is_empty() => wrong("it names no group"),
-        Spec {
-            commit,
-            strict_commits,
-            ..
-        } => commit
-            .check(*strict_commits)
-            .or_else(|found| wrong(found.what)),
-    }
-}
-
-fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
-    let wrong = |source| StartError::Client {
-        listener: spec.listener.clone(),
-        source,
-    };
-    let settings = consumer::settings(&spec.consumer, &spec.group);
-    let callbacks = Callbacks::default();
-    let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
-    let waker = mailbox.waker().clone();
-    client.set_nonempty_callback(move || waker.wake());
-    let retry_topics: Vec<_> = forward::names(spec).map(|(topic, _)| topic).collect();
-    let topics = spec.topics.iter().chain(&retry_topics);
-    let topics: Vec<&str> = topics.map(String::as_str).collect();
-    if !topics.is_empty() {
-        client.subscribe(&topics).map_err(wrong)?;
-    }
-    Ok(Arc::new(client))
-}
-
-/// For each policy in place, the listener's own first, whether it repeats anything at all.
-fn repeating(spec: &Spec) -> Arc<[bool]> {
-    let policies = std::iter::once(&spec.retry).chain(spec.verdicts.policies());
-    policies
-        .map(|policy| policy.allows(1, Duration::ZERO, Duration::ZERO))
-        .collect()
-}
-
-fn engine_config(spec: &Spec) -> Config {
-    let limits = spec.limits.clone();
-    Config {
-        concurrency: spec.concurrency,
-        retry: spec.retry.clone(),
-        retry_topics: spec.retry_topics.clone(),
-        ordered: spec.parking.is_some(),
-        retry_for: spec.verdicts.policies().to_vec(),
-        commit: spec.commit,
-        strict_commits: spec.strict_commits,
-        snapshots: snapshots::store(spec).is_some(),
-        recover: spec.dead_letters != DeadLetters::Stop,
-        queued_records: limits.queued_records(spec.concurrency),
-        queued_bytes: limits.queued_bytes,
-        total_records: limits.total_records,
-        total_bytes: limits.total_bytes,
-        run_records: limits.run_records,
-        revoke_drain: limits.revoke_drain,
-        stop_drain: limits.stop_drain,
-        // A little longer than its calls may take, so that their end is always awaited.
-        flush_wait: (spec.rebalance.as_ref()).map(|_| limits.rebalance_callback * 2),
-        commit_wait: limits.commit_wait,
-        unacknowledged_limit: limits.unacknowledged_limit,
-        metadata_bytes: limits.metadata_bytes,
-        probe: limits.probe,
-        recovery: limits.recovery,
-        seed: uuid::Uuid::new_v4().as_u64_pair().0,
-        ..Config::default()
-    }
 }
 
 impl Container {

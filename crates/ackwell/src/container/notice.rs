@@ -13,8 +13,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::task::TaskTracker;
 
 use super::control::TopicPartition;
+use super::observation::{Observation, Observer};
 use super::poll::Poller;
-use super::spec::{Observation, Observer};
 
 /// Notices that may wait for a slow listener; more are dropped, and counted all the same.
 const WAITING_MAX: usize = 1_024;

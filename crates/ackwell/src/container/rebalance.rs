@@ -23,8 +23,8 @@ use super::control::{AssignedPartition, TopicPartition};
 use super::lookup::{Lookup, Positions};
 use super::mailbox::{Mailbox, Message};
 use super::notice::Notice;
+use super::observation::Observation;
 use super::poll::Poller;
-use super::spec::Observation;
 
 /// Hears of partitions that come and go. Its methods run as tasks of the runtime, one after
 /// another, never on the poll thread; each may take as long as
