@@ -15,6 +15,9 @@ use ackwell_core::engine::Event;
 
 /// How often a broker that went away is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the topics are looked at while all seems well: of one that was deleted, the client may
+/// say nothing for minutes (`topic.metadata.refresh.interval.ms`).
+const LOOK_QUIET_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long a member without an assignment may send its coordinator nothing where the broker
 /// assigns: longer than a broker may ask it to wait between heartbeats
@@ -36,7 +39,7 @@ pub(super) struct Health {
     by_broker: bool,
     told: Option<String>,
     fatal: Option<String>,
-    looked: Option<Instant>,
+    looked: Instant,
     looking: bool,
     /// When a broker was heard last; `None` if the client does not tell.
     heard: Option<Instant>,
@@ -56,7 +59,7 @@ impl Health {
             by_broker,
             told: None,
             fatal: None,
-            looked: None,
+            looked: Instant::now(),
             looking: false,
             heard: hears.then(Instant::now),
             silence_max,
@@ -86,24 +89,30 @@ impl Poller {
             tracing::warn!(error, "the kafka client reports a problem");
         }
         self.health.client = Some(error);
-        self.health.looked = Some(Instant::now());
+        self.health.looked = Instant::now();
         self.tell_health();
     }
 
-    /// Sees whether what the client complained about is over.
+    /// Sees whether what the client complained about is over, and whether the topics are there.
     pub(super) fn look_for_broker(&mut self) {
-        let looked = self.health.looked;
-        let due = looked.is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL);
-        let wanted = self.health.client.is_some() && self.health.fatal.is_none();
-        if wanted && due && !self.health.looking {
+        let interval = match self.health.client {
+            Some(_) => LOOK_INTERVAL,
+            None => LOOK_QUIET_INTERVAL,
+        };
+        let due = self.health.looked.elapsed() >= interval && self.health.fatal.is_none();
+        if due && !self.health.looking {
             self.health.looking = true;
             self.lookups.ask(Lookup::Topics(self.topics.clone()));
         }
     }
 
-    pub(super) fn broker_found(&mut self, fine: bool) {
+    pub(super) fn broker_found(&mut self, fine: bool, missing: Option<String>) {
         self.health.looking = false;
-        self.health.looked = Some(Instant::now());
+        self.health.looked = Instant::now();
+        if let Some(topic) = missing.filter(|_| self.health.client.is_none()) {
+            let mend = mend(Code::UnknownTopicOrPartition).unwrap_or_default();
+            self.client_problem(format!("the topic {topic} does not exist; {mend}"), false);
+        }
         // While the group's positions can't be read, topics in order say nothing.
         if fine && self.assigning.is_none() {
             self.client_recovered();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ackwell_core::offset::CommitOffset;
 use ackwell_core::seek::{LogRange, SeekTo};
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::command::SeekRequest;
@@ -65,6 +65,8 @@ pub(super) enum Found {
     Range(SeekRequest, Result<Range, String>),
     Topics {
         fine: bool,
+        /// One that the broker does not know.
+        missing: Option<String>,
     },
 }
 
@@ -222,11 +224,18 @@ impl Asker {
     }
 
     fn topics(&self, topics: &[String]) -> Found {
-        let fine = topics.iter().all(|topic| {
+        let (mut fine, mut missing) = (true, None);
+        for topic in topics {
             let found = self.client.fetch_metadata(Some(topic), LOOK_TIMEOUT);
-            found.is_ok_and(|found| found.topics().iter().all(|topic| topic.error().is_none()))
-        });
-        Found::Topics { fine }
+            let error = found.map(|found| found.topics().iter().find_map(|topic| topic.error()));
+            fine &= matches!(error, Ok(None));
+            if let Ok(Some(error)) = error
+                && Code::from(error) == Code::UnknownTopicOrPartition
+            {
+                missing = Some(topic.clone());
+            }
+        }
+        Found::Topics { fine, missing }
     }
 }
 
