@@ -53,6 +53,8 @@ pub(crate) fn consumer(broker: &Broker, group: &str) -> Outcome<BaseConsumer> {
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
+        // As Ackwell's: damaged batches are noticed.
+        .set("check.crcs", "true")
         // With librdkafka's default of 1000 ms a full local queue stops fetching for a second.
         .set("fetch.queue.backoff.ms", "5");
     for (name, value) in broker.settings() {

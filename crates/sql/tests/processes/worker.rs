@@ -236,7 +236,7 @@ pub async fn work() {
 async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
     let mut limits = Settings::default();
     limits.lock_wait = setup.lock_wait;
-    let database = Database::open_with(&setup.database, SCHEMA, limits);
+    let database = open(&setup.database, limits).await;
     let mut config = Config::with_bootstrap_servers(setup.servers.clone());
     config.kafka.extra = setup.properties.clone();
     let listener = Listener::on(TopicDeclaration::named(setup.topic.clone()))
@@ -250,9 +250,20 @@ async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
     };
     App::new(config)
         .named(setup.group.clone())
-        .state(database.await.unwrap())
+        .state(database)
         .state(Arc::new((setup.clone(), go_on)))
         .listener(listener)
+}
+
+/// As a supervisor would: a process that was stopped in the middle of a transaction keeps the
+/// database locked until it goes on or is killed.
+async fn open(url: &str, limits: Settings) -> Database {
+    loop {
+        match Database::open_with(url, SCHEMA, limits.clone()).await {
+            Err(error) if error.is_unavailable() => eprintln!("{error}"),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 fn retry(retries: Retries) -> Retry {
