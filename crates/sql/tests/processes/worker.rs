@@ -259,7 +259,7 @@ async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
 /// database locked until it goes on or is killed.
 async fn open(url: &str, limits: Settings) -> Database {
     loop {
-        match Database::open_with(url, SCHEMA, limits.clone()).await {
+        match Database::open_with(url, SCHEMA, limits).await {
             Err(error) if error.is_unavailable() => eprintln!("{error}"),
             opened => return opened.unwrap(),
         }
