@@ -55,15 +55,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         arguments.still
     );
     let mut report = Report::new("backlog", method);
-    let (small, _) = worked_off(&broker, arguments.records / 10, arguments)?;
+    let (small, _) = worked_off(&broker, arguments.records / 2, arguments)?;
     let (memory, told) = worked_off(&broker, arguments.records, arguments)?;
     let rate = told["sides"][0]["records_per_second"]["median"].as_f64();
     report.figure("worked off at", rate.unwrap_or(f64::NAN), "records/s", None);
     memory::tell(&mut report, &memory);
     let most = |memory: &[f64]| memory.iter().copied().fold(0.0, f64::max);
-    let (tenth, whole) = (most(&small), most(&memory));
-    report.figure("at most with a tenth of the records", tenth, "MiB", None);
-    report.figure("all / a tenth", whole / tenth, "", Some(Goal::AtMost(1.1)));
+    let (half, whole) = (most(&small), most(&memory));
+    report.figure("at most with half of the records", half, "MiB", None);
+    report.figure("all / half", whole / half, "", Some(Goal::AtMost(1.1)));
     Ok(report)
 }
 
