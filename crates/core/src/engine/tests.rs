@@ -10,6 +10,7 @@ use crate::settle::Class;
 
 mod acks;
 mod beyond;
+mod fill;
 mod manual;
 mod seeks;
 
