@@ -419,6 +419,7 @@ async fn import(
     Ok(())
 }
 
+/// Spring for Apache Kafka #2699: there is no retry by topics for batch listeners.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_listeners_failed_record_is_retried_later_without_its_neighbours() {
     let cluster = Cluster::start().await;

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use ackwell::extract::{Attempt, State, Text};
 use ackwell::retry::{none, topics};
-use ackwell::{App, Failure, Listener, RunningApp};
+use ackwell::{App, Batch, Failure, Listener, Record, RunningApp, TRACEPARENT};
 use ackwell_sql::{Database, Relay, Tx, params};
 use events::{Happened, ids, open};
 use kafka::{Kafka, LIMIT};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
@@ -66,8 +66,14 @@ impl World {
     async fn send(&self, values: &[&str]) {
         let producer: FutureProducer = self.client().create().unwrap();
         for value in values {
+            let trace = trace(value);
+            let header = Header {
+                key: TRACEPARENT,
+                value: Some(&trace),
+            };
+            let headers = OwnedHeaders::new().insert(header);
             let record = FutureRecord::to(TOPIC).key("k").payload(*value);
-            producer.send(record, LIMIT).await.unwrap();
+            producer.send(record.headers(headers), LIMIT).await.unwrap();
         }
     }
 
@@ -92,6 +98,11 @@ impl World {
 
     /// What was published, once there is so much and no more comes.
     fn published(&self, count: usize) -> Vec<i64> {
+        let published = self.published_with_traces(count).into_iter();
+        published.map(|(item, _)| item).collect()
+    }
+
+    fn published_with_traces(&self, count: usize) -> Vec<(i64, Option<String>)> {
         let mut client = self.client();
         let consumer: BaseConsumer = client.set("group.id", "reader").create().unwrap();
         let mut list = TopicPartitionList::new();
@@ -104,7 +115,11 @@ impl World {
             if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
                 let happened: Happened =
                     serde_json::from_slice(message.payload().unwrap()).unwrap();
-                items.push(happened.item);
+                let headers = message.headers().unwrap();
+                let trace = headers.iter().find(|header| header.key == TRACEPARENT);
+                let trace = trace.and_then(|header| header.value);
+                let trace = trace.map(|trace| String::from_utf8_lossy(trace).into_owned());
+                items.push((happened.item, trace));
                 last = Instant::now();
             }
         }
@@ -122,6 +137,16 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     assert!(in_time.is_ok(), "waited too long for {what}");
 }
 
+/// The trace of the record with this value.
+fn trace(value: &str) -> String {
+    format!("00-{value:0>32}-00000000000000aa-01")
+}
+
+fn number(text: &str) -> Result<i64, Failure> {
+    let parsed = text.parse();
+    parsed.map_err(|_| Failure::permanent("no number"))
+}
+
 async fn book(tx: &mut Tx, item: i64) -> Result<(), Failure> {
     tx.execute("INSERT INTO items (id) VALUES ($1)", params![item])
         .await?;
@@ -134,7 +159,7 @@ async fn book(tx: &mut Tx, item: i64) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_fails_after_it_wrote_and_emitted_leaves_neither() {
     async fn odd_ones_fail(Text(item): Text, mut tx: Tx) -> Result<(), Failure> {
-        let item = item.parse().map_err(Failure::permanent)?;
+        let item = number(&item)?;
         book(&mut tx, item).await?;
         match item % 2 {
             0 => Ok(()),
@@ -168,8 +193,8 @@ async fn a_broker_that_is_away_at_the_commit_loses_no_event_and_repeats_no_work(
         mut tx: Tx,
     ) -> Result<(), Failure> {
         gate.begun.add_permits(1);
-        let _open = gate.open.acquire().await.map_err(Failure::permanent)?;
-        book(&mut tx, item.parse().map_err(Failure::permanent)?).await
+        let _open = gate.open.acquire().await.expect("it is never closed");
+        book(&mut tx, number(&item)?).await
     }
     let mut world = World::start(Kafka::own().await).await;
     let gate = Gate {
@@ -215,10 +240,31 @@ async fn an_attempt_that_goes_to_a_retry_topic_leaves_nothing_of_its_transaction
     let delays = topics([Duration::from_millis(300)]);
     let listener = Listener::on(TOPIC).retry(delays).handle(second_time);
     let app = world.run(world.app().listener(listener)).await;
-    world.send(&["a"]).await;
+    world.send(&["1"]).await;
     world.commits(1).await;
     let published = tokio::task::block_in_place(|| world.published(1));
     assert_eq!(published, [2], "nothing of the first attempt");
     assert_eq!(ids(&world.database).await, [2]);
+    app.stop().await.unwrap();
+}
+
+/// #3872: a batch listener loses the traces of its records.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_from_a_record_of_a_batch_carries_its_trace_on() {
+    async fn book_all(Batch(bookings): Batch<(Record, Text)>, mut tx: Tx) -> Result<(), Failure> {
+        for (record, Text(item)) in bookings {
+            let item = number(&item)?;
+            tx.emit_for(&record, &Happened { item }).await?;
+        }
+        Ok(())
+    }
+    let world = World::start(Kafka::start().await).await;
+    world.send(&["1", "2", "3"]).await;
+    let listener = Listener::on(TOPIC).handle_batch(book_all);
+    let app = world.run(world.app().listener(listener)).await;
+    world.commits(3).await;
+    let published = tokio::task::block_in_place(|| world.published_with_traces(3));
+    let expected = ["1", "2", "3"].map(|item| (item.parse().unwrap(), Some(trace(item))));
+    assert_eq!(published, expected);
     app.stop().await.unwrap();
 }
