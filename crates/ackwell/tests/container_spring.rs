@@ -2,6 +2,8 @@
 //! and where it is ruled out is listed in `core_spring.rs`. Numbers are issues of
 //! <https://github.com/spring-projects/spring-kafka>.
 
+#![allow(clippy::panic, reason = "helpers of tests")]
+
 mod container_support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -305,9 +307,12 @@ async fn answers_are_read_once_however_many_instances_ask() {
         drop(app.ready().await);
     }
     let ask = async |numbers: std::ops::Range<u32>| {
-        for number in numbers {
-            let (partition, text) = (number.cast_signed() % 2, number.to_string());
-            cluster.send(questions, partition, &[("k", &text)]).await;
+        for partition in 0..2 {
+            let of = numbers.clone().filter(|number| number % 2 == partition);
+            let texts: Vec<_> = of.map(|number| number.to_string()).collect();
+            let records: Vec<_> = texts.iter().map(|text| ("k", text.as_str())).collect();
+            let partition = partition.cast_signed();
+            cluster.send(questions, partition, &records).await;
         }
     };
     let all = || [taken(&first), taken(&second)].concat();
