@@ -11,6 +11,7 @@ use crate::settle::Class;
 mod acks;
 mod beyond;
 mod fill;
+mod first_failures;
 mod manual;
 mod seeks;
 

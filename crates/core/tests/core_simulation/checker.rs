@@ -142,6 +142,12 @@ impl Checker {
         log.parked.insert(record.offset);
     }
 
+    /// Whether somebody handles the record.
+    pub(crate) fn is_at_work(&self, partition: u32, offset: i64) -> bool {
+        let works = &self.logs[partition as usize].in_work;
+        works.iter().any(|work| work.offset == offset)
+    }
+
     pub(crate) fn end(&mut self, partition: u32, offset: i64, member: MemberId) {
         let works = &mut self.log(partition).in_work;
         works.retain(|work| work.offset != offset || work.member != member);
