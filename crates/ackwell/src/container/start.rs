@@ -104,7 +104,9 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     pause(&mailbox, &pauses);
     let poller = Poller::new(Parts {
         client,
-        topics: spec.topics.clone(),
+        topics: (spec.topics.iter().cloned())
+            .chain(forward::names(&spec).map(|(topic, _)| topic))
+            .collect(),
         engine: Engine::new(engine_config(&spec)),
         inbox,
         mailbox: mailbox.clone(),
