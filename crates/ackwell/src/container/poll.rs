@@ -295,7 +295,7 @@ impl Poller {
             Found::Committed(named, positions) => self.committed_found(&named, &positions),
             Found::NotYet(error) => self.positions_unknown(&error),
             Found::Range(request, range) => self.range_found(request, range),
-            Found::Topics(looked) => self.topics_looked_at(looked),
+            Found::Topics(looked) => self.topics_looked_at(&looked),
         }
     }
 
