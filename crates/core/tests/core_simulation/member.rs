@@ -126,7 +126,9 @@ pub(crate) struct Tenure {
     pub position: i64,
     /// The offset behind everything that the engine was told of since it began to read.
     pub next: Option<i64>,
-    /// The same since the assignment.
+    /// Whether the engine learned what was committed before.
+    pub informed: bool,
+    /// The same as `next` since the assignment.
     pub reached: Option<i64>,
     pub paused: bool,
     /// Where it shall be read on from, passing over what is unsettled before.
