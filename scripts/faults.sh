@@ -34,7 +34,7 @@ suite=
 if [ "${1-}" = --suite ]; then suite=yes; shift; fi
 jobs=${JOBS:-3}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap '[ $? -ne 0 ] && echo "the logs are in $work" >&2 || rm -rf "$work"' EXIT
 
 # A fault without a test, or a test for a fault that is gone, is an error of this file.
 declared=$(sed -nE 's/^    ([A-Z][A-Za-z]+),$/\1/p' crates/ackwell/src/mutation.rs crates/sql/src/mutation.rs | sort)

@@ -114,6 +114,13 @@ async fn one_partition_that_the_broker_refuses_does_not_pass_for_committed() {
     container.stop().await;
 }
 
+async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(40), awaited).await {
+        Ok(found) => found,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
 /// A store that is so slow that a commit is given up before its snapshot is written.
 #[derive(Debug, Default)]
 struct Slow {
@@ -172,19 +179,24 @@ async fn a_commit_that_waits_takes_nothing_back_from_the_next_owner() {
     store.asked.notified().await;
     // The first gives one partition up while its commit of both waits for the store.
     let second = run(listener(false)).await;
-    let given = loop {
-        let owned = second.assignment().await;
-        match owned.first() {
-            Some(owned) => break owned.partition.partition,
-            None => tokio::time::sleep(Duration::from_millis(20)).await,
+    let given = async {
+        loop {
+            match second.assignment().await.first() {
+                Some(owned) => return owned.partition.partition,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
         }
     };
+    let given = within("a partition", given).await;
     cluster.reaches(&topic, given, 400).await;
     let commits = first.stats().commits;
     store.goes_on.notify_one();
-    while first.stats().commits == commits {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    within("a commit", async {
+        while first.stats().commits == commits {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     let committed = || cluster.committed(&topic, given);
     assert_eq!(tokio::task::block_in_place(committed), 400);
     first.stop().await;

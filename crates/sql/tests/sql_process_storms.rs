@@ -73,7 +73,9 @@ async fn orderly_rebalances_have_no_record_handled_twice() {
         let mut passing = worker(&format!("passing-{round}"));
         passing.ready().await;
         scene.send(60).await;
-        scene.until_more_applied(20).await;
+        // In the middle of its work, and not of the rebalance: a join under way would hold up its
+        // leave, and so the group until its session ends.
+        scene.until_applied_by(&format!("passing-{round}")).await;
         passing.stop().await;
     }
     scene.check().await;

@@ -9,7 +9,6 @@
 //! Positions of partitions that are gone by then are left out.
 
 mod keeper;
-mod proof;
 
 use std::io;
 use std::sync::Arc;
@@ -30,7 +29,6 @@ use super::track::{Partitions, Stay};
 use crate::mutation::{self, Fault};
 
 pub(super) use keeper::Keeper;
-use proof::Proof;
 
 /// Requests that may wait. The engine has one in flight and gives it up when it takes too long;
 /// while that one still blocks, the next waits here, and one more is refused.
@@ -70,11 +68,10 @@ impl Committer {
         listeners: Listeners,
     ) -> io::Result<Self> {
         let (requests, inbox) = sync_channel(WAITING_MAX);
-        let mut sender = Sender {
+        let sender = Sender {
             client,
             keeper,
             listeners,
-            proof: Proof::default(),
         };
         let work = move || {
             for request in inbox {
@@ -127,18 +124,17 @@ struct Sender {
     client: Arc<Client>,
     keeper: Option<Keeper>,
     listeners: Listeners,
-    proof: Proof,
 }
 
 impl Sender {
-    fn carry_out(&mut self, mut request: Request) {
+    fn carry_out(&self, mut request: Request) {
         let result = self.commit(&mut request);
         let commit = request.id;
         let mailbox = &self.listeners.mailbox;
         mailbox.send(Event::CommitDone { commit, result });
     }
 
-    fn commit(&mut self, request: &mut Request) -> Result<(), String> {
+    fn commit(&self, request: &mut Request) -> Result<(), String> {
         request.leave_out_gone();
         if let Some(keeper) = &self.keeper {
             keeper.write(request.id, &mut request.parts, &self.listeners);
@@ -157,19 +153,19 @@ impl Sender {
         result
     }
 
-    fn send(&mut self, positions: &TopicPartitionList) -> Result<(), String> {
-        let mailbox = &self.listeners.mailbox;
+    /// An error of one partition is one of the whole request: all of it is sent again.
+    fn send(&self, positions: &TopicPartitionList) -> Result<(), String> {
         let sent = self.client.commit(positions, CommitMode::Sync);
         let sent = sent.map_err(|error| {
             if error.rdkafka_error_code() == Some(Code::OffsetMetadataTooLarge) {
-                mailbox.send(Event::MetadataRefused);
+                self.listeners.mailbox.send(Event::MetadataRefused);
             }
             error.to_string()
         });
         if mutation::is(Fault::CommitErrorIgnored) {
             return Ok(());
         }
-        sent.and_then(|()| self.proof.look(&self.client, positions, mailbox))
+        sent
     }
 }
 

@@ -221,6 +221,16 @@ impl Scene {
         by
     }
 
+    /// Waits until a worker has applied some.
+    pub async fn until_applied_by(&self, worker: &str) {
+        within("a worker to apply something", async {
+            while !self.applied_by().await.contains_key(worker) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until some more are applied than now, or all.
     pub async fn until_more_applied(&self, count: i64) {
         let wanted = self.applied().await + count;
