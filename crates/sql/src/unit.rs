@@ -205,7 +205,7 @@ impl<'a> Lane<'a> {
                 if !judged.is_parked_at_once() {
                     return Err(Halt::Failed(failure));
                 }
-                let waiting = stay.first_failure(&judged, attempt);
+                let waiting = stay.first_failure(&judged, attempt, None);
                 self.park(run, &stay, &record, &waiting).await?;
                 run.parked(&record, &judged, attempt);
                 Ok(())

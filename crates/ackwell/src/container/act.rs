@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use ackwell_core::engine::{Effect, Event, Failure, PartitionId};
+use ackwell_core::engine::{Effect, Event, Failure, FirstFailure, PartitionId};
 use ackwell_core::settle::Destination;
 
 use super::dead_letter::Letter;
@@ -17,6 +17,7 @@ pub(super) struct Waits {
     pub(super) record: Record,
     pub(super) failure: Failure,
     pub(super) attempts: u32,
+    pub(super) first: Option<FirstFailure>,
 }
 
 impl Poller {
@@ -51,11 +52,13 @@ impl Poller {
                 destination: Destination::Parked,
                 failure,
                 attempts,
+                first,
             } => {
                 let waits = Waits {
                     record,
                     failure,
                     attempts,
+                    first,
                 };
                 self.postponed.insert(recovery);
                 self.park(recovery, partition, waits);
@@ -67,12 +70,14 @@ impl Poller {
                 destination: Destination::DeadLetter,
                 failure,
                 attempts,
+                first,
                 ..
             } => {
                 let letter = Letter {
                     record,
                     failure,
                     attempts,
+                    first,
                 };
                 if let Some(writer) = &self.dead_letters {
                     let Self {
@@ -90,12 +95,14 @@ impl Poller {
                 destination: Destination::RetryTopic { number, delay },
                 failure,
                 attempts,
+                first,
                 ..
             } => {
                 let postponed = Postponed {
                     record,
                     failure,
                     attempts,
+                    first,
                     number,
                     delay,
                 };

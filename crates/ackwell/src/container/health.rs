@@ -7,7 +7,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::End;
-use super::lookup::Lookup;
+use super::lookup::{Looked, Lookup};
 use super::notice::Notice;
 use super::observation::Observation;
 use super::poll::Poller;
@@ -106,13 +106,16 @@ impl Poller {
         }
     }
 
-    pub(super) fn broker_found(&mut self, fine: bool, missing: Option<String>) {
+    pub(super) fn topics_looked_at(&mut self, looked: Looked) {
         self.health.looking = false;
         self.health.looked = Instant::now();
+        let missing = looked.missing.first();
         if let Some(topic) = missing.filter(|_| self.health.client.is_none()) {
             let mend = mend(Code::UnknownTopicOrPartition).unwrap_or_default();
             self.client_problem(format!("the topic {topic} does not exist; {mend}"), false);
         }
+        let fine = looked.missing.is_empty() && !looked.in_doubt;
+        self.begin_anew(looked);
         // While the group's positions can't be read, topics in order say nothing.
         if fine && self.assigning.is_none() {
             self.client_recovered();

@@ -63,11 +63,18 @@ pub(super) enum Found {
     /// Committed positions could not be read; the question is repeated.
     NotYet(String),
     Range(SeekRequest, Result<Range, String>),
-    Topics {
-        fine: bool,
-        /// One that the broker does not know.
-        missing: Option<String>,
-    },
+    Topics(Looked),
+}
+
+/// What a look at the topics has found.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// Those that are there and in order.
+    pub(super) fine: Vec<String>,
+    /// Those that the broker does not know.
+    pub(super) missing: Vec<String>,
+    /// Whether anything else is wrong, or not known.
+    pub(super) in_doubt: bool,
 }
 
 /// What a log holds, and where a wanted time begins in it.
@@ -224,18 +231,17 @@ impl Asker {
     }
 
     fn topics(&self, topics: &[String]) -> Found {
-        let (mut fine, mut missing) = (true, None);
+        let mut looked = Looked::default();
         for topic in topics {
             let found = self.client.fetch_metadata(Some(topic), LOOK_TIMEOUT);
             let error = found.map(|found| found.topics().iter().find_map(|topic| topic.error()));
-            fine &= matches!(error, Ok(None));
-            if let Ok(Some(error)) = error
-                && Code::from(error) == Code::UnknownTopicOrPartition
-            {
-                missing = Some(topic.clone());
+            match error.map(|error| error.map(Code::from)) {
+                Ok(None) => looked.fine.push(topic.clone()),
+                Ok(Some(Code::UnknownTopicOrPartition)) => looked.missing.push(topic.clone()),
+                Ok(Some(_)) | Err(_) => looked.in_doubt = true,
             }
         }
-        Found::Topics { fine, missing }
+        Found::Topics(looked)
     }
 }
 

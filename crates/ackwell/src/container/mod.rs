@@ -41,6 +41,7 @@ mod observation;
 mod ordered;
 mod poll;
 mod rebalance;
+mod recreated;
 mod snapshots;
 mod spec;
 mod start;

@@ -294,7 +294,7 @@ impl Poller {
             Found::Committed(named, positions) => self.committed_found(&named, &positions),
             Found::NotYet(problem) => self.client_problem(problem, false),
             Found::Range(request, range) => self.range_found(request, range),
-            Found::Topics { fine, missing } => self.broker_found(fine, missing),
+            Found::Topics(looked) => self.topics_looked_at(looked),
         }
     }
 

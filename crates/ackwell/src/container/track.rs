@@ -14,6 +14,7 @@ use super::consumer::{Callbacks, Client, Named};
 use super::control::TopicPartition;
 use super::lookup::Positions;
 use super::mailbox::Waker;
+use super::recreated::Away;
 use crate::mutation::{self, Fault};
 
 /// Names of partitions and their queues.
@@ -26,6 +27,7 @@ pub(super) struct Partitions {
     named: Vec<(Arc<str>, i32)>,
     retry_topics: HashSet<String>,
     queues: Vec<Option<Queue>>,
+    pub(super) away: Away,
 }
 
 /// The fetched records of one owned partition.
@@ -180,10 +182,12 @@ impl Partitions {
         let mut assigned = Vec::with_capacity(named.len());
         let mut start = TopicPartitionList::new();
         for named in named {
-            let found = positions.get(named);
-            let fresh = self.is_retry_topic(&named.0);
+            let away = self.away.is_away(&named.0);
+            let found = positions.get(named).filter(|_| !away);
+            let fresh = away || self.is_retry_topic(&named.0);
             // What waits on a retry topic must not be passed over because nothing of it has been
-            // committed yet, wherever the listener wants to begin on its own topics.
+            // committed yet, wherever the listener wants to begin on its own topics; nor what is on
+            // a topic that was created again.
             let first = if fresh {
                 Offset::Beginning
             } else {
@@ -192,6 +196,9 @@ impl Partitions {
             let offset = found.map_or(first, |found| Offset::Offset(found.at.0));
             start.add_partition_offset(&named.0, named.1, offset)?;
             let partition = self.id(named);
+            if away {
+                self.away.note_begun(partition);
+            }
             // Before the assignment, so that no record reaches the common queue.
             self.split(client, waker, partition);
             assigned.push(Assigned {

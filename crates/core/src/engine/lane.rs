@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Record;
-use super::event::Failure;
+use super::event::{Failure, FirstFailure};
 use crate::Timestamp;
 use crate::mutation::{self, Fault};
 use crate::settle::Destination;
@@ -50,8 +50,33 @@ pub(super) struct Return<R> {
 pub(super) struct Tries {
     /// Its next attempt.
     pub(super) attempt: u32,
-    pub(super) failing_since: Option<Timestamp>,
+    pub(super) failing: Option<Box<Failing>>,
     pub(super) next: Next,
+}
+
+/// What is known of a record that has failed.
+#[derive(Debug, Clone)]
+pub(super) struct Failing {
+    /// From when on its time is counted, which stands still in an outage.
+    pub(super) since: Timestamp,
+    /// How it failed first.
+    pub(super) first: FirstFailure,
+}
+
+impl Failing {
+    /// What was known, or else that this is its first failure.
+    pub(super) fn or_first(
+        known: Option<Box<Failing>>,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Box<Failing> {
+        known.unwrap_or_else(|| {
+            Box::new(Failing {
+                since: now,
+                first: FirstFailure::of(failure, now),
+            })
+        })
+    }
 }
 
 /// What comes next for a record that was tried before.
@@ -70,6 +95,8 @@ pub(super) struct Recovery {
     pub(super) failure: Failure,
     /// How often the record was handled.
     pub(super) attempts: u32,
+    /// How it failed first, if it failed more than once.
+    pub(super) first: Option<FirstFailure>,
     /// How often recovery was tried.
     pub(super) tries: u32,
 }
@@ -80,8 +107,8 @@ pub(super) struct Lane<R> {
     pub(super) state: State,
     /// The next attempt of the first record.
     pub(super) attempt: u32,
-    /// When the first record failed first.
-    pub(super) failing_since: Option<Timestamp>,
+    /// How the first record has failed before.
+    pub(super) failing: Option<Box<Failing>>,
     /// With strict commits: how many records of the partition had settled when this lane's last
     /// one had; it goes on when a position is committed that knows of it.
     pub(super) settled_at: u64,
@@ -97,7 +124,7 @@ impl<R: Record> Lane<R> {
             chunks: VecDeque::new(),
             state: State::Idle,
             attempt: 1,
-            failing_since: None,
+            failing: None,
             settled_at: 0,
             returned: Vec::new(),
             tries: BTreeMap::new(),
@@ -165,7 +192,7 @@ impl<R: Record> Lane<R> {
         if let Some(first) = self.first().map(Record::offset) {
             let tries = Tries {
                 attempt: self.attempt,
-                failing_since: self.failing_since,
+                failing: self.failing.take(),
                 next: Next::Handle(at),
             };
             // One that was not taken up yet keeps what is known of it.
@@ -188,7 +215,7 @@ impl<R: Record> Lane<R> {
         let first = self.first().map(Record::offset)?;
         let tries = self.tries.remove(&first)?;
         self.attempt = tries.attempt;
-        self.failing_since = tries.failing_since;
+        self.failing = tries.failing;
         match tries.next {
             Next::Handle(at) if at > now => self.state = State::Waiting(at),
             Next::Handle(_) => {}
@@ -285,15 +312,16 @@ impl<R: Record> Lane<R> {
     /// The first record is done with.
     pub(super) fn reset_attempts(&mut self) {
         self.attempt = 1;
-        self.failing_since = None;
+        self.failing = None;
     }
 
     /// Since when its records fail that are tried again.
     pub(super) fn failing(&mut self) -> impl Iterator<Item = &mut Timestamp> {
         let refused = self.returned.iter_mut().map(|found| &mut found.tries);
         let tries = refused.chain(self.tries.values_mut());
-        let since = tries.filter_map(|tries| tries.failing_since.as_mut());
-        since.chain(self.failing_since.as_mut())
+        let failing = tries.filter_map(|tries| tries.failing.as_mut());
+        let failing = failing.chain(self.failing.as_mut());
+        failing.map(|failing| &mut failing.since)
     }
 
     /// When its wait is over.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::Record;
 use super::effect::Effect;
 use super::event::{End, Failure, Nack, PartitionId, RunId};
-use super::lane::{Next, Recovery, Return, State, Tries};
+use super::lane::{Failing, Next, Recovery, Return, State, Tries};
 use super::machine::Engine;
 use super::partition::Phase;
 use crate::Timestamp;
@@ -40,7 +40,7 @@ struct Open<R> {
     lane: LaneId,
     /// Of the first record, as in the flight; the others were not tried before.
     attempt: u32,
-    failing_since: Option<Timestamp>,
+    failing: Option<Box<Failing>>,
     spans: Vec<Span>,
     /// By place in the run: acknowledged or refused.
     closed: Vec<bool>,
@@ -75,9 +75,9 @@ impl<R> Manual<R> {
 
     /// Since when records fail that wait for their acknowledgement.
     pub(super) fn failing(&mut self) -> impl Iterator<Item = &mut Timestamp> {
-        self.runs
-            .values_mut()
-            .filter_map(|run| run.failing_since.as_mut())
+        let runs = self.runs.values_mut();
+        let failing = runs.filter_map(|run| run.failing.as_mut());
+        failing.map(|failing| &mut failing.since)
     }
 
     /// Whether the failed record at this place of a run was acknowledged before it failed.
@@ -138,13 +138,15 @@ impl<R: Record> Engine<R> {
         };
         let (generation, attempt, total) = (flight.generation, flight.attempt, flight.total);
         let spans = flight.spans.iter().copied().collect();
-        let failing_since = self.lane_mut(id, lane).and_then(|lane| lane.failing_since);
+        let failing = self
+            .lane_mut(id, lane)
+            .and_then(|lane| lane.failing.clone());
         let open = Open {
             partition: id,
             generation,
             lane,
             attempt,
-            failing_since,
+            failing,
             spans,
             closed: vec![false; total],
             records: Vec::new(),
@@ -289,7 +291,7 @@ impl<R: Record> Engine<R> {
         open.open -= 1;
         let (id, lane) = (open.partition, open.lane);
         let attempt = open.attempt(place);
-        let failing_since = open.failing_since.filter(|_| place == 0);
+        let failing = open.failing.clone().filter(|_| place == 0);
         self.forget_closed(run);
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
@@ -307,14 +309,14 @@ impl<R: Record> Engine<R> {
         let tries = match nack {
             Nack::After(wait) => Some(Tries {
                 attempt,
-                failing_since,
+                failing,
                 next: Next::Handle(if mutation::is(Fault::RefusalTooEarly) {
                     now
                 } else {
                     now + wait
                 }),
             }),
-            Nack::Dropped => self.dropped(now, id, &record, attempt, failing_since),
+            Nack::Dropped => self.dropped(now, id, &record, attempt, failing),
         };
         if let (Some(tries), Some(lane)) = (tries, self.lane_mut(id, lane)) {
             lane.returned.push(Return { record, tries });
@@ -329,12 +331,13 @@ impl<R: Record> Engine<R> {
         id: PartitionId,
         record: &R,
         attempt: u32,
-        failing_since: Option<Timestamp>,
+        known: Option<Box<Failing>>,
     ) -> Option<Tries> {
         let what = "its acknowledgement was dropped without being given";
         let failure = Failure::new(Class::Transient, what);
-        let since = failing_since.unwrap_or(now);
-        let settlement = self.judge(now, record, &failure, attempt, since);
+        let first = known.as_ref().map(|failing| failing.first.clone());
+        let failing = Failing::or_first(known, &failure, now);
+        let settlement = self.judge(now, record, &failure, attempt, failing.since);
         let attempts = self.tell_failed(id, record, failure.clone(), attempt, settlement);
         let next = match settlement {
             Settlement::RetryAfter(wait) => Next::Handle(now + wait),
@@ -342,6 +345,7 @@ impl<R: Record> Engine<R> {
                 destination,
                 failure,
                 attempts,
+                first,
                 tries: 0,
             }),
             Settlement::Done | Settlement::Probe | Settlement::Stop => {
@@ -351,7 +355,7 @@ impl<R: Record> Engine<R> {
         };
         Some(Tries {
             attempt: attempt.saturating_add(1),
-            failing_since: Some(since),
+            failing: Some(failing),
             next,
         })
     }

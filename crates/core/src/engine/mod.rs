@@ -39,7 +39,7 @@ mod tests;
 
 pub use config::Config;
 pub use effect::{Effect, Position, Snapshot};
-pub use event::{Assigned, CommitId, End, Event, Failure, Nack, PartitionId, RunId};
+pub use event::{Assigned, CommitId, End, Event, Failure, FirstFailure, Nack, PartitionId, RunId};
 pub use machine::Engine;
 
 use crate::Timestamp;

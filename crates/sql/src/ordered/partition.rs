@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ackwell::core;
+use ackwell::core::engine::FirstFailure;
 use ackwell::core::ordered::{Attempts, Due, Parked, Place, Rank, Seen, Terms, Verdict};
 use ackwell::unit::Judged;
 use ackwell::{Class, Record};
@@ -246,7 +247,12 @@ impl Stay {
     }
 
     /// What follows the failure with which a record is parked.
-    pub(crate) fn first_failure(&self, failure: &Judged, attempt: u32) -> Waiting {
+    pub(crate) fn first_failure(
+        &self,
+        failure: &Judged,
+        attempt: u32,
+        first: Option<FirstFailure>,
+    ) -> Waiting {
         let now = rows::now();
         let attempts = Attempts::in_place(attempt, now);
         let asked = failure.retry_after();
@@ -262,6 +268,7 @@ impl Stay {
             given_up: verdict == Verdict::GiveUp,
             class: Some(failure.class()),
             reason: Some(failure.reason().to_owned()),
+            first: first.or_else(|| Some(failure.as_first(now))),
         }
     }
 
