@@ -114,6 +114,7 @@ pub mod reader;
 pub mod record;
 pub mod retry;
 mod returned;
+mod rights;
 pub mod service;
 mod topic;
 mod trace;

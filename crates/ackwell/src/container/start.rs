@@ -34,6 +34,7 @@ use super::spec::{Spec, StartError};
 use super::stats::Counters;
 use super::writer::Writer;
 use crate::dead_letters::DeadLetters;
+use crate::rights::Rights;
 
 /// Starts a listener. Returns when its consumer and, if it has one, its dead-letter producer
 /// exist; it joins its group in the background.
@@ -117,7 +118,12 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         watches: Watches::new(&spec.notices, clock.now()),
         counters: Arc::clone(&counters),
         clock,
-        health: Health::new(hears, by_broker, spec.notices.non_responsive_after),
+        health: Health::new(
+            hears,
+            by_broker,
+            spec.notices.non_responsive_after,
+            Rights::of(&spec.consumer),
+        ),
     });
     let (ended, end) = watch::channel(None);
     // The thread is joined through the channel: it sends as its last act, or drops it.
