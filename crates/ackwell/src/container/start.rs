@@ -104,7 +104,9 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     pause(&mailbox, &pauses);
     let poller = Poller::new(Parts {
         client,
-        topics: spec.topics.clone(),
+        topics: (spec.topics.iter().cloned())
+            .chain(forward::names(&spec).map(|(topic, _)| topic))
+            .collect(),
         engine: Engine::new(engine_config(&spec)),
         inbox,
         mailbox: mailbox.clone(),
@@ -213,6 +215,7 @@ fn engine_config(spec: &Spec) -> Config {
         total_records: limits.total_records,
         total_bytes: limits.total_bytes,
         run_records: limits.run_records,
+        fill_wait: limits.batch_wait,
         revoke_drain: limits.revoke_drain,
         stop_drain: limits.stop_drain,
         // A little longer than its calls may take, so that their end is always awaited.
