@@ -183,9 +183,9 @@ impl Poller {
         }
         self.client.context().close();
         self.answer_open_rebalance();
-        self.partitions.clear();
         self.committer.join();
         self.lookups.join();
+        self.partitions.clear();
         self.dispatcher.observer.observe(&Observation::Ended);
         end
     }
