@@ -78,6 +78,8 @@ faults! {
     FailedRecoveryTakenAsDone,
     /// A commit that failed counts as done.
     FailedCommitTakenAsDone,
+    /// A snapshot is overwritten although a commit without an answer may refer to it.
+    SnapshotOverwritten,
     /// A late answer counts for the commit that is in flight now.
     AnswerOfAnotherCommit,
     /// A revoke does not wait for what is in work.

@@ -80,7 +80,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     };
     let keeper = keeper(&spec);
     let committer = Committer::start(
-        (&spec.listener, &spec.group),
+        &spec.listener,
         Arc::clone(&client),
         keeper.clone(),
         listeners,

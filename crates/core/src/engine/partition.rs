@@ -418,6 +418,7 @@ impl<R: Record> Partition<R> {
     /// Whether the broker has stored what was sent last is unknown. Even if the position goes back
     /// to the one before, that is no longer known to be the stored one: a commit is worth it.
     fn doubt(&mut self) {
+        self.beyond.failed();
         self.sent = self.acked;
         self.doubts = self.doubts.saturating_add(1);
     }

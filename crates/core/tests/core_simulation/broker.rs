@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ackwell_core::metadata::{Metadata, decode};
+use ackwell_core::metadata::{Metadata, Reference, decode};
 use ackwell_core::offset::CommitOffset;
 
 use crate::checker::MemberId;
@@ -35,6 +35,19 @@ impl Partition {
         match decode(position, metadata) {
             Metadata::Referring(reference, _) => self.snapshots.get(&reference.slot).cloned(),
             _ => None,
+        }
+    }
+
+    /// Whether the slot is in use for another snapshot.
+    pub(crate) fn refers_to_another(&self, written: &Reference) -> bool {
+        let Some((position, text)) = &self.committed else {
+            return false;
+        };
+        match decode(*position, text) {
+            Metadata::Referring(in_use, _) => {
+                in_use.slot == written.slot && in_use.checksum != written.checksum
+            }
+            _ => false,
         }
     }
 

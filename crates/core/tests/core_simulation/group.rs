@@ -131,6 +131,7 @@ impl World {
             assignment: number,
             position,
             next: told.as_ref().map(|(at, _)| at.0),
+            informed: !unknown,
             reported: known.iter().map(|offset| (*offset, 0)).collect(),
             known,
             retry_at: Some(0),

@@ -141,7 +141,9 @@ pub(crate) struct Tenure {
     pub position: i64,
     /// The offset behind everything that the engine was told of since it began to read.
     pub next: Option<i64>,
-    /// The same since the assignment.
+    /// Whether the engine learned what was committed before.
+    pub informed: bool,
+    /// The same as `next` since the assignment.
     pub reached: Option<i64>,
     pub paused: bool,
     /// It was assigned, and that has not been announced.

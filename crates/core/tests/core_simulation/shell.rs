@@ -264,10 +264,16 @@ impl World {
         self.seen.refused_commits += u64::from(refused);
         self.seen.fenced_commits += u64::from(fenced);
         let fine = !refused && !fenced;
+        let mut stored: Vec<_> = positions.iter().map(|sent| sent.position.clone()).collect();
+        if !fenced {
+            // Before the commit, whatever becomes of it.
+            for position in &mut stored {
+                self.keep_snapshot(id, commit, position)?;
+            }
+        }
         if fine {
             self.seen.commits += 1;
-            for Sent { mut position, .. } in positions.clone() {
-                self.keep_snapshot(id, commit, &mut position)?;
+            for position in stored {
                 let known = &mut self.partitions[position.partition.0 as usize];
                 self.checker
                     .committed(&position, known.end, &known.snapshots)?;
@@ -330,7 +336,13 @@ impl World {
         };
         let room = self.weather.config.metadata_bytes;
         let (text, whole) = refer_up_to(position.offset, &reference, std::iter::empty(), room);
-        let known = &mut self.partitions[position.partition.0 as usize];
+        let PartitionId(p) = position.partition;
+        let tenure = self.members[id].owned.get(&p);
+        let informed = tenure.is_some_and(|tenure| tenure.informed);
+        let known = &mut self.partitions[p as usize];
+        if informed && known.refers_to_another(&reference) {
+            return Err(format!("the snapshot in use of {p} is overwritten"));
+        }
         known.snapshots.insert(slot, bytes);
         if !whole || self.strikes(Trouble::RecoveryFails, 20) {
             return Ok(());
