@@ -26,6 +26,7 @@ use super::observation::{Observation, Observer};
 use super::snapshots::{Origin, Snapshot, SnapshotStore, StoreError, Wanted};
 use super::stats::Counters;
 use super::track::Partitions;
+use super::transactions::Waiting;
 
 /// Requests that may wait. The engine has one in flight and gives it up when it takes too long;
 /// while that one still blocks, the next waits here, and one more is refused.
@@ -78,7 +79,7 @@ impl Committer {
     pub(super) fn start(
         (name, group): (&str, &str),
         client: Arc<Client>,
-        keeper: Option<Keeper>,
+        (keeper, transactions): (Option<Keeper>, Option<Waiting>),
         listeners: Listeners,
     ) -> io::Result<Self> {
         let (requests, inbox) = sync_channel::<Request>(WAITING_MAX);
@@ -88,8 +89,11 @@ impl Committer {
                 if let Some(keeper) = &keeper {
                     keeper.write(&mut request, &listeners);
                 }
-                let result = commit(&client, &request.positions, &listeners.mailbox)
-                    .and_then(|()| proof.look(&client, &request.positions, &listeners.mailbox));
+                let result = match &transactions {
+                    Some(transactions) => transactions.commit(&request.positions),
+                    None => commit(&client, &request.positions, &listeners.mailbox)
+                        .and_then(|()| proof.look(&client, &request.positions, &listeners.mailbox)),
+                };
                 listeners.tell(&request.positions, &result);
                 if let (Some(keeper), Ok(())) = (&keeper, &result) {
                     keeper.remove(&request.removes);

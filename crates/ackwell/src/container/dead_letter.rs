@@ -69,7 +69,10 @@ impl DeadLetterWriter {
         tasks: &TaskTracker,
         runtime: &Handle,
     ) {
-        let writer = self.clone();
+        let writer = DeadLetterWriter {
+            writer: self.writer.claiming(&letter.record),
+            ..self.clone()
+        };
         let work = async move {
             let result = writer.put(&letter).await;
             mailbox.send(Event::Recovered { recovery, result });

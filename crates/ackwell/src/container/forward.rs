@@ -107,7 +107,10 @@ impl RetryTopics {
         mailbox: Mailbox,
         (tasks, runtime): (&TaskTracker, &Handle),
     ) {
-        let topics = self.clone();
+        let topics = RetryTopics {
+            writer: self.writer.claiming(&postponed.record),
+            ..self.clone()
+        };
         let work = async move {
             let write = async {
                 let sent = topics.send(&postponed).await;
