@@ -104,6 +104,10 @@ pub mod failure;
 mod handler;
 pub mod layer;
 pub mod listener;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+#[cfg(not(feature = "mutations"))]
+mod mutation;
 pub mod observe;
 mod origin;
 pub mod producer;

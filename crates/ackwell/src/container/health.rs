@@ -142,7 +142,7 @@ impl Poller {
         }
     }
 
-    pub(super) fn topics_looked_at(&mut self, looked: Looked) {
+    pub(super) fn topics_looked_at(&mut self, looked: &Looked) {
         self.health.looking = false;
         self.health.looked = Instant::now();
         let missing = looked.missing.first();
@@ -151,7 +151,6 @@ impl Poller {
             self.client_problem(format!("the topic {topic} does not exist; {mend}"), false);
         }
         let fine = looked.missing.is_empty() && !looked.in_doubt;
-        self.begin_anew(looked);
         // While the group's positions can't be read, topics in order say nothing.
         if fine && self.assigning.is_none() {
             self.client_recovered();

@@ -73,8 +73,6 @@ pub(super) enum Found {
 /// What a look at the topics has found.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// Those that are there and in order.
-    pub(super) fine: Vec<String>,
     /// Those that the broker does not know.
     pub(super) missing: Vec<String>,
     /// Whether anything else is wrong, or not known.
@@ -262,7 +260,7 @@ impl Asker {
             let found = self.client.fetch_metadata(Some(topic), LOOK_TIMEOUT);
             let error = found.map(|found| found.topics().iter().find_map(|topic| topic.error()));
             match error.map(|error| error.map(Code::from)) {
-                Ok(None) => looked.fine.push(topic.clone()),
+                Ok(None) => {}
                 Ok(Some(Code::UnknownTopicOrPartition)) => looked.missing.push(topic.clone()),
                 Ok(Some(_)) | Err(_) => looked.in_doubt = true,
             }

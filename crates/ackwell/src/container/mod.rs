@@ -43,7 +43,6 @@ mod observation;
 mod ordered;
 mod poll;
 mod rebalance;
-mod recreated;
 mod snapshots;
 mod spec;
 mod start;

@@ -189,9 +189,9 @@ impl Poller {
         }
         self.client.context().close();
         self.answer_open_rebalance();
-        self.partitions.clear();
         self.committer.join();
         self.lookups.join();
+        self.partitions.clear();
         self.dispatcher.observer.observe(&Observation::Ended);
         end
     }
@@ -301,7 +301,7 @@ impl Poller {
             Found::Committed(named, positions) => self.committed_found(&named, &positions),
             Found::NotYet(error) => self.positions_unknown(&error),
             Found::Range(request, range) => self.range_found(request, range),
-            Found::Topics(looked) => self.topics_looked_at(looked),
+            Found::Topics(looked) => self.topics_looked_at(&looked),
         }
     }
 

@@ -87,7 +87,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     };
     let keeper = keeper(&spec);
     let committer = Committer::start(
-        (&spec.listener, &spec.group),
+        &spec.listener,
         Arc::clone(&client),
         (keeper.clone(), transactions.clone().map(Waiting::new)),
         listeners,
@@ -111,7 +111,9 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     pause(&mailbox, &pauses);
     let poller = Poller::new(Parts {
         client,
-        topics: spec.topics.clone(),
+        topics: (spec.topics.iter().cloned())
+            .chain(forward::names(&spec).map(|(topic, _)| topic))
+            .collect(),
         engine: Engine::new(engine_config(&spec)),
         inbox,
         mailbox: mailbox.clone(),
@@ -248,6 +250,7 @@ fn engine_config(spec: &Spec) -> Config {
         total_records: limits.total_records,
         total_bytes: limits.total_bytes,
         run_records: limits.run_records,
+        fill_wait: limits.batch_wait,
         revoke_drain: limits.revoke_drain,
         stop_drain: limits.stop_drain,
         // A little longer than its calls may take, so that their end is always awaited.

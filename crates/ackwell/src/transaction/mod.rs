@@ -122,6 +122,7 @@ pub(crate) use error::Kind;
 pub(crate) use lease::Lease;
 pub(crate) use pool::{Open, Pool, Uncommitted};
 
+use crate::batch::FromBatch;
 use crate::config::Config;
 use crate::context::{Context, Setup, SetupError};
 use crate::encode::EncodedEvent;
@@ -373,6 +374,9 @@ impl FromRecord for Transaction {
         setup.transactional()
     }
 }
+
+/// One for the whole list.
+impl FromBatch for Transaction {}
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -56,7 +56,6 @@ impl Settings {
         client
             .set("transaction.timeout.ms", &timeout)
             .set("message.timeout.ms", &timeout);
-        // Those of ordinary producers, unless they are too long for the client.
         if client.get("message.max.bytes").is_none() {
             // The topic's own limit decides what is too large, not the client's guess.
             client.set("message.max.bytes", "1000000000");
@@ -79,10 +78,6 @@ impl Settings {
                 bytes: (producer.queue_kbytes as usize).saturating_mul(1024),
             },
         })
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
     }
 }
 

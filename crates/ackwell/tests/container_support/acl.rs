@@ -75,6 +75,20 @@ impl Guarded {
         assert_eq!(answer[8..10], [0, 0], "the right is taken away");
     }
 
+    /// Takes this right away from `service` on all topics.
+    pub fn revoke_everywhere(&self, right: Right) {
+        let mut bytes = 1_i32.to_be_bytes().to_vec();
+        // Topics, of any name and pattern.
+        bytes.push(2);
+        bytes.extend((-1_i16).to_be_bytes());
+        bytes.push(1);
+        text(&mut bytes, "User:service");
+        bytes.extend((-1_i16).to_be_bytes());
+        bytes.extend([right as u8, 3]);
+        let answer = self.ask((31, 1), &bytes);
+        assert_eq!(answer[8..10], [0, 0], "the right is taken away");
+    }
+
     /// Asks as `admin`.
     fn ask(&self, api: (i16, i16), body: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.servers).expect("a connection");
