@@ -38,7 +38,9 @@ async fn transform(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_in_a_transaction_is_seen_together_or_not_at_all() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (one, other) = (scene.cluster.topic(1).await, scene.cluster.topic(3).await);
     let transactions = Transactions::open(&scene.config()).await.unwrap();
     let sent: Result<u32, TransactionError> = transactions
@@ -70,7 +72,9 @@ async fn what_is_sent_in_a_transaction_is_seen_together_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closure_that_is_dropped_or_panics_leaves_nothing_and_the_producer_goes_on() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let topic = scene.cluster.topic(1).await;
     let mut config = scene.config();
     config.transactions.producers = 1;
@@ -107,7 +111,9 @@ async fn a_closure_that_is_dropped_or_panics_leaves_nothing_and_the_producer_goe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_the_broker_refuses_fails_the_transaction_whoever_looked() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (topic, small) = (scene.cluster.topic(1).await, scene.small().await);
     let transactions = Transactions::open(&scene.config()).await.unwrap();
     let sent: Result<(), TransactionError> = transactions
@@ -129,7 +135,9 @@ async fn a_record_that_the_broker_refuses_fails_the_transaction_whoever_looked()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_record_is_sent_on_once_with_its_position() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(3).await, scene.out().await);
     for partition in 0..3 {
         scene.send(&from, partition, &numbers(0..200)).await;
@@ -191,7 +199,9 @@ async fn fail_some(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_record_has_sent_nothing_and_its_neighbours_are_not_repeated() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let calls = Calls::default();
     let values = [
@@ -245,7 +255,9 @@ async fn to_small(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_that_the_broker_refuses_is_taken_apart_until_the_one_to_blame_is_alone() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let from = scene.cluster.topic(1).await;
     let to = Out(scene.cluster.topic(1).await, scene.small().await);
     let calls = Calls::default();
@@ -282,7 +294,9 @@ async fn hang(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_waits_holds_up_nobody_before_it_and_outlasts_the_timeout() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let values = ["a", "b", "slow", "c"];
     scene.send(&from, 0, &values.map(str::to_owned)).await;
@@ -322,7 +336,9 @@ async fn sum(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_has_one_transaction_and_the_bad_one_in_it_is_found() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let values = ["a", "b", "c", "bad", "d", "e"];
     scene.send(&from, 0, &values.map(str::to_owned)).await;
@@ -342,7 +358,9 @@ async fn a_list_has_one_transaction_and_the_bad_one_in_it_is_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_goes_to_its_retry_topic_once_and_comes_back() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let calls = Calls::default();
     scene
@@ -373,7 +391,9 @@ async fn a_record_goes_to_its_retry_topic_once_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_filter_passes_over_moves_the_position_without_a_record() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     scene.send(&from, 0, &numbers(0..50)).await;
     let listener = Listener::on(TopicDeclaration::named(from.clone()))
@@ -394,7 +414,9 @@ async fn what_a_filter_passes_over_moves_the_position_without_a_record() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_whose_ids_were_taken_over_stops_visibly_and_loses_nothing() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let instance = |data: &str| {
         let mut config = scene.config();
@@ -440,7 +462,9 @@ async fn an_instance_whose_ids_were_taken_over_stops_visibly_and_loses_nothing()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_move_between_members_without_a_loss_or_a_repetition() {
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
     let (from, to) = (scene.cluster.topic(4).await, scene.out().await);
     let listener = || {
         Listener::on(TopicDeclaration::named(from.clone()))

@@ -5,20 +5,18 @@ use crate::failure::{Class, Classify};
 
 /// Why a transaction did not come to its end, or could not be sent to.
 #[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TransactionError(Box<Inner>);
+
+#[derive(Debug, thiserror::Error)]
 #[error("{what}")]
-pub struct TransactionError {
+struct Inner {
     what: String,
     kind: Kind,
     class: Class,
-    source: Option<Source>,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Source {
-    #[error(transparent)]
-    Client(#[from] KafkaError),
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
+    /// Told in the text: where there is no room for causes, it must be said what to mend.
+    client: Option<KafkaError>,
+    source: Option<EncodeError>,
 }
 
 /// What is known of the transaction.
@@ -38,44 +36,42 @@ impl TransactionError {
     /// Whether another instance has taken over the transactional id: nothing that this one sent
     /// in the transaction will be seen, and nothing that it sends later.
     pub fn is_fenced(&self) -> bool {
-        self.kind == Kind::Fenced
+        self.0.kind == Kind::Fenced
     }
 
     /// Whether the transaction may have been committed after all: the broker did not answer in
     /// time. Everywhere else an error means that none of it will be seen.
     pub fn is_unknown(&self) -> bool {
-        self.kind == Kind::Unknown
+        self.0.kind == Kind::Unknown
     }
 
     /// Whether the brokers could not be reached, or did not answer in time.
     pub fn is_unavailable(&self) -> bool {
-        self.class == Class::Unavailable
+        self.0.class == Class::Unavailable
     }
 
     /// Whether what was sent is refused, today and tomorrow.
     pub fn is_permanent(&self) -> bool {
-        self.class == Class::Permanent
+        self.0.class == Class::Permanent
     }
 
     pub(crate) fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// What the client says, as far as it is about the record that was sent.
     pub(crate) fn client_error(&self) -> Option<&KafkaError> {
-        match &self.source {
-            Some(Source::Client(error)) => Some(error),
-            _ => None,
-        }
+        self.0.client.as_ref()
     }
 
     pub(super) fn new(class: Class, what: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             what: what.into(),
             kind: Kind::Aborted,
             class,
+            client: None,
             source: None,
-        }
+        }))
     }
 
     pub(super) fn ended() -> Self {
@@ -85,19 +81,16 @@ impl TransactionError {
         )
     }
 
-    pub(super) fn unknown(self) -> Self {
-        Self {
-            kind: Kind::Unknown,
-            class: Class::Unavailable,
-            ..self
-        }
+    pub(super) fn unknown(mut self) -> Self {
+        self.0.kind = Kind::Unknown;
+        self.0.class = Class::Unavailable;
+        self
     }
 
     pub(crate) fn outdated(what: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Outdated,
-            ..Self::new(Class::Unavailable, what)
-        }
+        let mut error = Self::new(Class::Unavailable, what);
+        error.0.kind = Kind::Outdated;
+        error
     }
 
     pub(crate) fn unavailable(what: impl Into<String>) -> Self {
@@ -109,12 +102,13 @@ impl TransactionError {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         let (kind, class) = meaning(code);
         let mend = mend(code).map_or_else(String::new, |mend| format!("; {mend}"));
-        Self {
-            what: format!("{doing} in transaction of {id}: {error}{mend}"),
+        Self(Box::new(Inner {
+            what: format!("{doing} in a transaction of {id}: {error}{mend}"),
             kind,
             class,
-            source: Some(error.into()),
-        }
+            client: Some(error),
+            source: None,
+        }))
     }
 }
 
@@ -174,16 +168,15 @@ fn mend(code: Code) -> Option<&'static str> {
 
 impl From<EncodeError> for TransactionError {
     fn from(error: EncodeError) -> Self {
-        Self {
-            source: Some(error.into()),
-            ..Self::new(Class::Permanent, "sending an event in a transaction")
-        }
+        let mut failed = Self::new(Class::Permanent, "sending an event in a transaction");
+        failed.0.source = Some(error);
+        failed
     }
 }
 
 impl Classify for TransactionError {
     fn class(&self) -> Class {
-        self.class
+        self.0.class
     }
 }
 
