@@ -2,6 +2,7 @@
 # Apache Kafka (KRaft) on loopback, for the behaviour tests: one node, or a cluster of three.
 #
 #   scripts/kafka.sh start [--nodes 1|3] [PORT]   starts empty nodes, prints KAFKA_BOOTSTRAP_SERVERS=.. when all answer
+#   scripts/kafka.sh start --acl [PORT]           one node that demands rights, prints KAFKA_ACL_BOOTSTRAP_SERVERS=..
 #   scripts/kafka.sh stop [PORT]                  kills them and removes their data
 #   scripts/kafka.sh status [PORT]                one line a node; fails unless all answer
 #   scripts/kafka.sh kill N [PORT]                SIGKILL for node N
@@ -12,6 +13,8 @@
 #
 # PORT (default 19092) is the first of two ports a node, and names the cluster: several run side by side. Starting one
 # that runs changes nothing. With three nodes, topics have three replicas, and two must have what is acknowledged.
+# With --acl, clients log in (SASL PLAIN, no TLS) as `admin`, who may do everything, or as `service`, who may do nothing
+# until it is granted; passwords are `admin-secret` and `service-secret`. Only for tests: the controller's port asks nobody.
 # Needs java 17 and, for the first start, mvn, which fetches Kafka's jars from Maven Central. Jars and data are kept in
 # ~/.cache/ackwell, outside the tree.
 set -euo pipefail
@@ -27,7 +30,7 @@ heap_max=${KAFKA_HEAP:-384m}
 threads=2
 
 fail() { printf '%s\n' "$*" >&2; exit 1; }
-usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2; }
+usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; exit 2; }
 
 java_is_there() {
     local found
@@ -90,9 +93,21 @@ process() {
 brokers_named() {
     timeout 10 bash -c '
         exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+        if [ "$2" = yes ]; then
+            # SaslHandshake (version 1) and SaslAuthenticate (version 0); their answers have 21 and 16 bytes.
+            printf "\0\0\0\x11\0\x11\0\x01\0\0\0\x07\xff\xff\0\x05PLAIN" >&3
+            head -c 21 <&3 >/dev/null
+            printf "\0\0\0\x21\0\x24\0\0\0\0\0\x07\xff\xff\0\0\0\x13\0admin\0admin-secret" >&3
+            head -c 16 <&3 >/dev/null
+        fi
         printf "\0\0\0\x0e\0\x03\0\x01\0\0\0\x07\xff\xff\0\0\0\0" >&3
         head -c 12 <&3 | od -An -v -tu1
-    ' _ "$(broker_port "$1")" 2>/dev/null | { read -r -a answer && echo "${answer[11]}"; }
+    ' _ "$(broker_port "$1")" "$(login)" 2>/dev/null | { read -r -a answer && echo "${answer[11]}"; }
+}
+
+# Whether clients have to log in.
+login() {
+    if grep -qs StandardAuthorizer "$cluster/node-1/server.properties"; then echo yes; else echo no; fi
 }
 
 # Whether a node names all brokers that run; a killed one is named until its session ends.
@@ -111,15 +126,16 @@ running_count() {
 }
 
 settings() {
-    local n=$1 nodes=$2 voters='' replicas=$2 in_sync=1 other
+    local n=$1 nodes=$2 voters='' replicas=$2 in_sync=1 other protocol=PLAINTEXT
+    [ "$acl" = no ] || protocol=SASL_PLAINTEXT
     [ "$nodes" = 1 ] || in_sync=2
     for other in $(seq "$nodes"); do voters+=,$other@127.0.0.1:$(controller_port "$other"); done
     cat <<PROPERTIES
 process.roles=broker,controller
 node.id=$n
 controller.quorum.voters=${voters#,}
-listeners=PLAINTEXT://127.0.0.1:$(broker_port "$n"),CONTROLLER://127.0.0.1:$(controller_port "$n")
-advertised.listeners=PLAINTEXT://127.0.0.1:$(broker_port "$n")
+listeners=$protocol://127.0.0.1:$(broker_port "$n"),CONTROLLER://127.0.0.1:$(controller_port "$n")
+advertised.listeners=$protocol://127.0.0.1:$(broker_port "$n")
 controller.listener.names=CONTROLLER
 log.dirs=$cluster/node-$n/log
 auto.create.topics.enable=false
@@ -141,6 +157,15 @@ num.io.threads=$((threads * 2))
 background.threads=$threads
 log.cleaner.dedupe.buffer.size=4194304
 ${KAFKA_SETTINGS:-}
+PROPERTIES
+    [ "$acl" = no ] || cat <<PROPERTIES
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+inter.broker.listener.name=SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="admin-secret" user_admin="admin-secret" user_service="service-secret";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:admin;User:ANONYMOUS
 PROPERTIES
 }
 
@@ -174,7 +199,11 @@ await_ready() {
 print_servers() {
     local n servers=
     for n in $(members); do servers+=,127.0.0.1:$(broker_port "$n"); done
-    echo "KAFKA_BOOTSTRAP_SERVERS=${servers#,}"
+    if [ "$(login)" = yes ]; then
+        echo "KAFKA_ACL_BOOTSTRAP_SERVERS=${servers#,}"
+    else
+        echo "KAFKA_BOOTSTRAP_SERVERS=${servers#,}"
+    fi
 }
 
 runs() { [ "$(running_count)" -gt 0 ]; }
@@ -191,7 +220,8 @@ ports_are_free() {
 start() {
     local nodes=$1 n id
     if runs; then
-        [ "$(count)" = "$nodes" ] || fail "a cluster of $(count) runs on port $port; stop it first: $0 stop $port"
+        [ "$(count) $(login)" = "$nodes $acl" ] ||
+            fail "another cluster of $(count) runs on port $port; stop it first: $0 stop $port"
         await_ready
         print_servers
         return
@@ -263,11 +293,12 @@ running() {
 
 command=${1:-}
 [ $# -eq 0 ] || shift
-nodes=1 node=
+nodes=1 node= acl=no
 case $command in
     start)
         if [ "${1:-}" = --nodes ]; then nodes=${2:-}; shift 2 || usage; fi
-        [[ $nodes =~ ^[13]$ ]] || usage ;;
+        if [ "${1:-}" = --acl ]; then acl=yes; shift; fi
+        [[ $nodes =~ ^[13]$ && ($acl = no || $nodes = 1) ]] || usage ;;
     stop | status) ;;
     kill | pause | continue | restart)
         node=${1:-}

@@ -103,6 +103,10 @@ pub mod failure;
 mod handler;
 pub mod layer;
 pub mod listener;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+#[cfg(not(feature = "mutations"))]
+mod mutation;
 pub mod observe;
 mod origin;
 pub mod producer;
@@ -110,6 +114,7 @@ pub mod reader;
 pub mod record;
 pub mod retry;
 mod returned;
+mod rights;
 pub mod service;
 mod topic;
 mod trace;

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_core::Timestamp;
+use ackwell_core::engine;
 use ackwell_core::envelope::{RETRY_INFIX, failure, original, retry};
 use bytes::Bytes;
+
+use crate::dead_letters::first_told;
 
 use crate::record::{Headers, Record};
 
@@ -32,7 +35,7 @@ pub(crate) struct Returned {
     pub(crate) attempts: u32,
     /// When it may be handled, by the container's clock.
     pub(crate) due: Timestamp,
-    /// When it failed first, and of what class that was.
+    /// How it failed first.
     pub(crate) first: FirstFailure,
 }
 
@@ -41,6 +44,40 @@ pub(crate) struct Returned {
 pub(crate) struct FirstFailure {
     pub(crate) timestamp: Bytes,
     pub(crate) class: Bytes,
+    pub(crate) reason: Bytes,
+}
+
+impl FirstFailure {
+    /// What a record brings along, from a retry topic or a replay, or else what its container
+    /// knows.
+    pub(crate) fn of(record: &Record, known: Option<&engine::FirstFailure>) -> Option<Self> {
+        let brought = record.first_failure().cloned();
+        let brought = brought.or_else(|| {
+            let replayed = record.origin() != record.place();
+            replayed.then(|| first_told(record.headers())).flatten()
+        });
+        brought.or_else(|| known.map(FirstFailure::from))
+    }
+
+    /// With so many bytes of its reason.
+    pub(crate) fn shortened(mut self, most: usize) -> Self {
+        let text = std::str::from_utf8(&self.reason);
+        let end = text.map_or(most, |text| text.floor_char_boundary(most));
+        self.reason.truncate(end);
+        self
+    }
+}
+
+/// The container's clock starts with the wall clock's time.
+impl From<&engine::FirstFailure> for FirstFailure {
+    fn from(first: &engine::FirstFailure) -> Self {
+        let at = jiff::Timestamp::from_millisecond(first.at.as_millis()).unwrap_or_default();
+        FirstFailure {
+            timestamp: format!("{at:.3}").into(),
+            class: Bytes::from_static(first.class.as_str().as_bytes()),
+            reason: first.reason.clone().into(),
+        }
+    }
 }
 
 /// The moment at which records were read, by the container's clock, which never goes back, and
@@ -99,8 +136,9 @@ fn read(headers: &Headers, at: usize, origin: &Arc<str>, now: Moment) -> Option<
     let due = Timestamp::from_millis(number(retry::DUE)?);
     let delay = Duration::from_millis(u64::try_from(number(retry::DELAY)?).ok()?);
     let first = FirstFailure {
-        timestamp: bytes(retry::FIRST_TIMESTAMP)?,
-        class: bytes(retry::FIRST_CLASS)?,
+        timestamp: bytes(failure::FIRST_TIMESTAMP)?,
+        class: bytes(failure::FIRST_CLASS)?,
+        reason: bytes(failure::FIRST_REASON)?,
     };
     Some(Returned {
         topic,
@@ -134,7 +172,11 @@ pub(crate) struct Departure<'a> {
     pub(crate) record: &'a Record,
     pub(crate) group: &'a str,
     pub(crate) reason: &'a str,
+    /// Bytes that a reason may have.
+    pub(crate) reason_max: usize,
     pub(crate) class: &'static str,
+    /// How it failed first, if its container knows of a failure before this one.
+    pub(crate) first: Option<&'a engine::FirstFailure>,
     /// How often it was tried, everywhere.
     pub(crate) attempts: u32,
     pub(crate) number: u32,
@@ -148,13 +190,15 @@ impl Departure<'_> {
     pub(crate) fn headers(&self) -> Headers {
         let record = self.record;
         let now = format!("{:.3}", self.now);
-        let first = record
-            .first_failure()
-            .cloned()
-            .unwrap_or_else(|| FirstFailure {
-                timestamp: Bytes::from(now.clone()),
-                class: Bytes::from_static(self.class.as_bytes()),
-            });
+        let end = self.reason.floor_char_boundary(self.reason_max);
+        let reason = Bytes::copy_from_slice(&self.reason.as_bytes()[..end]);
+        let first = FirstFailure::of(record, self.first);
+        let first = first.map(|first| first.shortened(self.reason_max));
+        let first = first.unwrap_or_else(|| FirstFailure {
+            timestamp: Bytes::from(now.clone()),
+            class: Bytes::from_static(self.class.as_bytes()),
+            reason: reason.clone(),
+        });
         let timestamp = record
             .timestamp()
             .map_or_else(String::new, |at| at.to_string());
@@ -171,12 +215,13 @@ impl Departure<'_> {
             record.offset().to_string().into(),
             timestamp.into(),
             Bytes::copy_from_slice(self.group.as_bytes()),
-            Bytes::copy_from_slice(self.reason.as_bytes()),
+            reason,
             Bytes::from_static(self.class.as_bytes()),
             now.into(),
             self.attempts.to_string().into(),
             first.timestamp,
             first.class,
+            first.reason,
             self.number.to_string().into(),
             due.to_string().into(),
             delay.to_string().into(),
@@ -224,7 +269,9 @@ mod tests {
             record,
             group: "g",
             reason: "the gateway is away",
+            reason_max: 256,
             class: "transient",
+            first: None,
             attempts,
             number,
             delay: DELAY,
@@ -282,6 +329,7 @@ mod tests {
         let failed = failed();
         let once = back(written(&departing(&failed, 3, 1)), now(2_000));
         let again = Departure {
+            reason: "another one",
             class: "permanent",
             now: jiff::Timestamp::from_millisecond(20_000).expect("a time"),
             ..departing(&once, 4, 2)

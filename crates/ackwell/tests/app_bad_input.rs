@@ -241,6 +241,34 @@ async fn a_topic_that_is_deleted_is_told_and_read_again_when_it_is_back() {
     cluster.reaches(topic, 0, 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_comes_back_with_more_records_than_the_old_position_is_read_from_its_beginning()
+ {
+    let cluster = Cluster::start().await;
+    let topic = topic(&cluster, 1).await;
+    let seen = Seen::default();
+    let app = started(cluster.config(), &seen, listener(topic)).await;
+    let handle = app.listener("orders").unwrap();
+    ready(&app).await;
+    cluster.send(topic, 0, &[("k", "a"), ("k", "b")]).await;
+    seen.are(&["a", "b"]).await;
+    cluster.reaches(topic, 0, 2).await;
+
+    delete(&cluster, topic).await;
+    tells(&app, &handle, &[topic, "create the topic"]).await;
+    cluster.make(topic, 1).await;
+    let new = ["1", "2", "3", "4", "5"];
+    cluster.send(topic, 0, &new.map(|value| ("k", value))).await;
+    until("the new records", async || {
+        new.iter().all(|value| seen.holds(value))
+    })
+    .await;
+    ready(&app).await;
+    cluster.reaches(topic, 0, 5).await;
+    app.stop().await.unwrap();
+    cluster.reaches(topic, 0, 5).await;
+}
+
 /// Notices of positions that the log did not hold.
 fn resets(listener: ListenerBuilder) -> (ListenerBuilder, Seen) {
     let resets = Seen::default();

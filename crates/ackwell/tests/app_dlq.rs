@@ -161,7 +161,7 @@ async fn dead_letters_are_found_and_replayed_once_to_where_they_came_from() {
         assert_eq!(record.partition(), 0, "where it was");
         let names: Vec<_> = (record.headers().iter())
             .map(|header| header.name())
-            .filter(|name| !name.starts_with("original."))
+            .filter(|name| !name.starts_with("original.") && !name.starts_with("failure.first."))
             .collect();
         assert_eq!(names, ["eventType", "trace", "trace", "replay.hops"]);
     }
@@ -221,6 +221,11 @@ async fn what_fails_again_counts_its_replays_and_is_parked_in_the_end() {
     assert_eq!(parked[0].payload(), Some(&b"wrong"[..]));
     assert_eq!(header(&parked[0], "failure.reason"), ["no such product"]);
     assert_eq!(header(&parked[0], "replay.hops"), ["2"]);
+    let first = queue.get(at("0:0")).await.unwrap().unwrap().letter;
+    assert_eq!(first.first_failure(), None, "it was given up at once");
+    let known = third.first_failure().unwrap();
+    assert_eq!(Some(known.at), first.failed_at(), "over all replays");
+    assert_eq!(known.reason, "no such product");
     let report = queue.replay(replay, |_| ()).await.unwrap();
     assert_eq!((report.replayed, report.parked, report.left), (0, 0, 3));
     container.stop().await;

@@ -321,5 +321,7 @@ async fn what_was_dead_lettered_before_keeps_its_origin_and_piles_up_no_headers(
     }
     let reason = header(parked, "failure.reason");
     assert_eq!(reason.len(), 1);
-    assert_eq!(own_headers(parked, 9).len(), 2);
+    let first = header(parked, "failure.first.reason");
+    assert_eq!(first, header(letter, "failure.reason"));
+    assert_eq!(own_headers(parked, 12).len(), 2);
 }

@@ -122,6 +122,18 @@ async fn a_record_waits_on_growing_retry_topics_while_those_behind_it_go_on_and_
         ("4".into(), "transient".into())
     );
     assert_eq!(
+        (one("failure.first.class"), one("failure.first.reason")),
+        ("transient".into(), "not yet".into())
+    );
+    let between = one("failure.timestamp")
+        .parse::<jiff::Timestamp>()
+        .expect("a time")
+        - one("failure.first.timestamp")
+            .parse::<jiff::Timestamp>()
+            .expect("a time");
+    let between = Duration::try_from(between).expect("later");
+    assert!(between >= 3 * SECOND, "{between:?}");
+    assert_eq!(
         one("retry.due"),
         "",
         "what the retry topics needed is taken off"
@@ -407,6 +419,7 @@ async fn import(
     Ok(())
 }
 
+/// Spring for Apache Kafka #2699: there is no retry by topics for batch listeners.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_listeners_failed_record_is_retried_later_without_its_neighbours() {
     let cluster = Cluster::start().await;

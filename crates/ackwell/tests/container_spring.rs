@@ -2,16 +2,22 @@
 //! and where it is ruled out is listed in `core_spring.rs`. Numbers are issues of
 //! <https://github.com/spring-projects/spring-kafka>.
 
+#![allow(clippy::panic, reason = "helpers of tests")]
+
 mod container_support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ackwell::container::{End, Observation, Observer};
 use ackwell::core::RetryPolicy;
 use ackwell::core::commit::AckMode;
+use ackwell::extract::{Attempt, State, Text};
 use ackwell::failure::{Class, Failure};
+use ackwell::producer::OutgoingRecord;
+use ackwell::retry::fixed;
+use ackwell::{App, Batch, BatchError, Listener, Producer, RunningApp};
 use container_support::{Call, Cluster, Log, header, logged, run};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -177,4 +183,154 @@ async fn a_delay_is_never_short_and_does_not_wait_for_a_poll() {
     let shortest = delay - Duration::from_millis(1);
     assert!(waits.iter().all(|wait| *wait > shortest), "{waits:?}");
     assert!(waits.iter().all(|wait| *wait < 8 * delay), "{waits:?}");
+}
+
+type Taken = Arc<Mutex<Vec<(String, u32)>>>;
+
+fn taken(taken: &Taken) -> Vec<(String, u32)> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Takes a list as far as a bad line that was not tried before.
+async fn import(
+    Batch(lines): Batch<Text>,
+    Attempt(attempt): Attempt,
+    State(taken): State<Taken>,
+) -> Result<(), BatchError> {
+    for (index, Text(line)) in lines.into_iter().enumerate() {
+        let bad = line == "bad" && attempt == 1;
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.push((line, attempt));
+        if bad {
+            return Err(BatchError::at(index, Failure::transient("not yet")));
+        }
+    }
+    Ok(())
+}
+
+/// #3712: a batch listener does not poll while it waits for its next attempt, and the group takes
+/// its partitions away. (#2699, retry topics of a batch listener: `container_retry_topics.rs`.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_may_wait_longer_than_the_poll_interval_and_keeps_its_partition() {
+    let cluster = Cluster::start().await;
+    let topic: &'static str = cluster.topic(2).await.leak();
+    let list = [("k", "a"), ("k", "bad"), ("k", "c")];
+    cluster.send(topic, 0, &list).await;
+    let mut config = cluster.config();
+    for setting in ["session.timeout.ms", "max.poll.interval.ms"] {
+        let setting = (setting.to_owned(), "6000".to_owned());
+        config.kafka.consumer.extend([setting]);
+    }
+    let lines = Taken::default();
+    let app = App::new(config)
+        .named(format!("g-{topic}"))
+        .state(Arc::clone(&lines));
+    let wait = fixed(Duration::from_secs(9)).max_attempts(2);
+    let app = app.listener(Listener::on(topic).retry(wait).handle_batch(import));
+    let started = Instant::now();
+    let Ok(app) = app.start().await else {
+        panic!("the app starts")
+    };
+    cluster.reaches(topic, 0, 1).await;
+    cluster.send(topic, 1, &[("k", "other")]).await;
+    cluster.reaches(topic, 1, 1).await;
+    cluster.reaches(topic, 0, 3).await;
+    assert!(started.elapsed() > Duration::from_secs(8));
+    drop(app.stop().await);
+    let handled = taken(&lines);
+    let times = |line: &str| {
+        let of = handled.iter().filter(|(found, _)| found == line);
+        of.map(|(_, attempt)| *attempt).collect::<Vec<_>>()
+    };
+    let place = |line: &str, attempt| {
+        let mut handled = handled.iter();
+        handled.position(|found| *found == (line.to_owned(), attempt))
+    };
+    assert!(place("other", 1) < place("bad", 2), "{handled:?}");
+    assert_eq!(times("bad"), [1, 2], "counted on, so nobody took it away");
+    for line in ["a", "c", "other"] {
+        assert_eq!(times(line), [1], "{line}");
+    }
+}
+
+/// Answers each question on the topic of answers.
+async fn answer(
+    Text(question): Text,
+    State(producer): State<Producer>,
+    State(answers): State<&'static str>,
+) -> Result<(), Failure> {
+    let record = OutgoingRecord::to(answers).key(question.clone());
+    let sent = producer.send_record(record.value(question)).await;
+    sent.map(drop)
+        .map_err(|error| Failure::transient(error.to_string()))
+}
+
+async fn take(Text(line): Text, State(taken): State<Taken>) {
+    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+    taken.push((line, 1));
+}
+
+async fn running(app: App) -> RunningApp {
+    match app.start().await {
+        Ok(app) => app,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// #731: each instance that asks needs a topic, a partition or a group of its own for its answers,
+/// or reads everybody's. Here answers are events: the instances share a group, each answer reaches
+/// one of them, and instances come and go without anything being declared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_read_once_however_many_instances_ask() {
+    let cluster = Cluster::start().await;
+    let questions: &'static str = cluster.topic(2).await.leak();
+    let answers: &'static str = cluster.topic(2).await.leak();
+    let Ok(producer) = Producer::new(&cluster.config()) else {
+        panic!("a producer")
+    };
+    let answering = App::new(cluster.config())
+        .named(format!("g-{questions}"))
+        .state(producer)
+        .state(answers)
+        .listener(Listener::on(questions).handle(answer));
+    let answering = running(answering).await;
+    let (first, second) = (Taken::default(), Taken::default());
+    let asking = |taken: &Taken| {
+        App::new(cluster.config())
+            .named(format!("g-{answers}"))
+            .state(Arc::clone(taken))
+            .listener(Listener::on(answers).handle(take))
+    };
+    let one = running(asking(&first)).await;
+    let other = running(asking(&second)).await;
+    for app in [&one, &other] {
+        drop(app.ready().await);
+    }
+    let ask = async |numbers: std::ops::Range<u32>| {
+        for partition in 0..2 {
+            let of = numbers.clone().filter(|number| number % 2 == partition);
+            let texts: Vec<_> = of.map(|number| number.to_string()).collect();
+            let records: Vec<_> = texts.iter().map(|text| ("k", text.as_str())).collect();
+            let partition = partition.cast_signed();
+            cluster.send(questions, partition, &records).await;
+        }
+    };
+    let all = || [taken(&first), taken(&second)].concat();
+    let answered = async |count: usize| {
+        let started = Instant::now();
+        while all().len() < count && started.elapsed() < Duration::from_secs(40) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let found = all();
+        let different: BTreeSet<_> = found.iter().collect();
+        assert_eq!((found.len(), different.len()), (count, count), "each once");
+    };
+    ask(0..20).await;
+    answered(20).await;
+    assert!(!taken(&first).is_empty() && !taken(&second).is_empty());
+    drop(one.stop().await);
+    ask(20..30).await;
+    answered(30).await;
+    drop(other.stop().await);
+    drop(answering.stop().await);
 }

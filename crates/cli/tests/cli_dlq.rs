@@ -96,6 +96,9 @@ impl Cluster {
                 ("failure.class", class),
                 ("failure.timestamp", "2026-01-31T12:00:00Z"),
                 ("failure.attempts", "3"),
+                ("failure.first.timestamp", "2026-01-30T11:00:00Z"),
+                ("failure.first.class", "transient"),
+                ("failure.first.reason", "a timeout"),
             ];
             let headers = headers
                 .iter()
@@ -218,10 +221,13 @@ async fn dead_letters_are_listed_searched_and_shown_and_only_show_says_what_they
     let shown = cluster.prints(&["show", &letters, "1:1"]);
     assert!(shown.contains("no such product"), "{shown}");
     assert!(shown.contains("secret-key"), "{shown}");
+    let first = "2026-01-30T11:00:00Z, transient: a timeout";
+    assert!(shown.contains(first), "{shown}");
     let value = cluster.prints(&["show", &letters, "1:1", "--value"]);
     assert_eq!(value, "{\"secret\":1}");
     let json = cluster.prints(&["show", &letters, "1:1", "--json"]);
     assert!(json.contains("\"key\":\"secret-key\""), "{json}");
+    assert!(json.contains("\"reason\":\"a timeout\""), "{json}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,6 +55,17 @@ pub mod failure {
 
     /// All of them.
     pub const ALL: [&str; 4] = [REASON, CLASS, TIMESTAMP, ATTEMPTS];
+
+    /// When it failed first: RFC 3339, UTC. This one and the next two are there only if it had
+    /// failed before, and they stand behind the `original.*` headers.
+    pub const FIRST_TIMESTAMP: &str = "failure.first.timestamp";
+    /// The class of its first failure.
+    pub const FIRST_CLASS: &str = "failure.first.class";
+    /// What went wrong then.
+    pub const FIRST_REASON: &str = "failure.first.reason";
+
+    /// All of those.
+    pub const FIRST: [&str; 3] = [FIRST_TIMESTAMP, FIRST_CLASS, FIRST_REASON];
 }
 
 /// What a replay of a dead letter adds.
@@ -68,10 +79,6 @@ pub mod replay {
 pub mod retry {
     use super::{failure, original};
 
-    /// When the record failed first: RFC 3339, UTC.
-    pub const FIRST_TIMESTAMP: &str = "failure.first.timestamp";
-    /// The class of that failure.
-    pub const FIRST_CLASS: &str = "failure.first.class";
     /// The number of the retry topic, from 1.
     pub const NUMBER: &str = "retry.number";
     /// When the record may be handled again, in milliseconds since the Unix epoch, by the clock
@@ -82,7 +89,7 @@ pub mod retry {
 
     /// All of them. A record carries the whole list or none of it, so that headers of the same
     /// name that a user has sent are told apart.
-    pub const HEADERS: [&str; 14] = [
+    pub const HEADERS: [&str; 15] = [
         original::TOPIC,
         original::PARTITION,
         original::OFFSET,
@@ -92,8 +99,9 @@ pub mod retry {
         failure::CLASS,
         failure::TIMESTAMP,
         failure::ATTEMPTS,
-        FIRST_TIMESTAMP,
-        FIRST_CLASS,
+        failure::FIRST_TIMESTAMP,
+        failure::FIRST_CLASS,
+        failure::FIRST_REASON,
         NUMBER,
         DUE,
         DELAY,

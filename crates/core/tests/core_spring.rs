@@ -1,5 +1,5 @@
 //! What users of Spring for Apache Kafka complain about, a test each, as far as the engine decides
-//! it; `container_spring.rs` has those that need a broker. Numbers are issues of
+//! it; `container_spring.rs` has those that need a broker, `sql_spring.rs` those with a database. Numbers are issues of
 //! <https://github.com/spring-projects/spring-kafka>.
 //!
 //! | complaint | ruled out here, and |
@@ -16,6 +16,11 @@
 //! | #1287, #4040 | `container_verdicts.rs`: poison of every kind leaves its neighbours alone |
 //! | #850, #3948 | here; `container_spring.rs` |
 //! | #1480, #1716 | here; `container_spring.rs` |
+//! | #3790, #1699, #2934 | `sql_spring.rs`: the outbox is in the transaction, and so is every attempt |
+//! | #2699 | `container_retry_topics.rs`: batch listeners have retry topics |
+//! | #3712 | `container_spring.rs` |
+//! | #731 | `container_spring.rs` |
+//! | #3872 | `sql_spring.rs` |
 #![allow(clippy::expect_used, reason = "a test may fail")]
 
 use std::time::Duration;

@@ -72,5 +72,11 @@ pub(crate) static SQLITE: Statements = Statements {
             PRIMARY KEY (consumer_group, topic, partition, slot)
         ) STRICT;",
         ),
+        Migration::new(
+            "first failures of parked records",
+            "ALTER TABLE ackwell_parked ADD COLUMN first_failed_at INTEGER;
+        ALTER TABLE ackwell_parked ADD COLUMN first_class TEXT;
+        ALTER TABLE ackwell_parked ADD COLUMN first_reason TEXT;",
+        ),
     ],
 };

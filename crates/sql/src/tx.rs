@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ackwell::batch::FromBatch;
-use ackwell::{Context, EncodedEvent, Event, Failure, FromRecord, Setup, SetupError, TRACEPARENT};
+use ackwell::{
+    Context, EncodedEvent, Event, Failure, FromRecord, Record, Setup, SetupError, TRACEPARENT,
+};
 
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -94,15 +96,32 @@ impl Tx {
     /// Those of [`execute`](Self::execute); and when the event does not serialize, or is
     /// larger than [`Settings::message_bytes_max`](crate::Settings::message_bytes_max).
     pub async fn emit<E: Event>(&mut self, event: &E) -> Result<()> {
-        let encoded = self.encode(event).map_err(|error| self.seat.fail(error))?;
+        let traceparent = self.traceparent.clone();
+        self.emit_traced(event, traceparent.as_deref()).await
+    }
+
+    /// Emits an event that follows from `cause`, whose trace it carries on. For handlers of
+    /// [batches](ackwell::Batch): there [`emit`](Self::emit) can't tell from which record an event
+    /// follows, and leaves `traceparent` out.
+    ///
+    /// # Errors
+    /// Those of [`emit`](Self::emit).
+    pub async fn emit_for<E: Event>(&mut self, cause: &Record, event: &E) -> Result<()> {
+        let traceparent = cause.headers().get_str(TRACEPARENT);
+        self.emit_traced(event, traceparent).await
+    }
+
+    async fn emit_traced<E: Event>(&mut self, event: &E, trace: Option<&str>) -> Result<()> {
+        let encoded = self.encode(event, trace);
+        let encoded = encoded.map_err(|error| self.seat.fail(error))?;
         self.seat.join().await?;
         self.seat.work(|turn| outbox::insert(turn, &encoded))?;
         self.seat.note_emitted();
         Ok(())
     }
 
-    fn encode<E: Event>(&self, event: &E) -> Result<EncodedEvent> {
-        let encoded = EncodedEvent::with_trace(event, self.traceparent.as_deref())
+    fn encode<E: Event>(&self, event: &E, trace: Option<&str>) -> Result<EncodedEvent> {
+        let encoded = EncodedEvent::with_trace(event, trace)
             .map_err(|error| Error::usage("emitting an event").because(error))?;
         outbox::check_size(&encoded, self.seat.database().settings().message_bytes_max)?;
         Ok(encoded)

@@ -28,6 +28,7 @@ use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
+use crate::mutation::{self, Fault};
 use crate::ordered::{Stay, Waiting, Way, now};
 use crate::seat::{Closed, Mark, Seat, Stage};
 use crate::snapshots::Kept;
@@ -204,7 +205,7 @@ impl<'a> Lane<'a> {
                 if !judged.is_parked_at_once() {
                     return Err(Halt::Failed(failure));
                 }
-                let waiting = stay.first_failure(&judged, attempt);
+                let waiting = stay.first_failure(&judged, attempt, None);
                 self.park(run, &stay, &record, &waiting).await?;
                 run.parked(&record, &judged, attempt);
                 Ok(())
@@ -331,7 +332,10 @@ impl<'a> Lane<'a> {
             (Stage::Joined, Ok(())) => match &mut turn {
                 Some(turn) => turn
                     .keep(emitted)
-                    .map(|()| self.batch(turn).handled += 1)
+                    .map(|()| match mutation::is(Fault::SettledBeforeDurable) {
+                        true => run.settled(1),
+                        false => self.batch(turn).handled += 1,
+                    })
                     .map_err(Halt::from),
                 None => Ok(()),
             },

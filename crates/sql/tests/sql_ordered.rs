@@ -111,20 +111,22 @@ async fn what_is_given_up_is_dead_lettered_and_its_key_goes_on() {
                 name("original.offset"),
                 name("failure.class"),
                 name("failure.attempts"),
+                name("failure.first.class"),
             )
         })
         .collect();
     let expected = [
-        ("a1", "0", "transient", "3"),
-        ("a3", "2", "transient", "3"),
-        ("a4", "3", "permanent", "1"),
+        ("a1", "0", "transient", "3", "transient"),
+        ("a3", "2", "transient", "3", "transient"),
+        ("a4", "3", "permanent", "1", ""),
     ];
-    let expected = expected.map(|(value, offset, class, attempts)| {
+    let expected = expected.map(|(value, offset, class, attempts, first)| {
         (
             value.to_owned(),
             offset.to_owned(),
             class.to_owned(),
             attempts.to_owned(),
+            first.to_owned(),
         )
     });
     assert_eq!(told, expected);
@@ -290,7 +292,12 @@ async fn attempts_in_place_can_come_first() {
     .await;
     assert_eq!(plan.attempts("a1"), [1, 2, 3, 4]);
     until("the end of the wait", async || parked(&database).await == 0).await;
-    assert_eq!(header(&world.dead_letters(1)[0], "failure.attempts"), "4");
+    let letter = &world.dead_letters(1)[0];
+    assert_eq!(header(letter, "failure.attempts"), "4");
+    let time = |name| header(letter, name).parse::<jiff::Timestamp>().unwrap();
+    let waited = time("failure.timestamp") - time("failure.first.timestamp");
+    // Twice in place, once parked.
+    assert!(Duration::try_from(waited).unwrap() >= Duration::from_millis(29));
     world.commits(0, 3).await;
     app.stop().await.unwrap();
 }

@@ -29,6 +29,7 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     dead_letters,
     lanes,
     limits,
+    batch_wait,
     commits,
     policies,
     retry_topics,
@@ -115,6 +116,35 @@ fn limits(named: &Named) -> Checked {
             SetupError::new(format!("`{setting}(0)` leaves no room for a record"))
                 .mend("write a positive number")
         })
+    })
+}
+
+/// The engine's clock counts milliseconds; records that may wait for longer than an hour want a
+/// scheduler.
+const BATCH_WAIT_MIN: Duration = Duration::from_millis(1);
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+
+fn batch_wait(named: &Named) -> Checked {
+    let wait = named.options.limits.batch_wait;
+    if wait.is_zero() {
+        return Ok(());
+    }
+    refuse_if(!(BATCH_WAIT_MIN..=BATCH_WAIT_MAX).contains(&wait), || {
+        SetupError::new("`batch_wait` must be from 1 ms to 1 h").mend("give a time in between")
+    })?;
+    refuse_if(named.options.strict_commits, || {
+        SetupError::new(
+            "strict commits hand out one poll or record at a time, so no batch would fill",
+        )
+        .mend("remove `.batch_wait(..)` or `.strict_commits()`")
+    })
+}
+
+/// Only batches are worth waiting for.
+pub(super) fn batches(wait: Duration, is_batch: bool) -> Checked {
+    refuse_if(!wait.is_zero() && !is_batch, || {
+        SetupError::new("`batch_wait` has single records wait for others, to no purpose")
+            .mend("remove it, or use `.handle_batch(..)`")
     })
 }
 

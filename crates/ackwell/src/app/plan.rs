@@ -220,15 +220,16 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         None => unit.unwrap_or_else(|| Arc::new(OneByOne)),
     };
     let mut limits = options.limits;
+    let batch_wait = limits.batch_wait;
     limits.stop_drain = config.stop.drain;
     let layers = options.layers.iter().chain(common.layers);
     let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
-    check::parking(parking.is_some(), handler.is_batch()).map_err(|problem| {
-        StartError::Listener {
+    check::parking(parking.is_some(), handler.is_batch())
+        .and_then(|()| check::batches(batch_wait, handler.is_batch()))
+        .map_err(|problem| StartError::Listener {
             listener: name.clone(),
             problem,
-        }
-    })?;
+        })?;
     let spec = Spec {
         listener: name,
         topics: options

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use ackwell_core::engine::{Effect, Event, Failure, PartitionId};
+use ackwell_core::engine::{Effect, Event, Failure, FirstFailure, PartitionId};
 use ackwell_core::settle::Destination;
 
 use super::dead_letter::Letter;
 use super::forward::Postponed;
 use super::observation::Observation;
 use super::poll::Poller;
+use crate::mutation::{self, Fault};
 use crate::record::Record;
 
 /// A record that is to be parked, and why.
@@ -16,6 +17,7 @@ pub(super) struct Waits {
     pub(super) record: Record,
     pub(super) failure: Failure,
     pub(super) attempts: u32,
+    pub(super) first: Option<FirstFailure>,
 }
 
 impl Poller {
@@ -35,7 +37,11 @@ impl Poller {
                 records,
                 ..
             } => {
+                let settled = records.len();
                 self.dispatcher.dispatch(run, partition, attempt, records);
+                if mutation::is(Fault::SettledBeforeHandled) {
+                    self.mailbox.send(Event::Progress { run, settled });
+                }
             }
             Effect::Halt { run } => self.dispatcher.halt(run),
             Effect::Cancel { run } => self.dispatcher.cancel(run),
@@ -46,11 +52,13 @@ impl Poller {
                 destination: Destination::Parked,
                 failure,
                 attempts,
+                first,
             } => {
                 let waits = Waits {
                     record,
                     failure,
                     attempts,
+                    first,
                 };
                 self.postponed.insert(recovery);
                 self.park(recovery, partition, waits);
@@ -62,12 +70,14 @@ impl Poller {
                 destination: Destination::DeadLetter,
                 failure,
                 attempts,
+                first,
                 ..
             } => {
                 let letter = Letter {
                     record,
                     failure,
                     attempts,
+                    first,
                 };
                 if let Some(writer) = &self.dead_letters {
                     let Self {
@@ -85,12 +95,14 @@ impl Poller {
                 destination: Destination::RetryTopic { number, delay },
                 failure,
                 attempts,
+                first,
                 ..
             } => {
                 let postponed = Postponed {
                     record,
                     failure,
                     attempts,
+                    first,
                     number,
                     delay,
                 };

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use ackwell_core::engine::{Event, Failure, RunId};
+use ackwell_core::engine::{Event, Failure, FirstFailure, RunId};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -16,9 +16,11 @@ use super::mailbox::Mailbox;
 use super::observation::{Observation, Observer};
 use super::spec::{Spec, StartError};
 use super::writer::{Destination, WriteError, Writer, answered};
-use crate::dead_letters::{DeadLetter, Format, Target, Verdict, take_off};
+use crate::dead_letters::{DeadLetter, Format, Target, Verdict, first_told, last_told, take_off};
+use crate::mutation::{self, Fault};
 use crate::origin::{as_dead_letter, is_return};
 use crate::record::{Headers, Record};
+use crate::returned;
 
 /// Bytes of a failure's reason that are kept.
 const REASON_BYTES_MAX: usize = 1_024;
@@ -69,6 +71,10 @@ impl DeadLetterWriter {
         runtime: &Handle,
     ) {
         let writer = self.clone();
+        if mutation::is(Fault::DeadLetterNotAwaited) {
+            let result = Ok(());
+            mailbox.send(Event::Recovered { recovery, result });
+        }
         let work = async move {
             let result = writer.put(&letter).await;
             mailbox.send(Event::Recovered { recovery, result });
@@ -180,6 +186,8 @@ pub(super) struct Letter {
     pub(super) record: Record,
     pub(super) failure: Failure,
     pub(super) attempts: u32,
+    /// How it failed first, if it failed more than once here.
+    pub(super) first: Option<FirstFailure>,
 }
 
 impl Letter {
@@ -201,6 +209,7 @@ impl Letter {
             record,
             failure,
             attempts,
+            ..
         } = self;
         let letter = as_dead_letter(record);
         let (origin, group) = letter.unwrap_or_else(|| (record.origin(), group));
@@ -212,6 +221,8 @@ impl Letter {
             }
             None => &failure.summary,
         };
+        let first = self.first_failure();
+        let first = first.map(|first| first.shortened(reason_max));
         format.write(&Verdict {
             origin,
             stamped_by_broker: record.is_stamped_by_broker(),
@@ -220,7 +231,19 @@ impl Letter {
             reason: shortened(reason, reason_max),
             attempts: *attempts,
             at: Timestamp::now(),
+            first: first.as_ref(),
         })
+    }
+
+    /// How it failed first, if this is not its first failure. What a dead letter holds has failed
+    /// before.
+    fn first_failure(&self) -> Option<returned::FirstFailure> {
+        let Letter { record, first, .. } = self;
+        if as_dead_letter(record).is_some() {
+            let headers = record.headers();
+            return first_told(headers).or_else(|| last_told(headers));
+        }
+        returned::FirstFailure::of(record, first.as_ref())
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_core::Timestamp;
-use ackwell_core::engine::{Event, Failure, RunId};
+use ackwell_core::engine::{Event, Failure, FirstFailure, RunId};
 use ackwell_core::envelope::retry;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -18,6 +18,7 @@ use super::mailbox::Mailbox;
 use super::observation::{Observation, Observer};
 use super::spec::{Spec, StartError};
 use super::writer::{Destination, WriteError, Writer, answered};
+use crate::mutation::{self, Fault};
 use crate::record::Record;
 use crate::returned::{Departure, Moment, Received, receive};
 
@@ -40,6 +41,8 @@ pub(super) struct Postponed {
     pub(super) failure: Failure,
     /// How often it was tried, everywhere.
     pub(super) attempts: u32,
+    /// How it failed first, if it failed more than once here.
+    pub(super) first: Option<FirstFailure>,
     /// The retry topic's number, from 1.
     pub(super) number: u32,
     pub(super) delay: Duration,
@@ -106,6 +109,10 @@ impl RetryTopics {
         (tasks, runtime): (&TaskTracker, &Handle),
     ) {
         let topics = self.clone();
+        if mutation::is(Fault::RetryNotAwaited) {
+            let result = Ok(());
+            mailbox.send(Event::Recovered { recovery, result });
+        }
         let work = async move {
             let write = async {
                 let sent = topics.send(&postponed).await;
@@ -147,13 +154,13 @@ impl RetryTopics {
         to: &Destination,
     ) -> Result<(), WriteError> {
         let record = &postponed.record;
-        let reason = &postponed.failure.summary;
-        let end = reason.floor_char_boundary(reason_max);
         let departure = Departure {
             record,
             group: &self.group,
-            reason: reason.get(..end).unwrap_or_default(),
+            reason: &postponed.failure.summary,
+            reason_max,
             class: postponed.failure.class.as_str(),
+            first: postponed.first.as_ref(),
             attempts: postponed.attempts,
             number: postponed.number,
             delay: postponed.delay,

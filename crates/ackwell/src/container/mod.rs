@@ -29,6 +29,7 @@ mod consumer;
 mod control;
 mod dead_letter;
 mod decode;
+mod denied;
 mod discover;
 mod dispatch;
 mod forward;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_core::Timestamp;
-use ackwell_core::engine::{Event, Failure as CoreFailure, PartitionId, RunId};
+use ackwell_core::engine::{Event, Failure as CoreFailure, FirstFailure, PartitionId, RunId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -25,11 +25,13 @@ impl Grave for DeadLetterWriter {
         record: Record,
         failure: CoreFailure,
         attempts: u32,
+        first: Option<FirstFailure>,
     ) -> BoxFuture<'_, Result<(), String>> {
         let letter = Letter {
             record,
             failure,
             attempts,
+            first,
         };
         Box::pin(async move { self.put(&letter).await })
     }
@@ -47,12 +49,14 @@ impl Poller {
                 record,
                 failure,
                 attempts,
+                first,
             } = waits;
             let judged = Judged {
                 failure,
                 in_place: false,
             };
-            let parked = AssertUnwindSafe(parking.park(record, judged, attempts)).catch_unwind();
+            let parking = parking.park(record, judged, attempts, first);
+            let parked = AssertUnwindSafe(parking).catch_unwind();
             let parked = parked
                 .await
                 .unwrap_or_else(|_| Err("parking a record panicked".to_owned()));

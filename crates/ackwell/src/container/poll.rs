@@ -13,7 +13,7 @@ use ackwell_core::Timestamp;
 use ackwell_core::engine::{Engine, Event, PartitionId, RunId};
 use ackwell_core::offset::CommitOffset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::End;
 use super::command::Seeks;
@@ -175,6 +175,7 @@ impl Poller {
             }
             if !busy {
                 self.look_for_broker();
+                self.follow_denials();
                 std::thread::park_timeout(self.rest());
             }
         };
@@ -184,9 +185,9 @@ impl Poller {
         }
         self.client.context().close();
         self.answer_open_rebalance();
-        self.partitions.clear();
         self.committer.join();
         self.lookups.join();
+        self.partitions.clear();
         self.dispatcher.observer.observe(&Observation::Ended);
         end
     }
@@ -294,9 +295,9 @@ impl Poller {
     fn found(&mut self, found: Found) {
         match found {
             Found::Committed(named, positions) => self.committed_found(&named, &positions),
-            Found::NotYet(problem) => self.client_problem(problem, false),
+            Found::NotYet(error) => self.positions_unknown(&error),
             Found::Range(request, range) => self.range_found(request, range),
-            Found::Topics { fine, missing } => self.broker_found(fine, missing),
+            Found::Topics(looked) => self.topics_looked_at(&looked),
         }
     }
 
@@ -347,6 +348,9 @@ impl Poller {
         }
         if let Some(next) = next {
             self.not_idle(id);
+            if !self.health.denied.is_empty() {
+                self.partition_allowed(id);
+            }
             self.counters
                 .polled
                 .fetch_add(records.len() as u64, Ordering::Relaxed);
@@ -365,6 +369,9 @@ impl Poller {
     }
 
     fn partition_failed(&mut self, id: PartitionId, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            return self.partition_denied(id);
+        }
         let (Some(damage), Some((topic, partition))) = (damage(error), self.partitions.name(id))
         else {
             return self.client_failed(error);

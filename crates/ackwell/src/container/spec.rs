@@ -189,6 +189,9 @@ pub struct Limits {
     pub total_bytes: usize,
     /// Records handed to a lane at once. Default 500, as Kafka's `max.poll.records`.
     pub run_records: usize,
+    /// How long fewer records than `run_records` wait for company before a batch handler gets them.
+    /// Default 0: they don't wait.
+    pub batch_wait: Duration,
     /// How long a revoke waits for work in progress before it is cancelled. Default 10 s, well
     /// within the rebalance timeout (`max.poll.interval.ms`, 5 minutes).
     pub revoke_drain: Duration,
@@ -231,6 +234,7 @@ impl Default for Limits {
             total_records: usize::MAX,
             total_bytes: 256 << 20,
             run_records: 500,
+            batch_wait: Duration::ZERO,
             revoke_drain: Duration::from_secs(10),
             stop_drain: Duration::from_secs(20),
             rebalance_callback: Duration::from_secs(5),

@@ -34,6 +34,7 @@ use super::spec::{Spec, StartError};
 use super::stats::Counters;
 use super::writer::Writer;
 use crate::dead_letters::DeadLetters;
+use crate::rights::Rights;
 
 /// Starts a listener. Returns when its consumer and, if it has one, its dead-letter producer
 /// exist; it joins its group in the background.
@@ -79,7 +80,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     };
     let keeper = keeper(&spec);
     let committer = Committer::start(
-        (&spec.listener, &spec.group),
+        &spec.listener,
         Arc::clone(&client),
         keeper.clone(),
         listeners,
@@ -103,7 +104,9 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     pause(&mailbox, &pauses);
     let poller = Poller::new(Parts {
         client,
-        topics: spec.topics.clone(),
+        topics: (spec.topics.iter().cloned())
+            .chain(forward::names(&spec).map(|(topic, _)| topic))
+            .collect(),
         engine: Engine::new(engine_config(&spec)),
         inbox,
         mailbox: mailbox.clone(),
@@ -117,7 +120,12 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         watches: Watches::new(&spec.notices, clock.now()),
         counters: Arc::clone(&counters),
         clock,
-        health: Health::new(hears, by_broker, spec.notices.non_responsive_after),
+        health: Health::new(
+            hears,
+            by_broker,
+            spec.notices.non_responsive_after,
+            Rights::of(&spec.consumer),
+        ),
     });
     let (ended, end) = watch::channel(None);
     // The thread is joined through the channel: it sends as its last act, or drops it.
@@ -207,6 +215,7 @@ fn engine_config(spec: &Spec) -> Config {
         total_records: limits.total_records,
         total_bytes: limits.total_bytes,
         run_records: limits.run_records,
+        fill_wait: limits.batch_wait,
         revoke_drain: limits.revoke_drain,
         stop_drain: limits.stop_drain,
         // A little longer than its calls may take, so that their end is always awaited.

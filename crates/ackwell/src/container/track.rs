@@ -1,8 +1,8 @@
 //! Partitions come and go; what was settled before is read back with the position.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use ackwell_core::engine::{Assigned, PartitionId};
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -14,6 +14,7 @@ use super::consumer::{Callbacks, Client, Named};
 use super::control::TopicPartition;
 use super::lookup::Positions;
 use super::mailbox::Waker;
+use crate::mutation::{self, Fault};
 
 /// Names of partitions and their queues.
 ///
@@ -36,6 +37,20 @@ pub(super) struct Queue {
     /// The client has stopped reading; only a new client goes on.
     stopped: bool,
     ready: Arc<AtomicBool>,
+    /// Dropped when the partition goes.
+    stay: Arc<()>,
+}
+
+/// The time from a partition's assignment until it goes, for threads that can't see
+/// [`Partitions`].
+#[derive(Debug, Clone)]
+pub(super) struct Stay(Weak<()>);
+
+impl Stay {
+    /// Whether the partition has gone since; it may have come back.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl Queue {
@@ -86,6 +101,12 @@ impl Partitions {
 
     pub(super) fn is_owned(&self, id: PartitionId) -> bool {
         self.queues.get(id.0 as usize).is_some_and(Option::is_some)
+    }
+
+    /// The stay of a partition that is owned.
+    pub(super) fn stay(&self, id: PartitionId) -> Option<Stay> {
+        let queue = self.queues.get(id.0 as usize)?.as_ref()?;
+        Some(Stay(Arc::downgrade(&queue.stay)))
     }
 
     /// Those that the client was told to read.
@@ -177,6 +198,7 @@ impl Partitions {
                 partition,
                 position: found.map(|found| found.at),
                 metadata: found
+                    .filter(|_| !mutation::is(Fault::MetadataNotRead))
                     .map(|found| found.metadata.clone())
                     .unwrap_or_default(),
                 snapshot: found.and_then(|found| found.snapshot.clone()),
@@ -210,6 +232,7 @@ impl Partitions {
                 paused: false,
                 stopped: false,
                 ready,
+                stay: Arc::default(),
             });
         }
     }

@@ -4,7 +4,7 @@ use ackwell_core::envelope::replay;
 use bytes::Bytes;
 
 use super::audit::Action;
-use super::format::write_origin;
+use super::format::{first_told, last_told, write_first, write_origin};
 use super::letter::DeadLetter;
 use super::policy::{origin_of, parking_topic};
 use crate::producer::OutgoingRecord;
@@ -102,6 +102,10 @@ pub(super) fn decide(letter: &DeadLetter, rules: &Rules<'_>) -> Result<Move, Str
     headers.remove(replay::HOPS);
     if let Some(origin) = &origin {
         write_origin(&mut headers, origin, letter.group().unwrap_or_default());
+        let written = letter.record().headers();
+        if let Some(first) = first_told(written).or_else(|| last_told(written)) {
+            write_first(&mut headers, &first);
+        }
     }
     headers.push_static(replay::HOPS, hops.to_string());
     // With the key of its neighbours it goes to their partition, whoever has chosen it.
@@ -209,10 +213,28 @@ mod tests {
                 "original.offset",
                 "original.timestamp",
                 "original.group",
+                "failure.first.timestamp",
+                "failure.first.class",
+                "failure.first.reason",
                 "replay.hops"
             ]
         );
+        let reason = to.record.own_headers().get("failure.first.reason");
+        assert_eq!(reason, Some(&b"boom"[..]));
         assert_eq!(to.record.own_headers().get("replay.hops"), Some(&b"1"[..]));
+    }
+
+    #[test]
+    fn the_first_failure_of_all_is_kept_over_replays() {
+        let first = [
+            ("failure.first.timestamp", "2025-12-31T00:00:00Z"),
+            ("failure.first.class", "transient"),
+            ("failure.first.reason", "not yet"),
+        ];
+        let to = judged(&letter(&first), NO_EDIT);
+        for (name, value) in first {
+            assert_eq!(to.record.own_headers().get_str(name), Some(value));
+        }
     }
 
     #[test]

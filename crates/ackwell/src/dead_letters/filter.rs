@@ -167,6 +167,7 @@ mod tests {
             reason: "Database is LOCKED",
             attempts: 3,
             at: Timestamp::from_second(1_000).unwrap(),
+            first: None,
         });
         headers.push("eventType", "OrderPlaced");
         headers.push("tenant", "7");

@@ -6,11 +6,13 @@
 
 use ackwell_core::Class;
 use ackwell_core::envelope::{failure, original, retry};
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::policy::Format;
 use crate::origin::Origin;
 use crate::record::Headers;
+use crate::returned::FirstFailure;
 
 /// Everything of Spring's begins so.
 pub(super) const SPRING_PREFIX: &str = "kafka_dlt-";
@@ -36,6 +38,8 @@ pub(crate) struct Verdict<'a> {
     pub(crate) reason: &'a str,
     pub(crate) attempts: u32,
     pub(crate) at: Timestamp,
+    /// How it failed first, if it failed more than once.
+    pub(crate) first: Option<&'a FirstFailure>,
 }
 
 impl Format {
@@ -67,10 +71,48 @@ pub(crate) fn take_off(headers: &mut Headers) {
         let names = retry::HEADERS.iter();
         names.for_each(|name| headers.remove_last(name));
     } else {
-        let ours = original::ALL.iter().chain(&failure::ALL);
+        let said = failure::ALL.iter().chain(&failure::FIRST);
+        let said: Vec<_> = said.filter(|name| told(headers, name).is_some()).collect();
+        let ours = original::ALL.iter().chain(said);
         ours.for_each(|name| headers.remove_last(name));
     }
     headers.retain(|header| !header.name().starts_with(SPRING_PREFIX));
+}
+
+/// How a record failed first, as a dead letter or a replay says it.
+pub(crate) fn first_told(headers: &Headers) -> Option<FirstFailure> {
+    told_in(headers, failure::FIRST)
+}
+
+/// How a record failed last, as a dead letter says it.
+pub(crate) fn last_told(headers: &Headers) -> Option<FirstFailure> {
+    let [reason, class, timestamp, _] = failure::ALL;
+    told_in(headers, [timestamp, class, reason])
+}
+
+fn told_in(headers: &Headers, [at, class, reason]: [&str; 3]) -> Option<FirstFailure> {
+    let bytes = |name| told(headers, name).map(Bytes::copy_from_slice);
+    Some(FirstFailure {
+        timestamp: bytes(at)?,
+        class: bytes(class)?,
+        reason: bytes(reason)?,
+    })
+}
+
+/// A header of ours that is not always there. It stands behind the `original.*` headers; one before
+/// them is the record's own.
+pub(super) fn told<'a>(headers: &'a Headers, name: &str) -> Option<&'a [u8]> {
+    let origin = (headers.iter()).rposition(|header| header.name() == original::TOPIC)?;
+    let behind = headers.iter().skip(origin);
+    let found = behind.filter(|header| header.name() == name).last()?;
+    found.value()
+}
+
+/// The `failure.first.*` headers.
+pub(crate) fn write_first(headers: &mut Headers, first: &FirstFailure) {
+    headers.push_static(failure::FIRST_TIMESTAMP, first.timestamp.clone());
+    headers.push_static(failure::FIRST_CLASS, first.class.clone());
+    headers.push_static(failure::FIRST_REASON, first.reason.clone());
 }
 
 fn write_ours(headers: &mut Headers, verdict: &Verdict<'_>) {
@@ -79,6 +121,9 @@ fn write_ours(headers: &mut Headers, verdict: &Verdict<'_>) {
     headers.push_static(failure::CLASS, verdict.class.as_str());
     headers.push_static(failure::TIMESTAMP, format!("{:.3}", verdict.at));
     headers.push_static(failure::ATTEMPTS, verdict.attempts.to_string());
+    if let Some(first) = verdict.first {
+        write_first(headers, first);
+    }
 }
 
 fn write_springs(headers: &mut Headers, verdict: &Verdict<'_>) {
@@ -138,6 +183,7 @@ mod tests {
             reason: "boom",
             attempts: 2,
             at: Timestamp::UNIX_EPOCH,
+            first: None,
         }
     }
 
@@ -174,11 +220,24 @@ mod tests {
     fn what_was_added_comes_off_and_what_was_the_records_own_stays() {
         let mut own = Headers::new();
         own.push(failure::REASON, "the sender's own");
+        own.push(failure::FIRST_REASON, "the sender's own");
         own.push("trace", "a");
         own.push_null("trace");
-        let mut letter = own.clone();
-        letter.append(&Format::Spring.write(&verdict("orders")));
-        take_off(&mut letter);
-        assert_eq!(letter, own);
+        let first = FirstFailure {
+            timestamp: "1970-01-01T00:00:00.000Z".into(),
+            class: "transient".into(),
+            reason: "not yet".into(),
+        };
+        for first in [None, Some(&first)] {
+            let verdict = Verdict {
+                first,
+                ..verdict("orders")
+            };
+            let mut letter = own.clone();
+            letter.append(&Format::Spring.write(&verdict));
+            assert_eq!(first_told(&letter).as_ref(), first);
+            take_off(&mut letter);
+            assert_eq!(letter, own);
+        }
     }
 }

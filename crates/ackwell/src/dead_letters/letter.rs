@@ -33,6 +33,18 @@ pub struct DeadLetter {
     record: Record,
 }
 
+/// How a record failed first that was given up later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FirstFailure<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// The class of that failure.
+    pub class: &'a str,
+    /// What went wrong then.
+    pub reason: &'a str,
+}
+
 impl DeadLetter {
     /// A record of a dead-letter topic. One that was put there by something else is a dead letter
     /// without [`origin`](DeadLetter::origin).
@@ -101,6 +113,17 @@ impl DeadLetter {
         said.and_then(|text| text.parse().ok()).or_else(|| {
             let millis = self.record.timestamp()?;
             Timestamp::from_millisecond(millis).ok()
+        })
+    }
+
+    /// How it failed first, if it had failed before it was given up.
+    pub fn first_failure(&self) -> Option<FirstFailure<'_>> {
+        let headers = self.record.headers();
+        let text = |name| std::str::from_utf8(format::told(headers, name)?).ok();
+        Some(FirstFailure {
+            at: text(failure::FIRST_TIMESTAMP)?.parse().ok()?,
+            class: text(failure::FIRST_CLASS)?,
+            reason: text(failure::FIRST_REASON)?,
         })
     }
 
@@ -202,6 +225,7 @@ mod tests {
             reason: "boom",
             attempts: 3,
             at: Timestamp::UNIX_EPOCH,
+            first: None,
         };
         for format in [Format::Ackwell, Format::Spring] {
             let letter = letter(format.write(&verdict));

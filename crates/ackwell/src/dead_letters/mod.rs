@@ -35,8 +35,8 @@ mod view;
 pub use audit::{Action, Entry};
 pub use decide::Edit;
 pub use filter::{Filter, Position, moment};
-pub(crate) use format::{Verdict, take_off};
-pub use letter::DeadLetter;
+pub(crate) use format::{Verdict, first_told, last_told, take_off};
+pub use letter::{DeadLetter, FirstFailure};
 pub(crate) use policy::origin_of;
 pub use policy::{
     DeadLetters, Format, Target, parked, parking_topic, per_class, spring, suffix, topic,

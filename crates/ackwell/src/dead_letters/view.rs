@@ -21,6 +21,13 @@ impl Found {
                 "timestamp": origin.timestamp,
             })
         });
+        let first = letter.first_failure().map(|first| {
+            json!({
+                "at": first.at.to_string(),
+                "class": first.class,
+                "reason": first.reason,
+            })
+        });
         json!({
             "position": letter.position().to_string(),
             "origin": origin,
@@ -29,6 +36,7 @@ impl Found {
             "reason": letter.reason(),
             "failed_at": letter.failed_at().map(|at| at.to_string()),
             "attempts": letter.attempts(),
+            "first_failure": first,
             "hops": letter.hops(),
             "event_type": letter.event_type(),
             "bytes": letter.record().size(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_core::Timestamp;
-use ackwell_core::engine::Failure as CoreFailure;
+use ackwell_core::engine::{Failure as CoreFailure, FirstFailure};
 use ackwell_core::settle::Settlement;
 use futures_util::future::BoxFuture;
 
@@ -31,13 +31,15 @@ pub trait Parking: UnitOfWork {
     /// The partition belongs to somebody else: nothing may happen to its records here any more.
     fn revoked(&self, topic: &str, partition: i32);
 
-    /// Parks a record whose attempts in place are used up. Returns, when it is durable, at what
-    /// time it is due; `None` if it had been parked before.
+    /// Parks a record whose attempts in place are used up; `first` is how it failed first, if there
+    /// were several. Returns, when it is durable, at what time it is due; `None` if it had been
+    /// parked before.
     fn park(
         &self,
         record: Record,
         failure: Judged,
         attempts: u32,
+        first: Option<FirstFailure>,
     ) -> BoxFuture<'_, Result<Option<Timestamp>, String>>;
 
     /// Retries what is due.
@@ -97,6 +99,11 @@ impl Judged {
         self.failure.retry_after
     }
 
+    /// As the first one of its record, at this time.
+    pub fn as_first(&self, at: Timestamp) -> FirstFailure {
+        FirstFailure::of(&self.failure, at)
+    }
+
     /// Whether the record is to be parked now: the failure may pass, and no attempts in place
     /// come first.
     pub fn is_parked_at_once(&self) -> bool {
@@ -112,6 +119,7 @@ pub(crate) trait Grave: Send + Sync {
         record: Record,
         failure: CoreFailure,
         attempts: u32,
+        first: Option<FirstFailure>,
     ) -> BoxFuture<'_, Result<(), String>>;
 }
 
@@ -171,7 +179,8 @@ impl Retries {
             .attempt_failed(record, failure, attempt, settlement);
     }
 
-    /// Writes a dead letter; returns when it is acknowledged.
+    /// Writes a dead letter; returns when it is acknowledged. `first` is how the record failed
+    /// first, if it failed more than once.
     ///
     /// # Errors
     /// It could not be written, and has to be tried again.
@@ -181,9 +190,10 @@ impl Retries {
         class: Class,
         reason: &str,
         attempts: u32,
+        first: Option<FirstFailure>,
     ) -> Result<(), String> {
         let failure = CoreFailure::new(class, reason);
-        self.grave.bury(record, failure, attempts).await
+        self.grave.bury(record, failure, attempts, first).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ackwell_core::engine::Failure as CoreFailure;
+use ackwell_core::engine::{Failure as CoreFailure, FirstFailure};
 use futures_util::future::BoxFuture;
 
 use super::{
@@ -219,6 +219,7 @@ impl Grave for Buried {
         record: Record,
         _failure: CoreFailure,
         _attempts: u32,
+        _first: Option<FirstFailure>,
     ) -> BoxFuture<'_, Result<(), String>> {
         self.lock().push(record.offset());
         Box::pin(std::future::ready(Ok(())))

@@ -94,6 +94,8 @@ fn state(found: &Found) -> &'static str {
 pub(super) fn full(out: &mut impl Write, found: &Found) -> Result<()> {
     let letter = &found.letter;
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let first = letter.first_failure();
+    let first = first.map(|first| format!("{}, {}: {}", first.at, first.class, first.reason));
     for (name, value) in [
         ("position", letter.position().to_string()),
         ("origin", text(letter.origin().map(|at| at.to_string()))),
@@ -105,6 +107,7 @@ pub(super) fn full(out: &mut impl Write, found: &Found) -> Result<()> {
             "failed at",
             text(letter.failed_at().map(|at| at.to_string())),
         ),
+        ("first failed", text(first)),
         ("attempts", text(letter.attempts().map(|n| n.to_string()))),
         ("replays", format!("{} {}", letter.hops(), state(found))),
         ("key", shown(letter.key()).to_string()),

@@ -1,6 +1,6 @@
 //! What the engine asks for.
 
-use super::event::{CommitId, Failure, Nack, PartitionId, RunId};
+use super::event::{CommitId, Failure, FirstFailure, Nack, PartitionId, RunId};
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::offset::CommitOffset;
@@ -47,6 +47,8 @@ pub enum Effect<R> {
         failure: Failure,
         /// How often it was tried, everywhere.
         attempts: u32,
+        /// How it failed first, if this was not its first failure.
+        first: Option<FirstFailure>,
     },
     /// Try the parked records of this partition that are due; report by `AttemptFailed` and
     /// `Retried`.

@@ -60,6 +60,28 @@ impl Failure {
     }
 }
 
+/// How a record failed first, where it has failed more often since it was polled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstFailure {
+    /// When.
+    pub at: Timestamp,
+    /// Of which class that failure was.
+    pub class: Class,
+    /// What went wrong.
+    pub reason: String,
+}
+
+impl FirstFailure {
+    /// This failure, at this time.
+    pub fn of(failure: &Failure, at: Timestamp) -> Self {
+        FirstFailure {
+            at,
+            class: failure.class,
+            reason: failure.summary.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.summary, self.class)

@@ -1,9 +1,10 @@
 //! A serial queue of records.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::Record;
-use super::event::Failure;
+use super::event::{Failure, FirstFailure};
 use crate::Timestamp;
 use crate::mutation::{self, Fault};
 use crate::settle::Destination;
@@ -13,12 +14,22 @@ use crate::settle::Destination;
 pub(super) struct Chunk<R> {
     pub(super) records: Vec<R>,
     pub(super) bytes: usize,
+    /// When the first of them came; long ago if they were handed out before.
+    pub(super) since: Timestamp,
 }
 
 impl<R: Record> Chunk<R> {
     pub(super) fn new(records: Vec<R>) -> Self {
         let bytes = records.iter().map(Record::size).sum();
-        Chunk { records, bytes }
+        Chunk {
+            records,
+            bytes,
+            since: Timestamp::EPOCH,
+        }
+    }
+
+    fn come_at(self, since: Timestamp) -> Self {
+        Chunk { since, ..self }
     }
 }
 
@@ -31,6 +42,8 @@ pub(super) enum State {
     Running,
     /// The first record failed, or came by a retry topic, and is handled at this time.
     Waiting(Timestamp),
+    /// The first chunk waits for company until this time.
+    Filling(Timestamp),
     /// The first record is being recovered.
     Recovering(Recovery),
     /// Recovering the first record failed and is tried again at this time.
@@ -50,8 +63,33 @@ pub(super) struct Return<R> {
 pub(super) struct Tries {
     /// Its next attempt.
     pub(super) attempt: u32,
-    pub(super) failing_since: Option<Timestamp>,
+    pub(super) failing: Option<Box<Failing>>,
     pub(super) next: Next,
+}
+
+/// What is known of a record that has failed.
+#[derive(Debug, Clone)]
+pub(super) struct Failing {
+    /// From when on its time is counted, which stands still in an outage.
+    pub(super) since: Timestamp,
+    /// How it failed first.
+    pub(super) first: FirstFailure,
+}
+
+impl Failing {
+    /// What was known, or else that this is its first failure.
+    pub(super) fn or_first(
+        known: Option<Box<Failing>>,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Box<Failing> {
+        known.unwrap_or_else(|| {
+            Box::new(Failing {
+                since: now,
+                first: FirstFailure::of(failure, now),
+            })
+        })
+    }
 }
 
 /// What comes next for a record that was tried before.
@@ -70,6 +108,8 @@ pub(super) struct Recovery {
     pub(super) failure: Failure,
     /// How often the record was handled.
     pub(super) attempts: u32,
+    /// How it failed first, if it failed more than once.
+    pub(super) first: Option<FirstFailure>,
     /// How often recovery was tried.
     pub(super) tries: u32,
 }
@@ -80,8 +120,8 @@ pub(super) struct Lane<R> {
     pub(super) state: State,
     /// The next attempt of the first record.
     pub(super) attempt: u32,
-    /// When the first record failed first.
-    pub(super) failing_since: Option<Timestamp>,
+    /// How the first record has failed before.
+    pub(super) failing: Option<Box<Failing>>,
     /// With strict commits: how many records of the partition had settled when this lane's last
     /// one had; it goes on when a position is committed that knows of it.
     pub(super) settled_at: u64,
@@ -97,20 +137,21 @@ impl<R: Record> Lane<R> {
             chunks: VecDeque::new(),
             state: State::Idle,
             attempt: 1,
-            failing_since: None,
+            failing: None,
             settled_at: 0,
             returned: Vec::new(),
             tries: BTreeMap::new(),
         }
     }
 
-    /// Appends one record, to the last chunk if it has room.
-    pub(super) fn push(&mut self, record: R, chunk_max: usize) {
+    /// Appends one record that came at `now`, to the last chunk if it has room and nothing of it was
+    /// handed out before.
+    pub(super) fn push(&mut self, now: Timestamp, record: R, chunk_max: usize) {
         let bytes = record.size();
         match self
             .chunks
             .back_mut()
-            .filter(|chunk| chunk.records.len() < chunk_max)
+            .filter(|chunk| chunk.records.len() < chunk_max && chunk.since != Timestamp::EPOCH)
         {
             Some(chunk) => {
                 chunk.records.push(record);
@@ -119,31 +160,55 @@ impl<R: Record> Lane<R> {
             None => self.chunks.push_back(Chunk {
                 records: vec![record],
                 bytes,
+                since: now,
             }),
         }
     }
 
     /// Appends a poll's records of `bytes` as they are, split only where they exceed a run.
-    pub(super) fn push_all(&mut self, mut records: Vec<R>, bytes: usize, chunk_max: usize) {
+    pub(super) fn push_all(
+        &mut self,
+        now: Timestamp,
+        mut records: Vec<R>,
+        bytes: usize,
+        chunk_max: usize,
+    ) {
+        let since = now;
         if records.len() <= chunk_max {
-            return self.chunks.push_back(Chunk { records, bytes });
+            let chunk = Chunk {
+                records,
+                bytes,
+                since,
+            };
+            return self.chunks.push_back(chunk);
         }
         while records.len() > chunk_max {
             let rest = records.split_off(chunk_max);
-            self.chunks.push_back(Chunk::new(records));
+            self.chunks.push_back(Chunk::new(records).come_at(since));
             records = rest;
         }
         if !records.is_empty() {
-            self.chunks.push_back(Chunk::new(records));
+            self.chunks.push_back(Chunk::new(records).come_at(since));
         }
+    }
+
+    /// Until when the first chunk waits for company: it has room, and nothing of it was handed out
+    /// before.
+    pub(super) fn fills_until(&self, wait: Duration, chunk_max: usize) -> Option<Timestamp> {
+        let chunk = self.chunks.front()?;
+        let fresh = chunk.since != Timestamp::EPOCH && self.attempt == 1;
+        (fresh && chunk.records.len() < chunk_max).then(|| chunk.since + wait)
     }
 
     /// Puts records back in front of everything that waits.
     pub(super) fn put_back(&mut self, records: Vec<R>) {
-        if records.is_empty() {
+        self.put_chunk_back(Chunk::new(records));
+    }
+
+    fn put_chunk_back(&mut self, chunk: Chunk<R>) {
+        if chunk.records.is_empty() {
             return;
         }
-        let chunk = Chunk::new(records);
         if mutation::is(Fault::RetryForgetsOrder) {
             self.chunks.push_back(chunk);
         } else {
@@ -155,7 +220,7 @@ impl<R: Record> Lane<R> {
     /// two runs; what the lane was about to try is remembered for its turn.
     pub(super) fn merge_returned(&mut self) {
         let at = match self.state {
-            State::Idle => Timestamp::EPOCH,
+            State::Idle | State::Filling(_) => Timestamp::EPOCH,
             State::Waiting(at) => at,
             State::Running | State::Recovering(_) | State::RecoveryWaiting(..) => return,
         };
@@ -165,7 +230,7 @@ impl<R: Record> Lane<R> {
         if let Some(first) = self.first().map(Record::offset) {
             let tries = Tries {
                 attempt: self.attempt,
-                failing_since: self.failing_since,
+                failing: self.failing.take(),
                 next: Next::Handle(at),
             };
             // One that was not taken up yet keeps what is known of it.
@@ -188,7 +253,7 @@ impl<R: Record> Lane<R> {
         let first = self.first().map(Record::offset)?;
         let tries = self.tries.remove(&first)?;
         self.attempt = tries.attempt;
-        self.failing_since = tries.failing_since;
+        self.failing = tries.failing;
         match tries.next {
             Next::Handle(at) if at > now => self.state = State::Waiting(at),
             Next::Handle(_) => {}
@@ -266,7 +331,7 @@ impl<R: Record> Lane<R> {
     pub(super) fn take_first(&mut self) -> Option<Chunk<R>> {
         let mut chunk = self.chunks.pop_front()?;
         let rest = chunk.records.split_off(1);
-        self.put_back(rest);
+        self.put_chunk_back(Chunk::new(rest).come_at(chunk.since));
         Some(Chunk::new(chunk.records))
     }
 
@@ -285,21 +350,24 @@ impl<R: Record> Lane<R> {
     /// The first record is done with.
     pub(super) fn reset_attempts(&mut self) {
         self.attempt = 1;
-        self.failing_since = None;
+        self.failing = None;
     }
 
     /// Since when its records fail that are tried again.
     pub(super) fn failing(&mut self) -> impl Iterator<Item = &mut Timestamp> {
         let refused = self.returned.iter_mut().map(|found| &mut found.tries);
         let tries = refused.chain(self.tries.values_mut());
-        let since = tries.filter_map(|tries| tries.failing_since.as_mut());
-        since.chain(self.failing_since.as_mut())
+        let failing = tries.filter_map(|tries| tries.failing.as_mut());
+        let failing = failing.chain(self.failing.as_mut());
+        failing.map(|failing| &mut failing.since)
     }
 
     /// When its wait is over.
     pub(super) fn wakes_at(&self) -> Option<Timestamp> {
         match self.state {
-            State::Waiting(until) | State::RecoveryWaiting(until, _) => Some(until),
+            State::Waiting(until) | State::Filling(until) | State::RecoveryWaiting(until, _) => {
+                Some(until)
+            }
             State::Idle | State::Running | State::Recovering(_) => None,
         }
     }

@@ -6,7 +6,7 @@ mod tests;
 use super::Record;
 use super::effect::Effect;
 use super::event::{End, Failure, PartitionId, RunId};
-use super::lane::{Lane, Recovery, State};
+use super::lane::{Failing, Lane, Recovery, State};
 use super::machine::{Engine, Flight};
 use super::partition::Phase;
 use crate::Timestamp;
@@ -84,6 +84,16 @@ impl<R: Record> Engine<R> {
         let Some(partition) = partition.filter(|found| found.generation() == generation) else {
             return;
         };
+        if mutation::is(Fault::SettledBehindForgotten) {
+            return;
+        }
+        if let [first, .., last] = &*spans
+            && mutation::is(Fault::SettledBehindCoversOthers)
+        {
+            let count = u32::try_from(last.end() - first.first.0).unwrap_or(0);
+            let first = first.first;
+            return partition.settle(now, Span { first, count });
+        }
         for span in spans {
             partition.settle(now, span);
         }
@@ -101,6 +111,7 @@ impl<R: Record> Engine<R> {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
             End::Cancelled { .. } if mutation::is(Fault::RestOfHaltedSettled) => 0,
+            End::Held { .. } if mutation::is(Fault::HeldTakenAsSettled) => 0,
             End::Cancelled { rest } | End::Held { rest, .. } => rest.len(),
         };
         let Some(flight) = self.flights.get(&run) else {
@@ -246,10 +257,10 @@ impl<R: Record> Engine<R> {
         if was_probe && failure.class != Class::Unavailable {
             self.forgive_outage();
         }
-        let since = self
-            .lane_mut(id, lane_id)
-            .and_then(|lane| lane.failing_since)
-            .unwrap_or(now);
+        let known = self.lane_mut(id, lane_id);
+        let known = known.and_then(|lane| lane.failing.clone());
+        let first = known.as_ref().map(|failing| failing.first.clone());
+        let since = known.as_ref().map_or(now, |failing| failing.since);
         let settlement = self.judge(now, &record, &failure, attempt, since);
         let attempts = self.tell_failed(id, &record, failure.clone(), attempt, settlement);
         let offset = record.offset();
@@ -269,7 +280,13 @@ impl<R: Record> Engine<R> {
         match settlement {
             Settlement::Done => self.dispatch_lane(id, lane_id),
             Settlement::RetryAfter(wait) => {
-                self.retry((id, lane_id), attempt.saturating_add(1), since, now + wait);
+                let failing = Failing::or_first(known, &failure, now);
+                self.retry(
+                    (id, lane_id),
+                    attempt.saturating_add(1),
+                    failing,
+                    now + wait,
+                );
             }
             Settlement::Recover(destination) => {
                 self.recover(
@@ -279,6 +296,7 @@ impl<R: Record> Engine<R> {
                         destination,
                         failure,
                         attempts,
+                        first,
                         tries: 0,
                     },
                 );
@@ -325,7 +343,9 @@ impl<R: Record> Engine<R> {
         );
         match settlement {
             Settlement::Recover(Destination::DeadLetter)
-                if config.ordered && failure.class == Class::Transient =>
+                if config.ordered
+                    && failure.class == Class::Transient
+                    && !mutation::is(Fault::ParkedGivenUp) =>
             {
                 Settlement::Recover(Destination::Parked)
             }
@@ -372,7 +392,7 @@ impl<R: Record> Engine<R> {
         &mut self,
         place: (PartitionId, LaneId),
         attempt: u32,
-        since: Timestamp,
+        failing: Box<Failing>,
         at: Timestamp,
     ) {
         let (id, lane_id) = place;
@@ -380,7 +400,7 @@ impl<R: Record> Engine<R> {
             return;
         };
         lane.attempt = attempt;
-        lane.failing_since = Some(since);
+        lane.failing = Some(failing);
         let early = mutation::is(Fault::RetryTooEarly);
         let at = if early { Timestamp::EPOCH } else { at };
         lane.state = State::Waiting(at);

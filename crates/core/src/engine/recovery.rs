@@ -24,6 +24,7 @@ impl<R: Record> Engine<R> {
             return;
         };
         let (failure, attempts) = (recovery.failure.clone(), recovery.attempts);
+        let first = recovery.first.clone();
         let destination = recovery.destination;
         lane.state = State::Recovering(recovery);
         self.recoveries.insert(run, (id, lane_id));
@@ -40,6 +41,7 @@ impl<R: Record> Engine<R> {
             destination,
             failure,
             attempts,
+            first,
         };
         self.effects.push_back(effect);
     }

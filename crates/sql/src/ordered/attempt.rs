@@ -127,6 +127,7 @@ impl Retry<'_> {
         waiting.attempts = waiting.attempts.failed(at);
         waiting.class = Some(judged.class());
         waiting.reason = Some(judged.reason().to_owned());
+        waiting.first.get_or_insert_with(|| judged.as_first(at));
         let (attempts, asked) = (waiting.attempts, judged.retry_after());
         let verdict = self
             .stay

@@ -104,6 +104,7 @@ use std::time::Duration;
 
 use ackwell::container::SnapshotStore;
 use ackwell::core;
+use ackwell::core::engine::FirstFailure;
 use ackwell::core::ordered::Terms;
 use ackwell::retry::{Ordered, ParkingPlace, RetryPolicy};
 use ackwell::unit::{Judged, Parking, Retried, Retries, Run, UnitOfWork};
@@ -200,9 +201,10 @@ impl InOrder {
         record: &Record,
         judged: &Judged,
         attempts: u32,
+        first: Option<FirstFailure>,
     ) -> Result<Option<core::Timestamp>> {
         let stay = self.stay(record.topic(), record.partition()).await?;
-        let waiting = stay.first_failure(judged, attempts);
+        let waiting = stay.first_failure(judged, attempts, first);
         let mut turn = self.database.gate().join().await?;
         if stay.park(&mut turn, record, &waiting)?.is_none() {
             turn.undo();
@@ -269,9 +271,10 @@ impl Parking for InOrder {
         record: Record,
         failure: Judged,
         attempts: u32,
+        first: Option<FirstFailure>,
     ) -> BoxFuture<'_, Result<Option<core::Timestamp>, String>> {
         Box::pin(async move {
-            let parked = self.park_alone(&record, &failure, attempts).await;
+            let parked = self.park_alone(&record, &failure, attempts, first).await;
             parked.map_err(|error| format!("a record is not parked: {error}"))
         })
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ackwell::core;
+use ackwell::core::engine::FirstFailure;
 use ackwell::core::ordered::{Attempts, Due, Parked, Place, Rank, Seen, Terms, Verdict};
 use ackwell::unit::Judged;
 use ackwell::{Class, Record};
@@ -20,6 +21,7 @@ use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
+use crate::mutation::{self, Fault};
 
 /// What this process knows of a partition that was assigned to it.
 pub(crate) struct Partition {
@@ -200,7 +202,8 @@ impl Stay {
         if state.checked.as_ref().is_some_and(|seen| turn.is_of(seen)) {
             return Ok(());
         }
-        if rows::epoch(turn, state.id)? != state.epoch {
+        let overtaken = rows::epoch(turn, state.id)? != state.epoch;
+        if overtaken && !mutation::is(Fault::OwnerUnchecked) {
             // Found out before the group coordinator told; the next run takes over anew.
             let _ = self
                 .partition
@@ -229,6 +232,7 @@ impl Stay {
             // It will never be handled, and a row could not hold it.
             _ if record.has_unreadable_headers() => Way::Handle,
             Place::Free => Way::Handle,
+            Place::Behind if mutation::is(Fault::KeyDoesNotWait) => Way::Handle,
             Place::Behind => Way::Behind,
             Place::Full(limit) => Way::Wait(format!(
                 "{}/{} takes no new records: as many are parked as `{limit}` allows",
@@ -243,7 +247,12 @@ impl Stay {
     }
 
     /// What follows the failure with which a record is parked.
-    pub(crate) fn first_failure(&self, failure: &Judged, attempt: u32) -> Waiting {
+    pub(crate) fn first_failure(
+        &self,
+        failure: &Judged,
+        attempt: u32,
+        first: Option<FirstFailure>,
+    ) -> Waiting {
         let now = rows::now();
         let attempts = Attempts::in_place(attempt, now);
         let asked = failure.retry_after();
@@ -259,6 +268,7 @@ impl Stay {
             given_up: verdict == Verdict::GiveUp,
             class: Some(failure.class()),
             reason: Some(failure.reason().to_owned()),
+            first: first.or_else(|| Some(failure.as_first(now))),
         }
     }
 

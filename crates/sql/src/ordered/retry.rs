@@ -218,7 +218,7 @@ impl<'a> Retry<'a> {
         let attempts = waiting.attempts.all;
         let written = self
             .retries
-            .dead_letter(record.clone(), class, reason, attempts)
+            .dead_letter(record.clone(), class, reason, attempts, waiting.earlier())
             .await;
         if let Err(error) = written {
             let tries = key.tries().saturating_add(1);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ackwell::core::engine::FirstFailure;
 use ackwell::core::ordered::{Attempts, Stored};
 use ackwell::core::{self, Class};
 use ackwell::{Headers, Record};
@@ -169,6 +170,8 @@ pub(crate) struct Waiting {
     pub(super) given_up: bool,
     pub(super) class: Option<Class>,
     pub(super) reason: Option<String>,
+    /// How it failed first, if it has failed.
+    pub(super) first: Option<FirstFailure>,
 }
 
 impl Waiting {
@@ -180,7 +183,13 @@ impl Waiting {
             given_up: false,
             class: None,
             reason: None,
+            first: None,
         }
+    }
+
+    /// How it failed first, if it has failed more often since.
+    pub(super) fn earlier(&self) -> Option<FirstFailure> {
+        self.first.clone().filter(|_| self.attempts.all > 1)
     }
 }
 
@@ -201,11 +210,14 @@ pub(super) fn park(turn: &mut Turn, id: i64, record: &Record, waiting: &Waiting)
         given_up,
         class,
         reason,
+        first,
     } = waiting;
+    let first = first.as_ref();
     turn.execute(
         "INSERT INTO ackwell_parked (partition_id, slot, record_offset, attempts, in_place, \
-         failed_at, parked_at, due_at, given_up, class, reason, record_timestamp, headers, value) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         failed_at, parked_at, due_at, given_up, class, reason, record_timestamp, headers, value, \
+         first_failed_at, first_class, first_reason) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         params![
             id,
             slot,
@@ -221,6 +233,9 @@ pub(super) fn park(turn: &mut Turn, id: i64, record: &Record, waiting: &Waiting)
             record.timestamp(),
             encode_headers(record.headers()),
             record.value().map(<[u8]>::to_vec),
+            first.map(|first| sql_time(first.at)),
+            first.map(|first| first.class.as_str()),
+            shortened(first.map(|first| &first.reason)),
         ],
     )?;
     turn.execute(
@@ -247,7 +262,7 @@ pub(super) fn first(
 ) -> Result<Vec<Parked>> {
     let rows = turn.query(
         "SELECT id, record_offset, attempts, in_place, failed_at, due_at, given_up, class, reason, \
-         record_timestamp, headers, value FROM ackwell_parked \
+         record_timestamp, headers, value, first_failed_at, first_class, first_reason FROM ackwell_parked \
          WHERE partition_id = $1 AND slot = $2 AND record_offset > $3 \
          ORDER BY record_offset LIMIT $4",
         params![
@@ -295,12 +310,24 @@ fn parked(row: &Row, address: &Address, slot: &Slot) -> Result<Parked> {
         given_up: row.get("given_up")?,
         class: row.get::<Option<String>>("class")?.as_deref().map(class),
         reason: row.get("reason")?,
+        first: first_failure(row)?,
     };
     Ok(Parked {
         row: row.get("id")?,
         record,
         waiting,
     })
+}
+
+fn first_failure(row: &Row) -> Result<Option<FirstFailure>> {
+    let at: Option<Timestamp> = row.get("first_failed_at")?;
+    let (name, reason): (Option<String>, Option<String>) =
+        (row.get("first_class")?, row.get("first_reason")?);
+    Ok(at.map(|at| FirstFailure {
+        at: core_time(at),
+        class: class(name.as_deref().unwrap_or_default()),
+        reason: reason.unwrap_or_default(),
+    }))
 }
 
 fn class(name: &str) -> Class {
@@ -325,9 +352,11 @@ impl Claim {
 
 /// Notes that a record has failed again; answers whether it was still there.
 pub(super) fn failed(turn: &mut Turn, row: i64, waiting: &Waiting) -> Result<bool> {
+    let first = waiting.first.as_ref();
     let changed = turn.execute(
         "UPDATE ackwell_parked SET attempts = $2, failed_at = $3, due_at = $4, given_up = $5, \
-         class = $6, reason = $7 WHERE id = $1",
+         class = $6, reason = $7, first_failed_at = $8, first_class = $9, first_reason = $10 \
+         WHERE id = $1",
         params![
             row,
             waiting.attempts.all,
@@ -336,6 +365,9 @@ pub(super) fn failed(turn: &mut Turn, row: i64, waiting: &Waiting) -> Result<boo
             waiting.given_up,
             waiting.class.map(Class::as_str),
             shortened(waiting.reason.as_ref()),
+            first.map(|first| sql_time(first.at)),
+            first.map(|first| first.class.as_str()),
+            shortened(first.map(|first| &first.reason)),
         ],
     )?;
     Ok(changed == 1)
