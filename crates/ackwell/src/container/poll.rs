@@ -37,6 +37,8 @@ use crate::record::Record;
 /// How long the thread rests when nothing happens; whatever happens wakes it earlier.
 const REST_MAX: Duration = Duration::from_millis(100);
 
+const FREED_AT_ONCE: usize = 32;
+
 /// The poll thread's own things.
 pub(super) struct Poller {
     pub(super) client: Arc<Client>,
@@ -311,6 +313,7 @@ impl Poller {
         for index in 0..self.partitions.count() {
             busy |= self.take_batch(index);
         }
+        self.act();
         busy
     }
 
@@ -323,11 +326,18 @@ impl Poller {
             return false;
         }
         let (mut next, mut error) = (None, None);
+        // The client frees a record where its other thread allocates the next ones: freed one by
+        // one, each would wait for that thread.
+        let mut taken = Vec::with_capacity(FREED_AT_ONCE);
         loop {
             match queue.queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     self.decoder.push(&message);
                     next = Some(rdkafka::Message::offset(&message).saturating_add(1));
+                    taken.push(message);
+                    if taken.len() >= FREED_AT_ONCE {
+                        taken.clear();
+                    }
                 }
                 Some(Err(found)) => error = Some(found),
                 None => break,
@@ -337,6 +347,7 @@ impl Poller {
                 break;
             }
         }
+        drop(taken);
         let mut records = self.decoder.finish(&queue.topic, queue.partition);
         if let Some(topics) = &self.retry_topics {
             records = topics.receive(&queue.topic, records, moment(self.clock.now()));
@@ -349,11 +360,12 @@ impl Poller {
             self.counters
                 .polled
                 .fetch_add(records.len() as u64, Ordering::Relaxed);
-            self.on_event(Event::Polled {
+            let polled = Event::Polled {
                 partition: id,
                 records,
                 next: CommitOffset(next),
-            });
+            };
+            self.engine.on_event(self.clock.now(), polled);
         }
         // Behind the records that came before it: what it is about begins where they end.
         if let Some(error) = error {
