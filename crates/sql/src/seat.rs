@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox;
+use crate::mutation::{self, Fault};
 use crate::ordered::{Claim, Stay};
 
 /// The transaction of one unit of work.
@@ -156,11 +157,13 @@ impl Seat {
         if let Some(before) = &self.before {
             before.check()?;
         }
+        let early = self.mark_outside(&mut turn).await?;
         turn.start()?;
         if let Some(stay) = &self.stay {
             stay.check(&mut turn).await?;
         }
         let new = match &self.mark {
+            _ if early.is_some() => early.unwrap_or_default(),
             Mark::Own => true,
             Mark::Record(entry) => entry.insert(&mut turn).await?,
             Mark::Batch(group) => self.mark_batch(group, &mut turn).await?,
@@ -177,6 +180,19 @@ impl Seat {
             self.duplicate.notify_one();
         }
         Ok(new)
+    }
+
+    /// With a fault: the mark is set where the way back does not reach it.
+    async fn mark_outside(&self, turn: &mut Turn) -> Result<Option<bool>> {
+        match &self.mark {
+            Mark::Record(entry) if mutation::is(Fault::MarkOutsideTransaction) => {
+                entry.insert(turn).await.map(Some)
+            }
+            Mark::Parked(claim) if mutation::is(Fault::ParkedOutsideTransaction) => {
+                claim.remove(turn).await.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Takes the transaction for one statement. Unless that comes to its [end](AtWork::ended), nothing but the
