@@ -31,6 +31,7 @@ use super::observation::Observation;
 use super::rebalance::Announcer;
 use super::stats::Counters;
 use super::track::Partitions;
+use super::transactions::Transactional;
 use crate::record::Record;
 
 /// How long the thread rests when nothing happens; whatever happens wakes it earlier.
@@ -112,6 +113,7 @@ pub(super) struct Parts {
     pub(super) lookups: Lookups,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) retry_topics: Option<RetryTopics>,
+    pub(super) transactions: Option<Arc<Transactional>>,
     pub(super) announcer: Option<Announcer>,
     pub(super) notifier: Notifier,
     pub(super) watches: Watches,
@@ -133,6 +135,7 @@ impl Poller {
             lookups,
             dead_letters,
             retry_topics,
+            transactions,
             announcer,
             notifier,
             watches,
@@ -146,7 +149,10 @@ impl Poller {
             engine,
             inbox,
             mailbox,
-            partitions: Partitions::new(retry_topics.iter().flat_map(RetryTopics::names)),
+            partitions: Partitions::new(
+                retry_topics.iter().flat_map(RetryTopics::names),
+                transactions,
+            ),
             dispatcher,
             committer,
             lookups,
