@@ -7,6 +7,7 @@
 mod latency;
 mod load;
 mod server;
+pub(crate) mod transactions;
 
 use std::path::PathBuf;
 
