@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Judge;
 use crate::api::{Node, now_ms};
 use crate::error::Kind;
 use crate::group::{self, Coordinator};
@@ -52,6 +53,7 @@ impl Broker {
             .iter()
             .map(|door| (door.name().to_owned(), door.local_addr))
             .collect();
+        let judge = Judge::new(&config.access);
         let users = Arc::new(Users::new(&config.users, secret()?));
         let (store, recovery) = open(&config).await?;
         report(&recovery);
@@ -63,6 +65,7 @@ impl Broker {
             store,
             groups,
             users,
+            judge,
             stopping: CancellationToken::new(),
         });
         let server = Server::start(&node, doors);

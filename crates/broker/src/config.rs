@@ -1,12 +1,17 @@
 //! The broker's settings, each with its default and the reason for it.
 
+mod access;
 mod check;
+mod file;
 mod listener;
 mod user;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+pub use access::{Access, Right, Rule};
+pub(crate) use check::ANONYMOUS;
 pub use listener::{Listener, Mechanism, Tls};
 pub use user::{Password, User};
 
@@ -34,6 +39,9 @@ pub struct Config {
 
     /// Who may log in on listeners with [`sasl`](Listener::sasl). Default nobody.
     pub users: Vec<User>,
+
+    /// Who may do what. Default: everybody may do everything.
+    pub access: Access,
 
     /// When an acknowledged record is on disk. Default [`Flush::Always`].
     pub flush: Flush,
@@ -116,6 +124,22 @@ impl Default for Cleaning {
     }
 }
 
+impl FromStr for Flush {
+    type Err = String;
+
+    /// Reads `always` or `interval:MS`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "always" => Ok(Self::Always),
+            Some(("interval", ms)) => match ms.parse() {
+                Ok(ms @ 1..) => Ok(Self::Interval(Duration::from_millis(ms))),
+                _ => Err(format!("{ms} is not a number of milliseconds from 1")),
+            },
+            _ => Err("it is `always` or `interval:MS`, as in interval:200".to_owned()),
+        }
+    }
+}
+
 /// What one broker is ready to carry. Every queue and every wait has its limit here.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -175,6 +199,7 @@ impl Config {
             advertised: None,
             listeners: Vec::new(),
             users: Vec::new(),
+            access: Access::default(),
             flush: Flush::Always,
             auto_create_topics: false,
             default_partitions: 1,

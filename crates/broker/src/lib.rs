@@ -26,10 +26,12 @@
 //! | `server` | connections: accepting, TLS, logging in, framing, limits, responses in request order |
 //! | `api` | one file per Kafka API and the one table of keys, versions and handlers |
 //! | `sasl` | who somebody is: passwords and proofs of them |
+//! | `access` | who may do what |
 //! | `group` | the group coordinator and its offsets |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
 
+mod access;
 mod api;
 mod broker;
 mod config;
@@ -42,7 +44,7 @@ mod store;
 
 pub use broker::Broker;
 pub use config::{
-    Cleaning, Config, Flush, Limits, Listener, Mechanism, Password, Tls, User,
+    Access, Cleaning, Config, Flush, Limits, Listener, Mechanism, Password, Right, Rule, Tls, User,
 };
 pub use error::Error;
 pub use group::Groups;

@@ -14,49 +14,52 @@ Examples:
   ackwell broker
   ackwell broker --listen 127.0.0.1:0 --data /tmp/try
   ackwell broker --listen 0.0.0.0:9092 --advertised broker.lan:9092
+  ackwell broker --config broker.toml
 
 Logs go to standard error; RUST_LOG sets how much (default info). Ctrl-C or SIGTERM stops it
-cleanly. It has no authentication yet: listen only where you trust everyone.";
+cleanly. Whoever can connect may do everything: listen only where you trust everyone, or give a
+file with listeners, users and access rules (deploy/broker.toml is an example).";
 
 /// Run the embedded broker alone: one node, durable, any Kafka client can connect.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Address to listen on; port 0 picks a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    listen: String,
+    /// Settings in a file (TOML): all that there are, with listeners, TLS, users and access rules;
+    /// flags have precedence
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
 
     /// Address that clients are told to connect to [default: the one they came by]
     #[arg(long, value_name = "HOST:PORT")]
     advertised: Option<String>,
 
-    /// Data folder; the broker keeps its files in the subfolder `broker`
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ACKWELL_DATA",
-        default_value = "./ackwell-data"
-    )]
-    data: PathBuf,
+    /// Data folder; the broker keeps its files in the subfolder `broker` [default: ./ackwell-data,
+    /// or `folder` of the file]
+    #[arg(long, value_name = "DIR", env = "ACKWELL_DATA")]
+    data: Option<PathBuf>,
 
     /// When a record acknowledged with acks=all is on disk: `always` before the acknowledgement,
     /// or `interval:MS` within so many milliseconds (survives a crash of the process; a loss of
-    /// power can take the last MS)
-    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = flush)]
-    flush: Flush,
+    /// power can take the last MS) [default: always]
+    #[arg(long, value_name = "WHEN")]
+    flush: Option<Flush>,
 
     /// Create a topic when a client first asks for it
     #[arg(long)]
     auto_create_topics: bool,
 
-    /// Partitions of topics whose creator does not say
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
-    default_partitions: i32,
+    /// Partitions of topics whose creator does not say [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    default_partitions: Option<i32>,
 
     /// How long records are kept where the topic does not say: `forever` or a number with s, m, h
-    /// or d
-    #[arg(long, value_name = "TIME", default_value = "7d")]
-    retention: Retention,
+    /// or d [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    retention: Option<Retention>,
 
     /// Bytes a partition keeps where the topic does not say [default: unlimited]
     #[arg(long, value_name = "BYTES")]
@@ -90,7 +93,7 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
         .thread_name("ackwell-broker")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(args.into_config()))
+    runtime.block_on(serve(args.into_config()?))
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
@@ -107,10 +110,16 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The one line on standard output, for people and for scripts that chose port 0.
+/// A line a listener on standard output, for people and for scripts that chose port 0.
 #[expect(clippy::print_stdout, reason = "the address is this command's output")]
 fn announce(broker: &Broker) {
-    println!("broker listening on {}", broker.local_addr());
+    let mut addresses = broker.addresses();
+    if let Some((_, address)) = addresses.next() {
+        println!("broker listening on {address}");
+    }
+    for (name, address) in addresses {
+        println!("broker listening on {address} as {name}");
+    }
 }
 
 fn log_to_stderr() {
@@ -122,31 +131,32 @@ fn log_to_stderr() {
 }
 
 impl Args {
-    fn into_config(self) -> Config {
-        let mut config = Config::new(self.data.join("broker"));
-        config.listen = self.listen;
-        config.advertised = self.advertised;
-        config.flush = self.flush;
-        config.auto_create_topics = self.auto_create_topics;
-        config.default_partitions = self.default_partitions;
-        config.retention = self.retention.0;
-        config.retention_bytes = self.retention_bytes;
+    fn into_config(self) -> Result<Config, ackwell_broker::Error> {
+        let mut config = match &self.config {
+            Some(file) => Config::from_file(file)?,
+            None => Config::new("./ackwell-data/broker"),
+        };
+        if let Some(data) = self.data {
+            config.folder = data.join("broker");
+        }
+        set(&mut config.listen, self.listen);
+        config.advertised = self.advertised.or(config.advertised);
+        set(&mut config.flush, self.flush);
+        config.auto_create_topics |= self.auto_create_topics;
+        set(&mut config.default_partitions, self.default_partitions);
+        set(&mut config.retention, self.retention.map(|kept| kept.0));
+        config.retention_bytes = self.retention_bytes.or(config.retention_bytes);
         let limits = &mut config.limits;
-        limits.connections_max = self.connections_max.unwrap_or(limits.connections_max);
-        limits.request_bytes_max = self.request_bytes_max.unwrap_or(limits.request_bytes_max);
-        limits.idle_max = self.idle_max.map_or(limits.idle_max, Duration::from_secs);
-        config
+        set(&mut limits.connections_max, self.connections_max);
+        set(&mut limits.request_bytes_max, self.request_bytes_max);
+        set(&mut limits.idle_max, self.idle_max.map(Duration::from_secs));
+        Ok(config)
     }
 }
 
-fn flush(text: &str) -> Result<Flush, String> {
-    match text.split_once(':') {
-        None if text == "always" => Ok(Flush::Always),
-        Some(("interval", ms)) => match ms.parse() {
-            Ok(ms @ 1..) => Ok(Flush::Interval(Duration::from_millis(ms))),
-            _ => Err(format!("{ms} is not a number of milliseconds from 1")),
-        },
-        _ => Err("it is `always` or `interval:MS`, for instance interval:200".to_owned()),
+fn set<T>(setting: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *setting = value;
     }
 }
 

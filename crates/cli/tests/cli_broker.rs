@@ -126,3 +126,65 @@ fn wrong_flags_say_what_is_right() {
         assert!(message.contains(mend), "{message}");
     }
 }
+
+#[test]
+fn settings_come_from_a_file_and_flags_have_precedence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("broker.toml");
+    let text = "listen = \"127.0.0.1:1\"\nfolder = \"unused\"\n[limits]\nconnections_max = 1\n";
+    std::fs::write(&file, text).expect("written");
+    let path = file.to_str().expect("text");
+    let process = Process::start(
+        folder.path(),
+        &["--config", path, "--listen", "127.0.0.1:0"],
+    );
+    assert!(folder.path().join("broker").is_dir());
+    assert!(!folder.path().join("unused").exists());
+    let _first = TcpStream::connect(&process.address).expect("listens");
+    let mut second = TcpStream::connect(&process.address).expect("listens");
+    let ended = second.read(&mut [0; 1]);
+    assert!(matches!(ended, Ok(0) | Err(_)), "the file's limit holds");
+    process.terminate();
+}
+
+#[test]
+fn a_file_that_cannot_work_is_one_clear_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("broker.toml");
+    let path = file.to_str().expect("text").to_owned();
+    let message = fails(folder.path(), &["--config", &path]);
+    assert!(message.contains("broker.toml"), "{message}");
+    for (text, mend) in [
+        ("\nlistne = 1", "line 2: unknown field `listne`"),
+        (
+            "[[listeners]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nsasl = [\"PLAIN\"]",
+            "there are no users",
+        ),
+        (
+            "[[users]]\nname = \"a\"\npassword = \"s3cret\"",
+            "does not stand in this file",
+        ),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let message = fails(folder.path(), &["--config", &path]);
+        assert!(message.contains(mend), "{message}");
+        assert!(!message.contains("s3cret"), "{message}");
+    }
+}
+
+#[test]
+fn the_example_of_a_file_is_what_the_broker_reads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/broker.toml");
+    let text = std::fs::read_to_string(example).expect("the example");
+    let file = folder.path().join("broker.toml");
+    std::fs::write(&file, text).expect("written");
+    std::fs::write(folder.path().join("orders.password"), "s3cret\n").expect("written");
+    let output = ackwell(folder.path(), &["--config", file.to_str().expect("text")])
+        .env("ACKWELL_ADMIN_PASSWORD", "s3cret")
+        .output()
+        .expect("runs");
+    let message = String::from_utf8(output.stderr).expect("text");
+    // Everything is understood; only the certificate is not there.
+    assert!(message.contains("broker.pem"), "{message}");
+}

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
 
-use super::Context;
 use super::context::NODE_ID;
+use super::{Context, access};
+use crate::access::Use;
 use crate::store::{Topic, TopicConfig};
 use crate::{Config, Error};
 
@@ -147,6 +148,11 @@ pub(super) fn of_broker(cx: &Context) -> Vec<Described> {
 
 /// Checks that a resource can be altered: a topic that exists.
 pub(super) fn alterable(cx: &Context, kind: i8, name: &str) -> Result<(), Error> {
+    let right = match kind {
+        TOPIC => cx.topic_right(name, Use::Admin),
+        _ => cx.cluster_right(Use::Admin),
+    };
+    right.map_err(access::refused)?;
     match kind {
         TOPIC => match cx.store().topic(name) {
             Some(_) => Ok(()),

@@ -8,6 +8,7 @@ use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Judge;
 use crate::group::{Client, Coordinator};
 use crate::sasl::Users;
 use crate::store::Store;
@@ -27,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) groups: Coordinator,
     /// Who may log in.
     pub(crate) users: Arc<Users>,
+    /// Who may do what.
+    pub(crate) judge: Judge,
     /// Cancelled when the broker stops: nobody waits for more records then.
     pub(crate) stopping: CancellationToken,
 }

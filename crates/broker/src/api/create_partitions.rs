@@ -6,9 +6,10 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Context;
 use super::partition::is_internal;
+use super::{Context, access};
 use crate::Error;
+use crate::access::Use;
 
 pub(super) async fn handle(
     cx: &Context,
@@ -34,6 +35,7 @@ async fn grow(
 ) -> Result<(), Error> {
     let (name, total) = (wanted.name.to_string(), wanted.count);
     let refused = |code, why: String| Err(Error::refused(code, format!("topic {name}: {why}")));
+    cx.topic_right(&name, Use::Admin).map_err(access::refused)?;
     let Some(topic) = cx.store().topic(&name) else {
         let code = ResponseError::UnknownTopicOrPartition;
         return refused(code, "it does not exist".to_owned());

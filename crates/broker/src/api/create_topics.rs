@@ -11,10 +11,10 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::Context;
-use super::configs;
 use super::partition::is_internal;
+use super::{Context, access, configs};
 use crate::Error;
+use crate::access::Use;
 
 /// "As many as the broker has by default" (KIP-464).
 const BROKER_DEFAULT: i32 = -1;
@@ -47,6 +47,8 @@ async fn create(
     topic: &CreatableTopic,
     validate_only: bool,
 ) -> Result<CreatableTopicResult, Error> {
+    cx.topic_right(&topic.name, Use::Admin)
+        .map_err(access::refused)?;
     let partitions = partitions(cx, topic)?;
     replication(topic)?;
     let configs = own_configs(topic)?;

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, Topi
 
 use super::Context;
 use super::partition::is_internal;
+use crate::access::Use;
 
 pub(super) async fn handle(cx: &Context, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -38,6 +39,7 @@ async fn delete(
     topic: &TopicName,
     wanted: &DeleteRecordsPartition,
 ) -> Result<i64, ResponseError> {
+    cx.topic_right(topic, Use::Admin)?;
     if is_internal(topic) {
         return Err(ResponseError::InvalidTopicException);
     }

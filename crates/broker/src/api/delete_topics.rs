@@ -6,9 +6,10 @@ use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Context;
 use super::partition::is_internal;
+use super::{Context, access};
 use crate::Error;
+use crate::access::{Resource, Use};
 
 pub(super) async fn handle(cx: &Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = request
@@ -32,9 +33,18 @@ async fn delete(cx: &Context, wanted: DeleteTopicState) -> DeletableTopicResult 
             .with_error_code(code.code())
             .with_error_message(Some(StrBytes::from_string(message)))
     };
+    if let Some(name) = &wanted.name
+        && let Err(code) = cx.topic_right(name, Use::Admin)
+    {
+        return failed(response, code, access::refused(code).to_string());
+    }
     let topic = match &wanted.name {
         Some(name) => cx.store().topic(name),
-        None => cx.store().topic_by_id(wanted.topic_id),
+        // To who may not delete it, an id says nothing.
+        None => cx
+            .store()
+            .topic_by_id(wanted.topic_id)
+            .filter(|topic| cx.may(Use::Admin, Resource::Topic(&topic.name))),
     };
     let Some(topic) = topic else {
         let code = match wanted.name {

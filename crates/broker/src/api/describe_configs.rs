@@ -10,10 +10,11 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Context;
 use super::configs::{self, BROKER, Described, TOPIC};
 use super::context::NODE_ID;
+use super::{Context, access};
 use crate::Error;
+use crate::access::Use;
 
 pub(super) async fn handle(
     cx: &Context,
@@ -39,6 +40,11 @@ pub(super) async fn handle(
 
 fn find(cx: &Context, resource: &DescribeConfigsResource) -> Result<Vec<Described>, Error> {
     let name = resource.resource_name.as_str();
+    let right = match resource.resource_type {
+        TOPIC => cx.topic_right(name, Use::Describe),
+        _ => cx.cluster_right(Use::Describe),
+    };
+    right.map_err(access::refused)?;
     match resource.resource_type {
         TOPIC => cx.store().topic(name).map_or_else(
             || {

@@ -9,12 +9,18 @@ use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, 
 use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
+use crate::access::Use;
 use crate::store::Topic;
 
 pub(super) async fn handle(
     cx: &Context,
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
+    if let Err(error) = cx.cluster_right(Use::Describe) {
+        // Before version 3 there is no place for the error; an empty answer is what Kafka gives.
+        let code = if cx.version >= 3 { error.code() } else { 0 };
+        return DescribeLogDirsResponse::default().with_error_code(code);
+    }
     let folder = cx.node.config.folder.display().to_string();
     let topics = match request.topics {
         None => cx

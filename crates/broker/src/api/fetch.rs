@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Context;
+use crate::access::Use;
 use crate::log::ReadError;
 
 /// The isolation level that hides open transactions.
@@ -115,6 +116,7 @@ fn read(
     left: usize,
     first: bool,
 ) -> Result<PartitionData, ResponseError> {
+    cx.topic_right(topic, Use::Read)?;
     let epoch = wanted.current_leader_epoch;
     let partition = cx.partition_in_epoch(topic, wanted.partition, epoch)?;
     let bytes_max = usize::try_from(wanted.partition_max_bytes)

@@ -7,6 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
 use super::context::NODE_ID;
+use crate::access::Use;
 
 const GROUP: i8 = 0;
 
@@ -18,7 +19,15 @@ pub(super) async fn handle(
         return refuse(cx, request);
     }
     let (host, port) = cx.advertised();
+    let transactional = request.key_type != GROUP;
     if cx.version < 4 {
+        if let Err(error) = seen(cx, &request.key, transactional) {
+            return FindCoordinatorResponse::default()
+                .with_error_code(error.code())
+                .with_error_message(None)
+                .with_node_id((-1).into())
+                .with_port(-1);
+        }
         return FindCoordinatorResponse::default()
             .with_error_message(None)
             .with_node_id(NODE_ID)
@@ -26,14 +35,29 @@ pub(super) async fn handle(
             .with_port(port);
     }
     let coordinators = request.coordinator_keys.into_iter().map(|key| {
-        Coordinator::default()
+        let seen = seen(cx, &key, transactional);
+        let coordinator = Coordinator::default()
             .with_key(key)
-            .with_error_message(None)
-            .with_node_id(NODE_ID)
-            .with_host(host.clone())
-            .with_port(port)
+            .with_error_message(None);
+        match seen {
+            Ok(()) => coordinator
+                .with_node_id(NODE_ID)
+                .with_host(host.clone())
+                .with_port(port),
+            Err(error) => coordinator
+                .with_error_code(error.code())
+                .with_node_id((-1).into())
+                .with_port(-1),
+        }
     });
     FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+}
+
+fn seen(cx: &Context, key: &str, transactional: bool) -> Result<(), ResponseError> {
+    match transactional {
+        true => cx.transactional_right(key, Use::Describe),
+        false => cx.group_right(key, Use::Describe),
+    }
 }
 
 /// The code is the one that transactional clients take as final, instead of asking again for ever.

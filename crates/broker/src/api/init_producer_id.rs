@@ -4,8 +4,16 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::Context;
+use crate::access::Use;
 
 pub(super) async fn handle(cx: &Context, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    let right = match &request.transactional_id {
+        Some(id) => cx.transactional_right(id, Use::Write),
+        None => cx.right_to_write_somewhere(),
+    };
+    if let Err(error) = right {
+        return refused(error);
+    }
     if request.transactional_id.is_some() {
         // The one code that clients take as final, instead of asking again for ever.
         return refused(ResponseError::TransactionalIdAuthorizationFailed);

@@ -12,6 +12,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicNam
 use super::Context;
 use super::context::LEADER_EPOCH;
 use crate::Error;
+use crate::access::Use;
 use crate::log::Partition;
 
 const LATEST: i64 = -1;
@@ -48,6 +49,7 @@ async fn find(
     topic: &TopicName,
     wanted: &ListOffsetsPartition,
 ) -> Result<Found, ResponseError> {
+    cx.topic_right(topic, Use::Describe)?;
     let epoch = wanted.current_leader_epoch;
     let partition = cx.partition_in_epoch(topic, wanted.partition_index, epoch)?;
     match wanted.timestamp {

@@ -13,6 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::Context;
 use super::context::{LEADER_EPOCH, NODE_ID};
 use super::partition::is_internal;
+use crate::access::{Resource, Use};
 use crate::store::Topic;
 
 pub(super) async fn handle(cx: &Context, request: MetadataRequest) -> MetadataResponse {
@@ -22,6 +23,7 @@ pub(super) async fn handle(cx: &Context, request: MetadataRequest) -> MetadataRe
             .store()
             .topics()
             .iter()
+            .filter(|topic| cx.sees(Use::Describe, Resource::Topic(&topic.name)))
             .map(|topic| describe(topic))
             .collect(),
         Some(wanted) => {
@@ -59,14 +61,23 @@ async fn answer(
 ) -> MetadataResponseTopic {
     let Some(name) = &wanted.name else {
         return match cx.store().topic_by_id(wanted.topic_id) {
-            Some(topic) => describe(&topic),
+            Some(topic) if cx.sees(Use::Describe, Resource::Topic(&topic.name)) => describe(&topic),
             // Before version 12 a name may not be null.
-            None => MetadataResponseTopic::default()
+            _ => MetadataResponseTopic::default()
                 .with_name((cx.version < 12).then(TopicName::default))
                 .with_topic_id(wanted.topic_id)
                 .with_error_code(ResponseError::UnknownTopicId.code()),
         };
     };
+    let refused = |error: ResponseError| {
+        MetadataResponseTopic::default()
+            .with_name(Some(name.clone()))
+            .with_is_internal(is_internal(name))
+            .with_error_code(error.code())
+    };
+    if let Err(error) = cx.topic_right(name, Use::Describe) {
+        return refused(error);
+    }
     if let Some(topic) = cx.store().topic(name) {
         return describe(&topic);
     }
@@ -79,16 +90,14 @@ async fn answer(
         },
         false => ResponseError::UnknownTopicOrPartition,
     };
-    MetadataResponseTopic::default()
-        .with_name(Some(name.clone()))
-        .with_is_internal(is_internal(name))
-        .with_error_code(error.code())
+    refused(error)
 }
 
 async fn create_topic(
     cx: &Context,
     name: &TopicName,
 ) -> Result<MetadataResponseTopic, ResponseError> {
+    cx.topic_right(name, Use::Admin)?;
     if is_internal(name) {
         return Err(ResponseError::UnknownTopicOrPartition);
     }

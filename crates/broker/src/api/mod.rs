@@ -4,6 +4,7 @@
 //! dispatches: what is not served cannot be advertised. Versions stop where the next one asks for
 //! semantics that the broker does not have (topic ids in Produce 13 and Fetch 13, for instance).
 
+mod access;
 mod alter_configs;
 mod api_versions;
 mod configs;
@@ -17,6 +18,7 @@ mod describe_configs;
 mod describe_log_dirs;
 mod fetch;
 mod find_coordinator;
+mod group_rights;
 mod groups;
 mod incremental_alter_configs;
 mod init_producer_id;
@@ -114,6 +116,12 @@ pub(crate) async fn answer(
     frame: Bytes,
 ) -> Result<Reply, Refusal> {
     match open(node, caller, frame)? {
+        Opened::Request(cx, key, _)
+            if !access::is_guarded(key) && !node.judge.is_super(caller.user.as_deref()) =>
+        {
+            let why = "with access rules, this API is for super users";
+            Err(Refusal::new(key, cx.version, why))
+        }
         Opened::Request(cx, key, body) => call(&cx, key, body).await,
         Opened::Answered(reply) => Ok(reply),
     }

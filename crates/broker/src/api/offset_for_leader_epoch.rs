@@ -12,6 +12,7 @@ use kafka_protocol::messages::{
 
 use super::Context;
 use super::context::LEADER_EPOCH;
+use crate::access::Use;
 
 pub(super) async fn handle(
     cx: &Context,
@@ -36,6 +37,7 @@ fn end_of_epoch(
     topic: &TopicName,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<EpochEndOffset, ResponseError> {
+    cx.topic_right(topic, Use::Describe)?;
     let epoch = wanted.current_leader_epoch;
     let partition = cx.partition_in_epoch(topic, wanted.partition, epoch)?;
     Ok(match wanted.leader_epoch {

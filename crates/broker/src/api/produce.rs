@@ -18,6 +18,7 @@ use super::Context;
 use super::context::now_ms;
 use super::partition::is_internal;
 use super::reply::Answer;
+use crate::access::Use;
 use crate::log::{Appended, Partition};
 
 /// How safe a record must be before it is acknowledged.
@@ -94,6 +95,7 @@ fn try_append(
     index: i32,
     records: Option<Bytes>,
 ) -> Result<(Arc<Partition>, Appended), Rejected> {
+    cx.topic_right(topic, Use::Write)?;
     if is_internal(topic) {
         return Err(ResponseError::InvalidTopicException.into());
     }

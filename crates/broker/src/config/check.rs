@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Config, Listener, Mechanism};
+use super::{Config, Listener, Mechanism, Rule};
 use crate::Error;
 use crate::error::Kind;
 
@@ -13,6 +13,7 @@ impl Config {
     /// When they contradict each other or the users, each with a mend.
     pub(crate) fn effective_listeners(&self) -> Result<Vec<Listener>, Error> {
         self.check_users()?;
+        self.check_access()?;
         if self.listeners.is_empty() {
             let mut plain = Listener::new("plain", self.listen.clone());
             plain.advertised.clone_from(&self.advertised);
@@ -58,6 +59,32 @@ impl Config {
         Ok(())
     }
 
+    /// A rule that can never apply is a mistake in writing, and somebody counts on it.
+    fn check_access(&self) -> Result<(), Error> {
+        let access = &self.access;
+        if !access.ruled && (!access.rules.is_empty() || !access.super_users.is_empty()) {
+            return Err(wrong(
+                "access has rules or super users, and rules do not decide: set access.ruled",
+            ));
+        }
+        let ruled = access.rules.iter().map(|rule| &rule.user);
+        for user in access
+            .super_users
+            .iter()
+            .chain(ruled.filter(|user| *user != "*"))
+        {
+            if user != ANONYMOUS && !self.users.iter().any(|known| known.name == *user) {
+                return Err(wrong(&format!(
+                    "access names user {user}, who is not one of the users"
+                )));
+            }
+        }
+        for rule in &access.rules {
+            check_rule(rule)?;
+        }
+        Ok(())
+    }
+
     fn check_logins(&self, listener: &Listener) -> Result<(), Error> {
         let name = &listener.name;
         if !listener.sasl.is_empty() && self.users.is_empty() {
@@ -73,8 +100,27 @@ impl Config {
     }
 }
 
+fn check_rule(rule: &Rule) -> Result<(), Error> {
+    let user = &rule.user;
+    let names = [&rule.topics, &rule.groups, &rule.transactional_ids];
+    if rule.may.is_empty() || (!rule.cluster && names.iter().all(|names| names.is_empty())) {
+        return Err(wrong(&format!(
+            "an access rule of user {user} allows nothing: it needs rights, and what they are on"
+        )));
+    }
+    for name in names.into_iter().flatten() {
+        let before = name.strip_suffix('*').unwrap_or(name);
+        if name.is_empty() || before.contains('*') {
+            return Err(wrong(&format!(
+                "an access rule of user {user} names {name:?}: a name, or how names begin and a `*`"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Kafka's name for whoever was not asked.
-pub(super) const ANONYMOUS: &str = "ANONYMOUS";
+pub(crate) const ANONYMOUS: &str = "ANONYMOUS";
 
 fn wrong(what: &str) -> Error {
     Error::new(Kind::Config, what)
@@ -83,7 +129,7 @@ fn wrong(what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Tls, User};
+    use crate::{Access, Right, Tls, User};
 
     fn refused(adjust: impl FnOnce(&mut Config)) -> String {
         let mut config = Config::new("unused");
@@ -140,6 +186,32 @@ mod tests {
             config.listeners[0].sasl.push(Mechanism::Plain);
         });
         assert!(told.contains("twice"), "{told}");
+    }
+
+    #[test]
+    fn rules_that_cannot_apply_are_told() {
+        let ruled = |rule: Rule| {
+            refused(|config| {
+                config.users = vec![User::new("orders", "x")];
+                config.access = Access::ruled();
+                config.access.rules = vec![rule];
+            })
+        };
+        let named = |user: &str, topic: &str| {
+            let mut rule = Rule::new(user, [Right::Read]);
+            rule.topics = vec![topic.to_owned()];
+            rule
+        };
+        assert!(ruled(named("order", "a")).contains("not one of the users"));
+        assert!(ruled(Rule::new("orders", [Right::Read])).contains("allows nothing"));
+        assert!(ruled(named("orders", "a*b")).contains("how names begin"));
+        assert!(ruled(named("orders", "")).contains("how names begin"));
+        let told = refused(|config| config.access.super_users = vec!["admin".to_owned()]);
+        assert!(told.contains("access.ruled"), "{told}");
+        let mut config = Config::new("unused");
+        config.access = Access::ruled();
+        config.access.rules = vec![named("*", "a*"), named("ANONYMOUS", "*")];
+        config.effective_listeners().unwrap();
     }
 
     #[test]
