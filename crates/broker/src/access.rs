@@ -94,6 +94,11 @@ impl Judge {
         }
     }
 
+    /// Whether rules decide.
+    pub(crate) fn is_ruled(&self) -> bool {
+        matches!(self, Self::Ruled(_))
+    }
+
     /// Whether `user` may do everything.
     pub(crate) fn is_super(&self, user: Option<&str>) -> bool {
         match self {

@@ -23,7 +23,9 @@ pub struct Kafka {
     pub bootstrap_servers: String,
     /// Named in the broker's logs and quotas; default: the service's name.
     pub client_id: Option<String>,
-    /// librdkafka properties for every client, by librdkafka's names (`security.protocol`, ..).
+    /// librdkafka properties for every client, by librdkafka's names (`security.protocol`,
+    /// `sasl.username`, ..). TLS and SCRAM need the crate's feature `tls`; SASL PLAIN without TLS
+    /// does not.
     #[serde(deserialize_with = "properties::deserialize")]
     pub extra: BTreeMap<String, String>,
     /// librdkafka properties for consumers only.

@@ -43,6 +43,11 @@ pub(super) fn is_guarded(key: ApiKey) -> bool {
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster
+            | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::AddOffsetsToTxn
+            | ApiKey::EndTxn
+            | ApiKey::AddPartitionsToTxn
+            | ApiKey::TxnOffsetCommit
     )
 }
 

@@ -31,6 +31,7 @@ mod outlines;
 mod partition;
 mod produce;
 mod reply;
+mod whole_rights;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -122,7 +123,14 @@ pub(crate) async fn answer(
             let why = "with access rules, this API is for super users";
             Err(Refusal::new(key, cx.version, why))
         }
-        Opened::Request(cx, key, body) => call(&cx, key, body).await,
+        Opened::Request(cx, key, body) => {
+            if node.judge.is_ruled()
+                && let Some(refused) = whole_rights::refused(&cx, key, &body)
+            {
+                return refused;
+            }
+            call(&cx, key, body).await
+        }
         Opened::Answered(reply) => Ok(reply),
     }
 }

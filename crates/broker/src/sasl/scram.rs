@@ -88,7 +88,8 @@ fn prove(asked: &Asked, mechanism: Mechanism, message: &str) -> Result<Step, &'s
         return Err("the second message does not fit the first");
     }
     if nonce != Some(&asked.nonce) {
-        return Err("the second message is of another exchange");
+        // As Apache Kafka 4 (CVE-2024-56128).
+        return Err("the second message repeats the wrong nonce, as librdkafka before 2.6.1 does");
     }
     let proof = BASE64_STANDARD.decode(proof).map_err(|_| MALFORMED)?;
 
