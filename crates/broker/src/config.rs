@@ -92,6 +92,11 @@ pub enum Flush {
     /// Fsync happens every so often in the background. An acknowledged record survives a crash of
     /// the process, but a loss of power can take what was written since the last fsync.
     Interval(Duration),
+    /// Fsync happens when a segment is full and when the broker stops, else the operating system
+    /// decides: Kafka's default, which relies on replicas. An acknowledged record survives a crash
+    /// of the process, but a loss of power can take up to a segment. Topics may ask for more by
+    /// `flush.messages` and `flush.ms`.
+    Never,
 }
 
 /// How topics are compacted. Which, and when one is due, are settings of the topic (`cleanup.policy`,
@@ -127,15 +132,16 @@ impl Default for Cleaning {
 impl FromStr for Flush {
     type Err = String;
 
-    /// Reads `always` or `interval:MS`.
+    /// Reads `always`, `interval:MS` or `never`.
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "always" => Ok(Self::Always),
+            None if text == "never" => Ok(Self::Never),
             Some(("interval", ms)) => match ms.parse() {
                 Ok(ms @ 1..) => Ok(Self::Interval(Duration::from_millis(ms))),
                 _ => Err(format!("{ms} is not a number of milliseconds from 1")),
             },
-            _ => Err("it is `always` or `interval:MS`, as in interval:200".to_owned()),
+            _ => Err("it is `always`, `never` or `interval:MS`, as in interval:200".to_owned()),
         }
     }
 }

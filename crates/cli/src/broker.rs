@@ -44,7 +44,9 @@ pub(crate) struct Args {
 
     /// When a record acknowledged with acks=all is on disk: `always` before the acknowledgement,
     /// or `interval:MS` within so many milliseconds (survives a crash of the process; a loss of
-    /// power can take the last MS) [default: always]
+    /// power can take the last MS), or `never` (the operating system decides, as with Apache
+    /// Kafka's defaults; a topic can ask for more by flush.messages and flush.ms)
+    /// [default: always]
     #[arg(long, value_name = "WHEN")]
     flush: Option<Flush>,
 

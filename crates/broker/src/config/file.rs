@@ -22,7 +22,7 @@ impl Config {
     ///
     /// ```toml
     /// folder = "/var/lib/ackwell"
-    /// flush = "always"                 # or "interval:200" (milliseconds)
+    /// flush = "always"                 # or "interval:200" (milliseconds), or "never"
     /// retention = "7d"                 # ms, s, m, h, d, or "forever"
     ///
     /// [limits]
