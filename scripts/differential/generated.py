@@ -1,0 +1,2 @@
+def session(seed):
+    return lambda s: None
