@@ -6,10 +6,14 @@ import sys
 import time
 import traceback
 
-from . import confluent, kafka_python, kcat, together
+from . import aio, confluent, kafka_python, kcat, together, tools
 from .broker import Broker, Foreign
+from .elsewhere import Java, KafkaJs
 
-SUITES = {"kcat": kcat, "confluent-kafka": confluent, "kafka-python": kafka_python, "together": together}
+SUITES = {
+    "kcat": kcat, "confluent-kafka": confluent, "kafka-python": kafka_python, "aiokafka": aio, "kafkajs": KafkaJs,
+    "java": Java, "tools": tools, "together": together,
+}
 # One check needs a few seconds; a whole run that hangs must end by itself.
 RUN_MAX_SECONDS = 600
 
