@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # What tells the elements of an array apart; their order means nothing to a client.
 IDENTITIES = (
-    "Name", "Topic", "TopicName", "TopicId", "GroupId", "TransactionalId", "ResourceName", "Key", "ApiKey", "MemberId",
+    "Name", "Topic", "TopicName", "GroupId", "TransactionalId", "ResourceName", "Key", "ApiKey", "MemberId",
     "PartitionIndex", "Partition", "PartitionId", "NodeId", "BrokerId", "GroupInstanceId",
 )
 IN_ORDER = {"Records"}
@@ -82,11 +82,18 @@ def fields(answer):
 def placed(elements, in_order):
     """Elements with what tells them apart, or their number."""
     if not in_order:
-        keys = [" ".join(str(element[name]) for name in IDENTITIES if element.get(name) is not None) for element in elements]
+        keys = [identity(element) for element in elements]
         if all(keys) and len(set(keys)) == len(keys):
             return zip(keys, elements)
         elements = sorted(elements, key=functools.partial(json.dumps, sort_keys=True, default=str))
     return enumerate(elements)
+
+
+def identity(element):
+    """An id of a topic counts only where its name is not told."""
+    told = [str(element[name]) for name in IDENTITIES if element.get(name) is not None]
+    unnamed = "TopicId" in element and not any(element.get(name) for name in ("Name", "Topic"))
+    return " ".join([str(element["TopicId"]), *told] if unnamed else told)
 
 
 class Known:
