@@ -6,7 +6,7 @@ python_packages=(confluent-kafka==2.16.1 kafka-python==3.0.12 aiokafka==0.14.0 c
     python-snappy==0.7.3 zstandard==0.25.0 cramjam==2.14.0)
 kafkajs_version=2.2.4
 java_client_version=4.4.0
-# The newest whose tools Maven Central has.
+# The newest whose tools Maven Central has; kafka-configs is in the server's own jar.
 tools_version=4.1.1
 
 # Debian's packages, if one of these commands is missing: `command:package ...`.
@@ -47,21 +47,26 @@ fill_node() { npm install --silent --no-fund --no-audit "kafkajs@$kafkajs_versio
 
 node_clients() { once "kafkajs-$kafkajs_version" fill_node; }
 
-# $1: the artifact of org.apache.kafka, $2: its version.
+# $1: the version, then artifacts of org.apache.kafka.
 fill_jars() {
-    cat >pom.xml <<POM
+    local version=$1 artifact
+    shift
+    {
+        cat <<POM
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>ackwell</groupId><artifactId>clients</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>$1</artifactId><version>$2</version></dependency>
     <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
 POM
+        for artifact in "$@"; do
+            echo "    <dependency><groupId>org.apache.kafka</groupId><artifactId>$artifact</artifactId><version>$version</version></dependency>"
+        done
+        echo '  </dependencies></project>'
+    } >pom.xml
     mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs
 }
 
-java_client() { echo "$(once "kafka-clients-$java_client_version" fill_jars kafka-clients "$java_client_version")/libs"; }
+java_client() { echo "$(once "kafka-clients-$java_client_version" fill_jars "$java_client_version" kafka-clients)/libs"; }
 
-kafka_tools() { echo "$(once "kafka-tools-$tools_version" fill_jars kafka-tools "$tools_version")/libs"; }
+kafka_tools() { echo "$(once "kafka-tools-$tools_version" fill_jars "$tools_version" kafka-tools kafka_2.13)/libs"; }

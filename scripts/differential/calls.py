@@ -26,7 +26,8 @@ class Calls:
     def create(self, name, partitions=1, configs=None, **more):
         """Creates topics and waits until every partition of them can be used."""
         answer = self.create_only(name, partitions, configs, **more)
-        self.until_there(name, partitions)
+        if not answer["Topics"][0]["ErrorCode"]:
+            self.until_there(name, partitions)
         return answer
 
     def create_only(self, name, partitions=1, configs=None, *, replicas=1, validate=False, assignments=(), **more):
@@ -67,7 +68,12 @@ class Calls:
             told = self.quietly("Metadata", Topics=asked, AllowAutoTopicCreation=False)["Topics"]
             return all(topic["ErrorCode"] for topic in told)
 
+        def their_offsets_are_gone():
+            kept = [topic["Name"] for group in self.groups for topic in self.offsets_of(group)]
+            return not {self.named(name) for name in names} & set(kept)
+
         self.until(they_are_gone)
+        self.until(their_offsets_are_gone)
         for name in names:
             self.partitions.pop(name, None)
         return answer
@@ -228,6 +234,12 @@ class Calls:
             "OffsetFetch", GroupId=full, Topics=topics, RequireStable=stable,
             Groups=[{"GroupId": full, "Topics": topics, **who}], **more,
         )
+
+    def offsets_of(self, group):
+        """The topics of which a group has offsets, without a line in the transcript."""
+        full = self.named(group)
+        # Version 10 tells topics by their ids, which are gone with them.
+        return self.quietly("OffsetFetch", at_most=9, GroupId=full, Groups=[{"GroupId": full, "Topics": None}])["Groups"][0]["Topics"]
 
     def delete_offsets(self, group, name, *partitions, **more):
         spots = [{"PartitionIndex": partition} for partition in partitions]

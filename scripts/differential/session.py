@@ -81,9 +81,9 @@ class Session(Calls):
         """Asks, and puts the answer into the transcript."""
         return self.send(api, on=on, note=note, at_least=at_least, at_most=at_most, **body).answer()
 
-    def quietly(self, api, *, on="aside", **body):
+    def quietly(self, api, *, on="aside", at_most=32767, **body):
         """Asks in the newest version without a line in the transcript."""
-        newest = Versions(self.versions.shared, "newest").of(api)
+        newest = Versions(self.versions.shared, "newest").of(api, 0, at_most)
         return self.exchange(api, newest, on, body)()
 
     def send(self, api, *, on="main", note="", at_least=0, at_most=32767, **body):

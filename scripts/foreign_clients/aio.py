@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from . import confluent
-from .check import CODECS, RECORDS, WAIT_MAX_SECONDS, fresh, same
+from .check import ADD_PARTITIONS_TO_TXN, CODECS, RECORDS, WAIT_MAX_SECONDS, fresh, needs, same
 
 
 def awaited(check):
@@ -88,6 +88,7 @@ async def offsets_are_found_by_time(broker):
         same("beginning and end", ends, (0, 3))
 
 
+@needs(ADD_PARTITIONS_TO_TXN)
 @awaited
 async def a_transaction_counts_as_a_whole(broker):
     name, group = confluent.topic(broker, partitions=2), fresh("aiokafka-transactions")

@@ -7,9 +7,16 @@ import subprocess
 import tempfile
 
 from . import confluent
-from .check import WAIT_MAX_SECONDS, fresh
+from .check import ADD_PARTITIONS_TO_TXN, CONSUMER_GROUP_HEARTBEAT, WAIT_MAX_SECONDS, fresh
 
 HERE = pathlib.Path(__file__).parent
+
+
+NEEDS = {
+    "a_transaction_counts_as_a_whole": ADD_PARTITIONS_TO_TXN,
+    "an_older_instance_is_fenced": ADD_PARTITIONS_TO_TXN,
+    "two_members_share_by_the_brokers_assignor": CONSUMER_GROUP_HEARTBEAT,
+}
 
 
 def run(line, **environment):
@@ -43,6 +50,7 @@ def checks(program, *names):
             program(broker, name, confluent.topic(broker, partitions=2))
 
         one.__name__ = name
+        one.needs = NEEDS.get(name)
         return one
 
     return [check(name) for name in names]

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from . import confluent
-from .check import WAIT_MAX_SECONDS, eventually, fresh, same
+from .check import LIST_TRANSACTIONS, WAIT_MAX_SECONDS, eventually, fresh, needs, same
 
 TOOLS = {
     "kafka-topics": "org.apache.kafka.tools.TopicCommand",
@@ -60,28 +60,29 @@ def kafka_topics_creates_describes_grows_lists_and_deletes(broker):
 
 def the_consoles_write_and_read(broker):
     name, group = confluent.topic(broker), fresh("console")
-    run(broker, "kafka-console-producer", "--topic", name, "--reader-property", "parse.key=true", "--reader-property",
+    run(broker, "kafka-console-producer", "--topic", name, "--property", "parse.key=true", "--property",
         "key.separator=:", "--compression-codec", "zstd", stdin="a:one\nb:two\nc:three\n")
     read = run(broker, "kafka-console-consumer", "--topic", name, "--from-beginning", "--max-messages", 3, "--group", group,
-               "--formatter-property", "print.key=true", "--formatter-property", "print.offset=true")
+               "--property", "print.key=true", "--property", "print.offset=true")
     same("records", read.split(), ["Offset:0", "a", "one", "Offset:1", "b", "two", "Offset:2", "c", "three"])
 
 
 def kafka_consumer_groups_describes_resets_and_deletes(broker):
-    name, group = confluent.topic(broker), fresh("tools-group")
-    confluent.produce(broker, name, confluent.numbered(10))
+    name, group = confluent.topic(broker, partitions=2), fresh("tools-group")
+    confluent.produce(broker, name, [{**record, "partition": 0} for record in confluent.numbered(10)])
     client = confluent.consumer(broker, group)
-    client.assign([confluent.TopicPartition(name, 0)])
-    client.commit(offsets=[confluent.TopicPartition(name, 0, 4)], asynchronous=False)
+    parts = [confluent.TopicPartition(name, 0, 4), confluent.TopicPartition(name, 1, 0)]
+    client.commit(offsets=parts, asynchronous=False)
     client.close()
     contains("listed", run(broker, "kafka-consumer-groups", "--list"), group)
     described = [line.split() for line in run(broker, "kafka-consumer-groups", "--describe", "--group", group).splitlines()]
-    same("position, end and lag", [line[3:6] for line in described if name in line], [["4", "10", "6"]])
+    same("position, end and lag", [line[3:6] for line in described if line[1:3] == [name, "0"]], [["4", "10", "6"]])
     contains("its state", run(broker, "kafka-consumer-groups", "--describe", "--state", "--group", group), "Empty")
-    run(broker, "kafka-consumer-groups", "--group", group, "--topic", name, "--reset-offsets", "--to-offset", 7, "--execute")
+    run(broker, "kafka-consumer-groups", "--group", group, "--topic", f"{name}:0", "--reset-offsets", "--to-offset", 7, "--execute")
     described = [line.split() for line in run(broker, "kafka-consumer-groups", "--describe", "--group", group).splitlines()]
-    same("after the reset", [line[3:6] for line in described if name in line], [["7", "10", "3"]])
-    contains("offsets deleted", run(broker, "kafka-consumer-groups", "--group", group, "--topic", name, "--delete-offsets"), "Successful")
+    same("after the reset", [line[3:6] for line in described if line[1:3] == [name, "0"]], [["7", "10", "3"]])
+    told = run(broker, "kafka-consumer-groups", "--group", group, "--topic", f"{name}:1", "--delete-offsets")
+    contains("offsets deleted", told, "Successful")
     contains("deleted", run(broker, "kafka-consumer-groups", "--delete", "--group", group), "was successful")
 
 
@@ -138,6 +139,7 @@ def kafka_broker_api_versions_understands_the_answer(broker):
     contains("versions", run(broker, "kafka-broker-api-versions"), "Produce(0)", "Fetch(1)", "JoinGroup(11)")
 
 
+@needs(LIST_TRANSACTIONS)
 def kafka_transactions_lists_and_describes(broker):
     name, transactional_id = confluent.topic(broker), fresh("tools-transaction")
     settings = {"bootstrap.servers": broker.address, "transactional.id": transactional_id}
