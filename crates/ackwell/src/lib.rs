@@ -76,6 +76,7 @@
 //! | choose group, concurrency, acknowledgement, limits | [`listener`] |
 //! | read, search and replay what could not be handled | [`dead_letters`] |
 //! | send | [`producer`], [`EncodedEvent`] |
+//! | send several events as one, or exactly once for each record | [`transaction`] |
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
 //! | pause, seek, stop and start a running listener | [`ListenerHandle`] |
@@ -118,6 +119,7 @@ mod rights;
 pub mod service;
 mod topic;
 mod trace;
+pub mod transaction;
 pub mod unit;
 
 pub use ackwell_core as core;
@@ -140,3 +142,4 @@ pub use producer::Producer;
 pub use record::{Headers, Record};
 pub use service::Service;
 pub use topic::{DEAD_LETTER_SUFFIX, Event, Topic, TopicDeclaration};
+pub use transaction::{Transaction, Transactions};

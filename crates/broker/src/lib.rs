@@ -39,7 +39,7 @@ mod server;
 mod store;
 
 pub use broker::Broker;
-pub use config::{Config, Flush, Limits};
+pub use config::{Cleaning, Config, Flush, Limits};
 pub use error::Error;
 pub use group::Groups;
 pub use store::{Loss, RecoveryReport};

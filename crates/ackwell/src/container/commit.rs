@@ -26,6 +26,7 @@ use super::mailbox::Mailbox;
 use super::observation::{Observation, Observer};
 use super::stats::Counters;
 use super::track::{Partitions, Stay};
+use super::transactions::Waiting;
 use crate::mutation::{self, Fault};
 
 pub(super) use keeper::Keeper;
@@ -64,13 +65,14 @@ impl Committer {
     pub(super) fn start(
         name: &str,
         client: Arc<Client>,
-        keeper: Option<Keeper>,
+        (keeper, transactions): (Option<Keeper>, Option<Waiting>),
         listeners: Listeners,
     ) -> io::Result<Self> {
         let (requests, inbox) = sync_channel(WAITING_MAX);
         let sender = Sender {
             client,
             keeper,
+            transactions,
             listeners,
         };
         let work = move || {
@@ -123,6 +125,8 @@ impl Committer {
 struct Sender {
     client: Arc<Client>,
     keeper: Option<Keeper>,
+    /// Commits in their place, where positions are committed in transactions.
+    transactions: Option<Waiting>,
     listeners: Listeners,
 }
 
@@ -155,6 +159,9 @@ impl Sender {
 
     /// An error of one partition is one of the whole request: all of it is sent again.
     fn send(&self, positions: &TopicPartitionList) -> Result<(), String> {
+        if let Some(transactions) = &self.transactions {
+            return transactions.commit(positions);
+        }
         let sent = self.client.commit(positions, CommitMode::Sync);
         let sent = sent.map_err(|error| {
             if error.rdkafka_error_code() == Some(Code::OffsetMetadataTooLarge) {

@@ -70,7 +70,10 @@ impl DeadLetterWriter {
         tasks: &TaskTracker,
         runtime: &Handle,
     ) {
-        let writer = self.clone();
+        let writer = DeadLetterWriter {
+            writer: self.writer.claiming(&letter.record),
+            ..self.clone()
+        };
         if mutation::is(Fault::DeadLetterNotAwaited) {
             let result = Ok(());
             mailbox.send(Event::Recovered { recovery, result });

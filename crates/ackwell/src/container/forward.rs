@@ -108,7 +108,10 @@ impl RetryTopics {
         mailbox: Mailbox,
         (tasks, runtime): (&TaskTracker, &Handle),
     ) {
-        let topics = self.clone();
+        let topics = RetryTopics {
+            writer: self.writer.claiming(&postponed.record),
+            ..self.clone()
+        };
         if mutation::is(Fault::RetryNotAwaited) {
             let result = Ok(());
             mailbox.send(Event::Recovered { recovery, result });

@@ -31,10 +31,13 @@ use super::observation::Observation;
 use super::rebalance::Announcer;
 use super::stats::Counters;
 use super::track::Partitions;
+use super::transactions::Transactional;
 use crate::record::Record;
 
 /// How long the thread rests when nothing happens; whatever happens wakes it earlier.
 const REST_MAX: Duration = Duration::from_millis(100);
+
+const FREED_AT_ONCE: usize = 32;
 
 /// The poll thread's own things.
 pub(super) struct Poller {
@@ -105,6 +108,7 @@ pub(super) struct Parts {
     pub(super) lookups: Lookups,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) retry_topics: Option<RetryTopics>,
+    pub(super) transactions: Option<Arc<Transactional>>,
     pub(super) announcer: Option<Announcer>,
     pub(super) notifier: Notifier,
     pub(super) watches: Watches,
@@ -126,6 +130,7 @@ impl Poller {
             lookups,
             dead_letters,
             retry_topics,
+            transactions,
             announcer,
             notifier,
             watches,
@@ -139,7 +144,10 @@ impl Poller {
             engine,
             inbox,
             mailbox,
-            partitions: Partitions::new(retry_topics.iter().flat_map(RetryTopics::names)),
+            partitions: Partitions::new(
+                retry_topics.iter().flat_map(RetryTopics::names),
+                transactions,
+            ),
             dispatcher,
             committer,
             lookups,
@@ -305,6 +313,7 @@ impl Poller {
         for index in 0..self.partitions.count() {
             busy |= self.take_batch(index);
         }
+        self.act();
         busy
     }
 
@@ -317,11 +326,18 @@ impl Poller {
             return false;
         }
         let (mut next, mut error) = (None, None);
+        // The client frees a record where its other thread allocates the next ones: freed one by
+        // one, each would wait for that thread.
+        let mut taken = Vec::with_capacity(FREED_AT_ONCE);
         loop {
             match queue.queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     self.decoder.push(&message);
                     next = Some(rdkafka::Message::offset(&message).saturating_add(1));
+                    taken.push(message);
+                    if taken.len() >= FREED_AT_ONCE {
+                        taken.clear();
+                    }
                 }
                 Some(Err(found)) => error = Some(found),
                 None => break,
@@ -331,6 +347,7 @@ impl Poller {
                 break;
             }
         }
+        drop(taken);
         let mut records = self.decoder.finish(&queue.topic, queue.partition);
         if let Some(topics) = &self.retry_topics {
             records = topics.receive(&queue.topic, records, moment(self.clock.now()));
@@ -343,11 +360,12 @@ impl Poller {
             self.counters
                 .polled
                 .fetch_add(records.len() as u64, Ordering::Relaxed);
-            self.on_event(Event::Polled {
+            let polled = Event::Polled {
                 partition: id,
                 records,
                 next: CommitOffset(next),
-            });
+            };
+            self.engine.on_event(self.clock.now(), polled);
         }
         // Behind the records that came before it: what it is about begins where they end.
         if let Some(error) = error {

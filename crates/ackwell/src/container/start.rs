@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use ackwell_core::Engine;
+use ackwell_core::commit::AckMode;
 use ackwell_core::engine::{Config, Event};
+use ackwell_core::{Concurrency, Engine};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
 use tokio::runtime::Handle;
@@ -32,6 +33,7 @@ use super::rebalance::Announcer;
 use super::snapshots;
 use super::spec::{Spec, StartError};
 use super::stats::Counters;
+use super::transactions::{InTransactions, Transactional, Waiting};
 use super::writer::Writer;
 use crate::dead_letters::DeadLetters;
 use crate::rights::Rights;
@@ -54,7 +56,8 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
 /// As [`start`], with what is paused already.
 pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Container, StartError> {
     check(&spec)?;
-    let writer = Writer::new(&spec)?;
+    let transactions = transactions(&spec).await?;
+    let writer = Writer::new(&spec, transactions.clone())?;
     let dead_letters = match &spec.dead_letters {
         DeadLetters::To(target) => {
             Some(DeadLetterWriter::open(&spec, target, writer.clone()).await?)
@@ -68,7 +71,11 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     let (mailbox, inbox) = Mailbox::new();
     let client = connect(&spec, &mailbox)?;
     let (counters, tasks) = (Arc::new(Counters::default()), TaskTracker::new());
-    let dispatcher = dispatcher(&spec, &mailbox, &counters, &tasks);
+    let mut dispatcher = dispatcher(&spec, &mailbox, &counters, &tasks);
+    if let Some(transactions) = &transactions {
+        transactions.read_by(&client);
+        dispatcher.unit = Arc::new(InTransactions(Arc::clone(transactions)));
+    }
     let thread = |source| StartError::Thread {
         listener: spec.listener.clone(),
         source,
@@ -82,7 +89,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     let committer = Committer::start(
         &spec.listener,
         Arc::clone(&client),
-        keeper.clone(),
+        (keeper.clone(), transactions.clone().map(Waiting::new)),
         listeners,
     )
     .map_err(thread)?;
@@ -115,6 +122,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         lookups,
         dead_letters,
         retry_topics,
+        transactions,
         announcer,
         notifier: notifier.clone(),
         watches: Watches::new(&spec.notices, clock.now()),
@@ -162,6 +170,20 @@ fn check(spec: &Spec) -> Result<(), StartError> {
         } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
         Spec {
+            transactions: Some(_),
+            concurrency: Concurrency::ByKey(_),
+            ..
+        } => wrong("transactions of a partition follow one another, so it has one lane"),
+        Spec {
+            transactions: Some(_),
+            commit,
+            strict_commits,
+            parking,
+            ..
+        } if *commit != AckMode::Batch || *strict_commits || parking.is_some() => {
+            wrong("positions are committed in its transactions, and by nothing else")
+        }
+        Spec {
             commit,
             strict_commits,
             ..
@@ -188,6 +210,19 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
         client.subscribe(&topics).map_err(wrong)?;
     }
     Ok(Arc::new(client))
+}
+
+/// The transactions in which a listener sends, if it does; what a crash has left open is ended.
+async fn transactions(spec: &Spec) -> Result<Option<Arc<Transactional>>, StartError> {
+    let Some(settings) = &spec.transactions else {
+        return Ok(None);
+    };
+    let opened = Transactional::open(settings.clone()).await;
+    let opened = opened.map_err(|source| StartError::Transactions {
+        listener: spec.listener.clone(),
+        source,
+    })?;
+    Ok(Some(Arc::new(opened)))
 }
 
 /// For each policy in place, the listener's own first, whether it repeats anything at all.

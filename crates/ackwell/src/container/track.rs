@@ -14,6 +14,7 @@ use super::consumer::{Callbacks, Client, Named};
 use super::control::TopicPartition;
 use super::lookup::Positions;
 use super::mailbox::Waker;
+use super::transactions::Transactional;
 use crate::mutation::{self, Fault};
 
 /// Names of partitions and their queues.
@@ -25,6 +26,8 @@ pub(super) struct Partitions {
     ids: HashMap<Named, PartitionId>,
     named: Vec<(Arc<str>, i32)>,
     retry_topics: HashSet<String>,
+    /// Who commits positions of owned partitions in transactions.
+    transactions: Option<Arc<Transactional>>,
     queues: Vec<Option<Queue>>,
 }
 
@@ -65,9 +68,13 @@ impl Queue {
 }
 
 impl Partitions {
-    pub(super) fn new(retry_topics: impl Iterator<Item = String>) -> Self {
+    pub(super) fn new(
+        retry_topics: impl Iterator<Item = String>,
+        transactions: Option<Arc<Transactional>>,
+    ) -> Self {
         Partitions {
             retry_topics: retry_topics.collect(),
+            transactions,
             ..Partitions::default()
         }
     }
@@ -165,6 +172,9 @@ impl Partitions {
     }
 
     pub(super) fn clear(&mut self) {
+        if let Some(transactions) = &self.transactions {
+            transactions.all_gone();
+        }
         self.queues.iter_mut().for_each(|queue| *queue = None);
     }
 
@@ -190,6 +200,9 @@ impl Partitions {
                 Offset::Invalid
             };
             let offset = found.map_or(first, |found| Offset::Offset(found.at.0));
+            if let Some(transactions) = &self.transactions {
+                transactions.assigned(named, found.map(|found| found.at.0));
+            }
             start.add_partition_offset(&named.0, named.1, offset)?;
             let partition = self.id(named);
             // Before the assignment, so that no record reaches the common queue.
@@ -243,6 +256,9 @@ impl Partitions {
         for id in ids {
             if let Some((topic, partition)) = self.named.get(id.0 as usize) {
                 list.add_partition(topic, *partition);
+                if let Some(transactions) = &self.transactions {
+                    transactions.gone(topic, *partition);
+                }
             }
             if let Some(queue) = self.queues.get_mut(id.0 as usize) {
                 *queue = None;

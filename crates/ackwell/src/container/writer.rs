@@ -20,6 +20,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 use super::spec::{Spec, StartError};
+use super::transactions::{Claim, Transactional};
 use crate::config::Topics;
 use crate::record::{Headers, Record};
 use crate::rights::{self, Rights};
@@ -46,6 +47,9 @@ pub(super) struct Destination {
 #[derive(Clone)]
 pub(super) struct Writer {
     inner: Arc<Inner>,
+    /// Where copies and positions are committed together.
+    transactions: Option<Arc<Transactional>>,
+    claim: Option<Claim>,
 }
 
 struct Inner {
@@ -67,7 +71,10 @@ pub(super) struct WriteError {
 
 impl Writer {
     /// Connects in the background.
-    pub(super) fn new(spec: &Spec) -> Result<Self, StartError> {
+    pub(super) fn new(
+        spec: &Spec,
+        transactions: Option<Arc<Transactional>>,
+    ) -> Result<Self, StartError> {
         let client = |source| StartError::Client {
             listener: spec.listener.clone(),
             source,
@@ -83,7 +90,20 @@ impl Writer {
         };
         Ok(Writer {
             inner: Arc::new(inner),
+            transactions,
+            claim: None,
         })
+    }
+
+    /// The same for this record, whose partition is owned now: where there are transactions, its
+    /// copy is written in one with its position.
+    pub(super) fn claiming(&self, record: &Record) -> Self {
+        let transactions = self.transactions.as_ref();
+        let claim = transactions.map(|found| found.claim(record));
+        Writer {
+            claim,
+            ..self.clone()
+        }
     }
 
     /// Writes `record` to `to` and returns when all in-sync replicas have it: key and value as
@@ -104,6 +124,16 @@ impl Writer {
         message.payload = record.value();
         let known = self.known().get(&to.topic).copied().unwrap_or(0);
         message.partition = to.partition.filter(|wanted| *wanted < known);
+        if let (Some(transactions), Some(claim)) = (&self.transactions, &self.claim) {
+            let sent = transactions.pass_on(claim, record, message).await;
+            return sent.map_err(|error| {
+                self.known().remove(&to.topic);
+                match error.client_error() {
+                    Some(client) => WriteError::new(&to.topic, client, &self.inner.rights),
+                    None => error.to_string().into(),
+                }
+            });
+        }
         let producer = self.producer();
         let sent = producer.send(message, QUEUE_TIMEOUT).await;
         sent.map(drop).map_err(|(error, _)| {

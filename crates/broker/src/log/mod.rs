@@ -12,10 +12,12 @@
 //! | [`flush`] | the threads that force records to the disk, group commit |
 //! | [`segment`], [`index`], [`scan`] | a file of the log, where in it an offset or time is, going through it |
 //! | [`checkpoint`], [`recovery`], [`listing`] | what is known good, and opening a log whatever the last process left |
+//! | [`cleaner`] | compaction: of each key the last record stays |
 //! | [`open_files`] | so many files open at most |
 
 mod batch;
 mod checkpoint;
+mod cleaner;
 mod error;
 mod flush;
 mod incoming;
@@ -35,6 +37,7 @@ mod tests;
 mod unpack;
 mod writer;
 
+pub(crate) use cleaner::{Cleaner, Halt, Pace};
 pub(crate) use error::ReadError;
 pub(crate) use flush::Flusher;
 pub(crate) use open_files::OpenFiles;

@@ -9,6 +9,7 @@ use std::sync::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::cleaner::Compaction;
 use super::error::AppendError;
 use super::flush::{Flushed, Flusher, Stopped};
 use super::incoming;
@@ -89,6 +90,8 @@ pub(crate) struct Partition {
     pub(super) start_moves: Mutex<()>,
     pub(super) log_start: AtomicI64,
     log_end: AtomicI64,
+    /// Held while the log is compacted.
+    pub(super) compaction: Mutex<Compaction>,
     deleted: AtomicBool,
     high_watermark: watch::Sender<i64>,
     flushed: watch::Sender<Flushed>,
@@ -146,6 +149,7 @@ impl Partition {
             start_moves: Mutex::new(()),
             log_start: AtomicI64::new(recovered.log_start),
             log_end: AtomicI64::new(end),
+            compaction: Mutex::new(std::mem::take(&mut recovered.compaction)),
             deleted: AtomicBool::new(false),
             high_watermark: watch::Sender::new(end),
             flushed: watch::Sender::new(Flushed { end, stopped: None }),

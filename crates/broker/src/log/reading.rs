@@ -38,11 +38,19 @@ impl Partition {
         min_one_batch: bool,
     ) -> Result<Bytes, ReadError> {
         self.check_readable(from)?;
-        for segment in self.segments_from(from) {
+        let mut segments = self.segments_from(from).into_iter();
+        while let Some(segment) = segments.next() {
             if segment.base() >= below {
                 break;
             }
-            match segment.read(from, below, max_bytes, min_one_batch) {
+            let read = segment.read(from, below, max_bytes, min_one_batch);
+            if segment.is_removed() {
+                // It was compacted or deleted meanwhile: what was read may not be its own.
+                self.check_readable(from)?;
+                segments = self.segments_from(from).into_iter();
+                continue;
+            }
+            match read {
                 Ok(None) => {}
                 Ok(Some(records)) => return Ok(records),
                 Err(error) => {
@@ -72,8 +80,17 @@ impl Partition {
 
     /// The first record with a timestamp of at least `ms`: its offset and timestamp.
     pub(crate) fn offset_for_time(&self, ms: i64) -> Result<Option<(i64, i64)>, Error> {
+        loop {
+            let segments = self.segments_from(self.log_start_offset());
+            let found = self.first_since(&segments, ms);
+            if !segments.iter().any(|segment| segment.is_removed()) {
+                return found;
+            }
+        }
+    }
+
+    fn first_since(&self, segments: &[Arc<Segment>], ms: i64) -> Result<Option<(i64, i64)>, Error> {
         let (start, end) = (self.log_start_offset(), self.high_watermark());
-        let segments = self.segments_from(start);
         for (at, segment) in segments.iter().enumerate() {
             if segment.max_timestamp() < ms {
                 continue;

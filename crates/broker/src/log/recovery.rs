@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::{self, Checkpoint};
+use super::cleaner::Compaction;
 use super::listing::{Listing, copy};
 use super::open_files::OpenFiles;
 use super::producers::Producers;
@@ -39,6 +40,8 @@ pub(super) struct Recovered {
     pub(super) producers: Producers,
     pub(super) checked_bytes: u64,
     pub(super) losses: Vec<Loss>,
+    /// How far the log was compacted.
+    pub(super) compaction: Compaction,
     /// The log is not as the checkpoint says: it should be synced and a new one written.
     pub(super) changed: bool,
 }
@@ -51,6 +54,7 @@ pub(super) fn recover(
     files: &Arc<OpenFiles>,
     now_ms: i64,
 ) -> Result<Recovered, Error> {
+    let (compaction, interrupted) = Compaction::recover(folder)?;
     let mut listing = Listing::read(folder)?;
     let log_start = checkpoint::read_log_start(folder)?.unwrap_or(0);
     listing.remove_deleted(folder, log_start, files)?;
@@ -76,7 +80,8 @@ pub(super) fn recover(
             producers: std::mem::take(&mut known.producers),
             checked_bytes: 0,
             losses: Vec::new(),
-            changed: false,
+            compaction,
+            changed: interrupted,
         },
         known,
     };
@@ -157,6 +162,8 @@ impl Recovery<'_> {
         let end = self.next;
         self.skip_to(self.known.next_offset);
         self.next = self.next.max(self.done.log_start);
+        // Compaction may have removed the last records of what it cleaned.
+        self.next = self.next.max(self.done.compaction.first_dirty);
         if self.next > end || self.done.segments.is_empty() {
             self.begin_segment()?;
         }
@@ -173,7 +180,13 @@ impl Recovery<'_> {
     /// The log goes on at `offset`; what is missing before it was deleted, or is a loss.
     fn skip_to(&mut self, offset: i64) {
         let from = self.next.max(self.done.log_start);
-        if from < offset {
+        let opened = &self.done.segments;
+        let is_opened = |base| opened.iter().any(|segment| segment.base() == base);
+        let is_gap =
+            self.done
+                .compaction
+                .explains_gap(self.next, offset, self.done.log_start, is_opened);
+        if from < offset && !is_gap {
             tracing::warn!(
                 topic = self.topic,
                 partition = self.partition,
@@ -281,7 +294,10 @@ impl Recovery<'_> {
         while segment.size() < size {
             let batch = scan.intact(segment.size()).map_err(reading)?;
             let Some((header, bytes)) = batch.filter(|(header, _)| {
-                header.base_offset == self.next && header.next_offset() <= below
+                let follows = header.base_offset == self.next
+                    || header.base_offset > self.next
+                        && self.done.compaction.may_have_gaps(segment.base());
+                follows && header.next_offset() <= below
             }) else {
                 break;
             };

@@ -64,6 +64,15 @@ impl<'a> Scan<'a> {
         Ok((crc == header.crc).then_some((header, size)))
     }
 
+    /// As [`Scan::intact`], with the batch's bytes.
+    pub(super) fn batch(&mut self, position: u64) -> io::Result<Option<(Header, &[u8])>> {
+        let Some((header, size)) = self.intact(position)? else {
+            return Ok(None);
+        };
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        Ok(Some((header, self.bytes(position, size)?)))
+    }
+
     /// An intact batch whose base offset is in `offsets`: at `likely`, or else the first at or behind `from`. Its position
     /// and base offset.
     pub(super) fn find_intact(
@@ -95,6 +104,7 @@ impl<'a> Scan<'a> {
         if !inside {
             let fill = self
                 .window_max
+                .max(want)
                 .min(usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX));
             self.window.resize(fill, 0);
             self.window_at = position;

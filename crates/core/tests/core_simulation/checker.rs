@@ -142,10 +142,12 @@ impl Checker {
         log.parked.insert(record.offset);
     }
 
-    /// Whether somebody handles the record.
-    pub(crate) fn is_at_work(&self, partition: u32, offset: i64) -> bool {
+    /// Whether a member handles the record.
+    pub(crate) fn is_at_work(&self, partition: u32, offset: i64, member: MemberId) -> bool {
         let works = &self.logs[partition as usize].in_work;
-        works.iter().any(|work| work.offset == offset)
+        works
+            .iter()
+            .any(|work| work.offset == offset && work.member == member)
     }
 
     pub(crate) fn end(&mut self, partition: u32, offset: i64, member: MemberId) {

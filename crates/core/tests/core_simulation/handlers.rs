@@ -319,6 +319,11 @@ impl World {
     fn write(&mut self, id: MemberId, recovering: Recovering) -> Result<bool, String> {
         let (partition, record) = (recovering.partition, recovering.record);
         let (number, delay) = match recovering.destination {
+            // Its container reads anew and handles the record once more: of the two transactions,
+            // the inbox lets one commit, which here is the later one.
+            Destination::Parked if self.checker.is_at_work(partition, record.offset, id) => {
+                return Ok(false);
+            }
             Destination::Parked => return self.park(id, partition, &record, recovering.attempts),
             Destination::RetryTopic { number, delay } => (number, delay),
             Destination::DeadLetter => {

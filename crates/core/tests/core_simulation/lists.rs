@@ -164,7 +164,12 @@ impl World {
             let times: Option<Vec<_>> = times.map(|at| at.copied()).collect();
             times?.into_iter().min()
         };
-        let fresh = came(tenure).filter(|_| !probes);
+        // A probe takes the first of a list; the others have waited as long as it has.
+        if probes {
+            tenure.probed_to = tenure.next;
+        }
+        let behind = records.first().map(|record| record.offset) >= tenure.probed_to;
+        let fresh = came(tenure).filter(|_| behind);
         for record in records {
             tenure.arrived.remove(&record.offset);
         }

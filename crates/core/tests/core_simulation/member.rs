@@ -154,6 +154,8 @@ pub(crate) struct Tenure {
     pub retry_at: Option<u64>,
     /// When records came that were not handed out.
     pub arrived: BTreeMap<i64, u64>,
+    /// Up to where its records had come when a probe was last taken of them.
+    pub probed_to: Option<i64>,
     /// Where it shall be read on from, passing over what is unsettled before.
     pub seeks_on: Option<i64>,
     /// When a seek that it was told of may cancel what is in work.
@@ -202,6 +204,7 @@ impl Tenure {
         self.unreadable = None;
         self.retry_at = Some(0);
         self.arrived.clear();
+        self.probed_to = None;
     }
 
     /// The engine is told that these are settled.

@@ -254,11 +254,6 @@ impl World {
         if shelf.taken.contains(&record.offset) {
             return Ok(true);
         }
-        if self.checker.is_at_work(partition, record.offset) {
-            // Its container reads anew and handles the record once more: of the two transactions,
-            // the inbox lets one commit, which here is the later one.
-            return Ok(false);
-        }
         let now = self.time();
         let attempts = Attempts::in_place(attempts, now);
         let due = now + self.weather.terms.retry.wait(1, 0.5);
