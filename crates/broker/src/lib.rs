@@ -41,9 +41,7 @@ mod server;
 mod store;
 
 pub use broker::Broker;
-pub use config::{
-    Cleaning, Config, Flush, Limits, Listener, Mechanism, Password, Tls, User,
-};
+pub use config::{Cleaning, Config, Flush, Limits, Listener, Mechanism, Password, Tls, User};
 pub use error::Error;
 pub use group::Groups;
 pub use store::{Loss, RecoveryReport};
