@@ -43,6 +43,7 @@ pub(super) fn is_guarded(key: ApiKey) -> bool {
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster
+            | ApiKey::ConsumerGroupDescribe
             | ApiKey::ConsumerGroupHeartbeat
             | ApiKey::AddOffsetsToTxn
             | ApiKey::EndTxn

@@ -5,11 +5,13 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    SyncGroupResponse, consumer_group_describe_response,
 };
 
 use super::Context;
@@ -40,6 +42,30 @@ pub(super) async fn heartbeat(cx: &Context, request: HeartbeatRequest) -> Heartb
     cx.groups().heartbeat(request).await
 }
 
+pub(super) async fn consumer_heartbeat(
+    cx: &Context,
+    request: ConsumerGroupHeartbeatRequest,
+) -> ConsumerGroupHeartbeatResponse {
+    let groups = cx.groups();
+    groups
+        .consumer_heartbeat(request, cx.version, cx.client())
+        .await
+}
+
+pub(super) async fn describe_consumers(
+    cx: &Context,
+    mut request: ConsumerGroupDescribeRequest,
+) -> ConsumerGroupDescribeResponse {
+    let refused = take_refused(cx, &mut request.group_ids, Use::Describe);
+    let mut response = cx.groups().describe_consumers(request).await;
+    response.groups.extend(refused.into_iter().map(|group| {
+        consumer_group_describe_response::DescribedGroup::default()
+            .with_group_id(group)
+            .with_error_code(ResponseError::GroupAuthorizationFailed.code())
+    }));
+    response
+}
+
 pub(super) async fn leave(cx: &Context, request: LeaveGroupRequest) -> LeaveGroupResponse {
     if let Err(error) = cx.group_right(&request.group_id, Use::Read) {
         return LeaveGroupResponse::default().with_error_code(error.code());
@@ -52,10 +78,10 @@ pub(super) async fn offset_commit(
     mut request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let refused = take_refused_topics(cx, &mut request);
-    if request.topics.is_empty() {
+    if request.topics.is_empty() && !refused.is_empty() {
         return OffsetCommitResponse::default().with_topics(refused);
     }
-    let mut response = cx.groups().commit_offsets(request).await;
+    let mut response = cx.groups().commit_offsets(request, cx.version).await;
     response.topics.extend(refused);
     response
 }
