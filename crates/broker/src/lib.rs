@@ -28,6 +28,7 @@
 //! | `sasl` | who somebody is: passwords and proofs of them |
 //! | `access` | who may do what |
 //! | `group` | the group coordinator and its offsets |
+//! | `metrics` | what is counted, for whoever watches |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
 
@@ -38,6 +39,7 @@ mod config;
 mod error;
 mod group;
 mod log;
+mod metrics;
 mod sasl;
 mod server;
 mod store;

@@ -34,12 +34,13 @@ mod reply;
 mod whole_rights;
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::Decodable;
 
+use crate::server::Held;
 pub(crate) use context::{Caller, Context, Entrance, Node, now_ms};
 pub(crate) use login::{Login, LoginRefused, Progress};
 use outline::Part;
@@ -52,6 +53,13 @@ pub(crate) struct Api {
     key: ApiKey,
     versions: RangeInclusive<i16>,
     outline: &'static [Part],
+}
+
+impl Api {
+    /// Its name in Kafka's protocol.
+    pub(crate) fn name(&self) -> String {
+        format!("{:?}", self.key)
+    }
 }
 
 macro_rules! apis {
@@ -117,7 +125,7 @@ pub(crate) async fn answer(
     node: &Arc<Node>,
     caller: &Caller,
     frame: Bytes,
-) -> Result<Reply, Refusal> {
+) -> Result<(Reply, Held), Refusal> {
     match open(node, caller, frame)? {
         Opened::Request(cx, key, _)
             if !access::is_guarded(key) && !node.judge.is_super(caller.user.as_deref()) =>
@@ -129,11 +137,13 @@ pub(crate) async fn answer(
             if node.judge.is_ruled()
                 && let Some(refused) = whole_rights::refused(&cx, key, &body)
             {
-                return refused;
+                return refused.map(|reply| (reply, Held::default()));
             }
-            call(&cx, key, body).await
+            let reply = call(&cx, key, body).await?;
+            let held = cx.held.into_inner().unwrap_or_else(PoisonError::into_inner);
+            Ok((reply, held))
         }
-        Opened::Answered(reply) => Ok(reply),
+        Opened::Answered(reply) => Ok((reply, Held::default())),
     }
 }
 
@@ -154,10 +164,12 @@ fn open(node: &Arc<Node>, caller: &Caller, mut frame: Bytes) -> Result<Opened, R
     let unserved = || Refusal::unserved(key_number, version);
 
     let key = ApiKey::try_from(key_number).map_err(|()| unserved())?;
-    let api = TABLE
+    let (place, api) = TABLE
         .iter()
-        .find(|api| api.key == key)
+        .enumerate()
+        .find(|(_, api)| api.key == key)
         .ok_or_else(unserved)?;
+    node.counters.request(place);
     if !api.versions.contains(&version) {
         return match key {
             ApiKey::ApiVersions => {
@@ -175,6 +187,7 @@ fn open(node: &Arc<Node>, caller: &Caller, mut frame: Bytes) -> Result<Opened, R
         version,
         correlation_id: header.correlation_id,
         client_id: header.client_id.unwrap_or_default(),
+        held: Mutex::default(),
     };
     outline::check(
         api.outline,

@@ -77,6 +77,10 @@ section! {
 section! {
     LimitsPart for Limits {
         connections_max: usize,
+        connections_per_address_max: usize,
+        memory_max: usize,
+        memory_wait_max: Time,
+        waiting_partitions_max: usize,
         request_bytes_max: usize,
         request_elements_max: usize,
         in_flight_max: usize,
