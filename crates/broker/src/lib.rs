@@ -23,8 +23,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `server` | connections: accepting, framing, limits, responses in request order |
+//! | `server` | connections: accepting, TLS, logging in, framing, limits, responses in request order |
 //! | `api` | one file per Kafka API and the one table of keys, versions and handlers |
+//! | `sasl` | who somebody is: passwords and proofs of them |
 //! | `group` | the group coordinator and its offsets |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
@@ -35,11 +36,12 @@ mod config;
 mod error;
 mod group;
 mod log;
+mod sasl;
 mod server;
 mod store;
 
 pub use broker::Broker;
-pub use config::{Cleaning, Config, Flush, Limits};
+pub use config::{Cleaning, Config, Flush, Limits, Listener, Mechanism, Password, Tls, User};
 pub use error::Error;
 pub use group::Groups;
 pub use store::{Loss, RecoveryReport};
