@@ -8,7 +8,6 @@
 mod file;
 mod server;
 
-use crate::backend::Location;
 use crate::database::Database;
 use crate::error::{Error, Result};
 
@@ -16,7 +15,10 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) enum Lease {
     /// On a file.
-    File(file::Lock),
+    File {
+        /// The operating system's.
+        _lock: file::Lock,
+    },
     /// On a server.
     Server(server::Held),
 }
@@ -31,20 +33,19 @@ pub(super) struct Candidate {
 impl Candidate {
     /// The lease, or `None` while another relay has it.
     pub(super) async fn attempt(&mut self, database: &Database) -> Result<Option<Lease>> {
-        match database.location() {
-            Location::File(path) => Ok(file::Lock::try_new(path)?.map(Lease::File)),
-            Location::Server(_) => {
-                let session = match self.session.take() {
-                    Some(session) => session,
-                    None => server::Candidate::connect(database).await?,
-                };
-                match session.attempt().await? {
-                    Ok(held) => Ok(Some(Lease::Server(held))),
-                    Err(session) => {
-                        self.session = Some(session);
-                        Ok(None)
-                    }
-                }
+        if let Some(path) = database.location().path() {
+            let lock = file::Lock::try_new(path)?;
+            return Ok(lock.map(|_lock| Lease::File { _lock }));
+        }
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => server::Candidate::connect(database).await?,
+        };
+        match session.attempt().await? {
+            Ok(held) => Ok(Some(Lease::Server(held))),
+            Err(session) => {
+                self.session = Some(session);
+                Ok(None)
             }
         }
     }
@@ -54,7 +55,7 @@ impl Lease {
     /// Returns when the lease is lost, and says why. A file's can't be.
     pub(super) async fn lost(&mut self) -> Error {
         match self {
-            Self::File(_) => std::future::pending().await,
+            Self::File { .. } => std::future::pending().await,
             Self::Server(held) => held.lost().await,
         }
     }

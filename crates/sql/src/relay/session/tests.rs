@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::params;
 
 /// Brokers that acknowledge when they are told to.
 #[derive(Default)]
