@@ -1,21 +1,24 @@
 //! The coordinator as the API handlers see it: requests in, responses out, shards in between.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::consumer_group_describe_response;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::machine::{Client, Request, Response, commit_refused};
+use super::machine::{Client, Request, Response, SharedTopics, Topics, commit_refused};
 use super::shard::{Call, Origin, Shard};
 use super::{Config, fetch, known};
 use crate::Error;
@@ -53,6 +56,8 @@ pub(crate) struct Coordinator {
 #[derive(Debug)]
 struct Inner {
     store: Arc<Store>,
+    /// The topics as of the store's last change that a request came after.
+    topics: Mutex<SharedTopics>,
     shards: Vec<mpsc::Sender<Call>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -83,6 +88,7 @@ impl Coordinator {
         Ok(Self {
             inner: Arc::new(Inner {
                 store,
+                topics: Mutex::default(),
                 shards,
                 tasks,
                 stop,
@@ -161,17 +167,42 @@ impl Coordinator {
         }
     }
 
+    /// What a member of a KIP-848 group has to say, and what it is to read.
+    pub(crate) async fn consumer_heartbeat(
+        &self,
+        request: ConsumerGroupHeartbeatRequest,
+        version: i16,
+        client: Client,
+    ) -> ConsumerGroupHeartbeatResponse {
+        let group = request.group_id.0.clone();
+        let heartbeat = Request::ConsumerHeartbeat {
+            request,
+            version,
+            client,
+            fresh_id: Uuid::new_v4(),
+            topics: self.topics(),
+        };
+        match self.call(&group, heartbeat).await {
+            Some(Response::ConsumerHeartbeat(response)) => response,
+            _ => ConsumerGroupHeartbeatResponse::default().with_error_code(UNAVAILABLE.code()),
+        }
+    }
+
     /// Answers when the offsets are durable; unknown topics and partitions are refused one by one.
     pub(crate) async fn commit_offsets(
         &self,
         request: OffsetCommitRequest,
+        version: i16,
     ) -> OffsetCommitResponse {
         let known = known::split(request, |topic| self.partition_count(topic));
         let refused = commit_refused(&known.request, UNAVAILABLE);
         let response = match self
             .call(
                 &known.request.group_id.0.clone(),
-                Request::CommitOffsets(known.request),
+                Request::CommitOffsets {
+                    request: known.request,
+                    version,
+                },
             )
             .await
         {
@@ -297,6 +328,49 @@ impl Coordinator {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    /// Members, epochs and assignments of KIP-848 groups.
+    pub(crate) async fn describe_consumers(
+        &self,
+        request: ConsumerGroupDescribeRequest,
+    ) -> ConsumerGroupDescribeResponse {
+        let topics = self.topics();
+        let describe = async |group: StrBytes| {
+            let request = Request::DescribeConsumers {
+                group: group.clone(),
+                topics: Arc::clone(&topics),
+            };
+            match self.call(&group, request).await {
+                Some(Response::DescribeConsumers(described)) => described,
+                _ => consumer_group_describe_response::DescribedGroup::default()
+                    .with_group_id(group.into())
+                    .with_error_code(UNAVAILABLE.code()),
+            }
+        };
+        let groups = request.group_ids.into_iter();
+        let groups = join_all(groups.map(|group| describe(group.0))).await;
+        ConsumerGroupDescribeResponse::default().with_groups(groups)
+    }
+
+    /// The topics that there are; read anew only when they have changed.
+    fn topics(&self) -> SharedTopics {
+        let mut topics = self
+            .inner
+            .topics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // The version first: what changes while the topics are read is read once more.
+        let version = self.inner.store.topics_version();
+        if topics.version() != version {
+            let all = self.inner.store.topics();
+            let described = all.iter().map(|topic| {
+                let name = StrBytes::from_string(topic.name.clone());
+                (name, topic.id, topic.partition_count())
+            });
+            *topics = Arc::new(Topics::new(version, described));
+        }
+        Arc::clone(&topics)
     }
 
     fn partition_count(&self, topic: &str) -> i32 {
