@@ -20,7 +20,7 @@ pub(super) enum Lease {
         _lock: file::Lock,
     },
     /// On a server.
-    Server(server::Held),
+    Server(Box<server::Held>),
 }
 
 /// A place in the queue for the lease.
@@ -42,7 +42,7 @@ impl Candidate {
             None => server::Candidate::connect(database).await?,
         };
         match session.attempt().await? {
-            Ok(held) => Ok(Some(Lease::Server(held))),
+            Ok(held) => Ok(Some(Lease::Server(Box::new(held)))),
             Err(session) => {
                 self.session = Some(session);
                 Ok(None)
