@@ -195,7 +195,7 @@ mod tests {
             name = "orders"
             password = { env = "ORDERS_PASSWORD" }
             [access]
-            super_users = ["admin"]
+            super_users = ["ANONYMOUS"]
             [[access.rules]]
             user = "orders"
             may = ["read", "write"]
@@ -203,7 +203,7 @@ mod tests {
             groups = ["g"]
             transactional_ids = ["t"]
             [[access.rules]]
-            user = "operator"
+            user = "*"
             may = ["admin"]
             cluster = true
             "#,
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(external.sasl, [Mechanism::ScramSha512, Mechanism::Plain]);
         assert_eq!(config.users[0].password, "s3cret".into());
         assert!(config.access.ruled);
-        assert_eq!(config.access.super_users, ["admin"]);
+        assert_eq!(config.access.super_users, ["ANONYMOUS"]);
         assert_eq!(config.access.rules[0].may, [Right::Read, Right::Write]);
         assert_eq!(config.access.rules[0].topics, ["orders*"]);
         assert!(config.access.rules[1].cluster);
