@@ -14,6 +14,7 @@ use crate::error::Kind;
 use crate::group::{self, Coordinator};
 use crate::server::Server;
 use crate::store::{Store, StoreConfig};
+use crate::transaction;
 use crate::{Config, Error, RecoveryReport};
 
 /// A running broker. [`Broker::shutdown`] stops it cleanly; dropping it stops serving at once, as a
@@ -42,6 +43,7 @@ impl Broker {
     pub async fn start(config: Config) -> Result<Self, Error> {
         check(&config)?;
         let coordinator = group::Config::new(&config.groups)?;
+        let transactions = transaction::Config::new(&config.transactions)?;
         let advertised = config
             .advertised
             .as_deref()
@@ -52,11 +54,15 @@ impl Broker {
         let (store, recovery) = open(&config).await?;
         report(&recovery);
         let groups = Coordinator::open(coordinator, Arc::clone(&store)).await?;
+        let transactions =
+            transaction::Coordinator::open(transactions, Arc::clone(&store), groups.clone())
+                .await?;
 
         let node = Arc::new(Node {
             config,
             store,
             groups,
+            transactions,
             advertised,
             stopping: CancellationToken::new(),
         });
@@ -92,6 +98,8 @@ impl Broker {
     /// A cancelled shutdown leaves what a crash leaves; the next start recovers it.
     pub async fn shutdown(mut self) -> Result<(), Error> {
         self.node.stopping.cancel();
+        // First: what ends of transactions it has begun to write goes through the groups.
+        self.node.transactions.shutdown().await;
         self.node.groups.shutdown().await;
         if let Some(server) = self.server.take() {
             server.drain(self.node.config.limits.drain_max).await;

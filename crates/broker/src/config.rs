@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Groups;
+use crate::{Groups, Transactions};
 
 /// Settings of a [`Broker`](crate::Broker). Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -50,6 +50,9 @@ pub struct Config {
 
     /// Consumer groups and their offsets.
     pub groups: Groups,
+
+    /// Transactions and the ids of their producers.
+    pub transactions: Transactions,
 
     /// Limits that keep one client from taking the process down.
     pub limits: Limits,
@@ -127,6 +130,7 @@ impl Config {
             segment_bytes: 128 * 1024 * 1024,
             retention_check: Duration::from_secs(5 * 60),
             groups: Groups::default(),
+            transactions: Transactions::default(),
             limits: Limits::default(),
         }
     }

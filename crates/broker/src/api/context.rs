@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::group::{Client, Coordinator};
 use crate::store::Store;
+use crate::transaction;
 use crate::{Config, Error};
 
 /// The id of the only node. Kafka's examples begin at 1, too.
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Coordinator,
+    pub(crate) transactions: transaction::Coordinator,
     /// Host and port from the settings; without it, clients are told the address they came by.
     pub(crate) advertised: Option<(StrBytes, i32)>,
     /// Cancelled when the broker stops: nobody waits for more records then.
@@ -54,6 +56,10 @@ impl Context {
 
     pub(super) fn groups(&self) -> &Coordinator {
         &self.node.groups
+    }
+
+    pub(super) fn transactions(&self) -> &transaction::Coordinator {
+        &self.node.transactions
     }
 
     /// Where clients find this node: as set, else where this client found it.

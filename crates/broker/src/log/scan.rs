@@ -64,6 +64,12 @@ impl<'a> Scan<'a> {
         Ok((crc == header.crc).then_some((header, size)))
     }
 
+    /// The bytes of the batch of `size` at `position`; fewer when it is larger than the window.
+    pub(super) fn batch(&mut self, position: u64, size: u64) -> io::Result<&[u8]> {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        self.bytes(position, size.min(self.window_max))
+    }
+
     /// An intact batch whose base offset is in `offsets`: at `likely`, or else the first at or behind `from`. Its position
     /// and base offset.
     pub(super) fn find_intact(

@@ -51,6 +51,7 @@ impl Machine {
             Some(group) => {
                 info!(group = %id, "group deleted");
                 group.erase(&mut self.output.changes);
+                self.forget_pending(|of, _| *of == id);
                 Ok(())
             }
         };

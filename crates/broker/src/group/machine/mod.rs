@@ -16,6 +16,7 @@
 //! | `session` | heartbeats, leaving, silence |
 //! | `offsets`, `expiry` | commits and reads of offsets; their deletion and expiry |
 //! | `admin` | list, describe, delete |
+//! | `transactions` | offsets that count when their transaction does |
 //! | `replay` | from changes to state and back |
 
 mod admin;
@@ -28,6 +29,7 @@ mod rebalance;
 mod replay;
 mod session;
 mod sync;
+mod transactions;
 
 #[cfg(test)]
 mod simulation;
@@ -35,6 +37,7 @@ mod simulation;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -46,34 +49,26 @@ use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
     LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
-    OffsetDeleteResponse, SyncGroupRequest, SyncGroupResponse,
+    OffsetDeleteResponse, SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest,
+    TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::Config;
 use super::record::Change;
+use crate::coordinator::{self, ProducerEpoch, Verdict};
+pub(crate) use crate::coordinator::{Now, Token};
 use group::Group;
 pub(crate) use offsets::commit_refused;
+use transactions::Transactions;
+pub(crate) use transactions::pending_refused;
 
 /// Bytes of a group id, instance id or protocol name at most. Kafka's only bound is the 32 KiB of
 /// its length field; a longer name than this is a mistake.
 const NAME_MAX: usize = 1_024;
 /// Bytes of a client id that are kept in a member id and in the log.
 const CLIENT_ID_MAX: usize = 255;
-
-/// The moment of a step. Two clocks, because a wall clock that is set must not end a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Now {
-    /// Milliseconds of a clock that only goes forward.
-    pub(crate) tick_ms: u64,
-    /// Milliseconds since the Unix epoch, for what is written to the log.
-    pub(crate) unix_ms: i64,
-}
-
-/// Names a request, so that its reply finds back, perhaps many steps later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Token(pub(crate) u64);
 
 /// Who sent a request, as `DescribeGroups` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,6 +101,14 @@ pub(crate) enum Request {
     CommitOffsets(OffsetCommitRequest),
     /// Reads positions.
     FetchOffsets(OffsetFetchRequestGroup),
+    /// Reads positions that no open transaction may change.
+    FetchStableOffsets(OffsetFetchRequestGroup),
+    /// A producer's transaction may commit offsets.
+    Admit(ProducerEpoch),
+    /// Stores positions that count when their transaction does.
+    CommitPending(TxnOffsetCommitRequest),
+    /// A transaction that may have committed offsets ended.
+    EndTransaction(ProducerEpoch, Verdict),
     /// Names all groups.
     List,
     /// Shows a group.
@@ -127,6 +130,9 @@ pub(crate) enum Response {
     Leave(LeaveGroupResponse),
     CommitOffsets(OffsetCommitResponse),
     FetchOffsets(OffsetFetchResponseGroup),
+    Admit,
+    CommitPending(TxnOffsetCommitResponse),
+    EndTransaction,
     List(Vec<ListedGroup>),
     Describe(DescribedGroup),
     Delete(DeletableGroupResult),
@@ -134,20 +140,15 @@ pub(crate) enum Response {
     ForgetTopics,
 }
 
-/// What a step yielded.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    /// Answers to this step's request or to earlier ones.
-    pub(crate) replies: Vec<(Token, Response)>,
-    /// What must be durable before the replies are true, in order.
-    pub(crate) changes: Vec<Change>,
-}
+/// What a step yielded; groups ask for nothing to be done outside.
+pub(crate) type Output = coordinator::Output<Response, Change, Infallible>;
 
 /// All groups of one partition of `__consumer_offsets`.
 #[derive(Debug)]
 pub(crate) struct Machine {
     config: Config,
     groups: BTreeMap<StrBytes, Group>,
+    transactions: Transactions,
     /// When each group wants to be looked at; may be too early, since a heartbeat does not touch it.
     timers: BTreeSet<(u64, StrBytes)>,
     /// When offsets are looked through for expired ones.
@@ -169,6 +170,7 @@ impl Machine {
         Self {
             config,
             groups: BTreeMap::new(),
+            transactions: Transactions::default(),
             timers: BTreeSet::new(),
             expiry_ms,
             output: Output::default(),
@@ -180,7 +182,13 @@ impl Machine {
         match request {
             Request::Heartbeat(request) => self.heartbeat(now, token, &request),
             Request::CommitOffsets(request) => self.commit_offsets(now, token, &request),
-            Request::FetchOffsets(request) => self.fetch_offsets(token, request),
+            Request::FetchOffsets(request) => self.fetch_offsets(token, request, false),
+            Request::FetchStableOffsets(request) => self.fetch_offsets(token, request, true),
+            Request::Admit(producer) => self.admit(token, producer),
+            Request::CommitPending(request) => self.commit_pending(now, token, &request),
+            Request::EndTransaction(producer, verdict) => {
+                self.end_transaction(token, producer, verdict);
+            }
             Request::Join {
                 request,
                 version,
@@ -279,6 +287,45 @@ impl Machine {
         if blank {
             self.groups.remove(id);
         }
+    }
+}
+
+impl coordinator::Machine for Machine {
+    type Request = Request;
+    type Response = Response;
+    type Change = Change;
+    type Action = Infallible;
+
+    fn on_request(&mut self, now: Now, token: Token, request: Request) {
+        self.on_request(now, token, request);
+    }
+
+    fn on_tick(&mut self, now: Now) {
+        self.on_tick(now);
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline()
+    }
+
+    fn take_output(&mut self) -> Output {
+        self.take_output()
+    }
+
+    fn replay(&mut self, change: Change) {
+        self.replay(change);
+    }
+
+    fn replay_done(&mut self, now: Now) {
+        self.replay_done(now);
+    }
+
+    fn live(&self) -> impl Iterator<Item = Change> {
+        self.live()
+    }
+
+    fn is_promise(response: &Response) -> bool {
+        !matches!(response, Response::Heartbeat(_))
     }
 }
 
