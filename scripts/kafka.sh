@@ -24,7 +24,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/ackwell
 home=$cache/kafka-$version
 # A loaded machine with two cores starts three nodes in half a minute.
 ready_max_seconds=180
-heap_max=384m
+# For other purposes than tests: a heap, and lines for the end of server.properties.
+heap_max=${KAFKA_HEAP:-384m}
 # As many as a node needs for tests: its thread pools are made for large machines.
 threads=2
 
@@ -155,6 +156,7 @@ num.network.threads=$threads
 num.io.threads=$((threads * 2))
 background.threads=$threads
 log.cleaner.dedupe.buffer.size=4194304
+${KAFKA_SETTINGS:-}
 PROPERTIES
     [ "$acl" = no ] || cat <<PROPERTIES
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT

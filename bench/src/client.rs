@@ -77,6 +77,19 @@ pub(crate) fn create_topic(broker: &Broker, name: &str, partitions: i32) -> Outc
     Ok(())
 }
 
+/// Deletes a topic, so that a long comparison does not fill the disk.
+pub(crate) fn delete_topic(broker: &Broker, name: &str) -> Outcome<()> {
+    let admin: AdminClient<DefaultClientContext> = settings(broker).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(WAIT_MAX));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    for result in runtime.block_on(admin.delete_topics(&[name], &options))? {
+        result.map_err(|(name, code)| format!("deleting topic {name}: {code}"))?;
+    }
+    Ok(())
+}
+
 /// The sum of a group's committed offsets on a topic: records it will not get again.
 pub(crate) fn committed(
     broker: &Broker,
@@ -119,36 +132,60 @@ pub(crate) fn send(
     broker: &Broker,
     topic: &str,
     count: u64,
-    mut fill: impl FnMut(u64, &mut Outgoing) -> fmt::Result,
+    fill: impl FnMut(u64, &mut Outgoing) -> fmt::Result,
 ) -> Outcome<Run> {
-    let receipts = Arc::new(Receipts::default());
-    let producer: BaseProducer<Receiver> =
-        sending(broker).create_with_context(Receiver(Arc::clone(&receipts)))?;
-    producer.client().fetch_metadata(Some(topic), WAIT_MAX)?;
+    let sender = Sender::connect(broker, topic)?;
     let (cpu_before, started) = (process::cpu(std::process::id())?, Instant::now());
-    let mut record = Outgoing::default();
-    for number in 0..count {
-        fill(number, &mut record)?;
-        enqueue(&producer, topic, &mut record)?;
-        if number % POLL_EVERY == 0 {
-            producer.poll(Duration::ZERO);
-        }
+    sender.send(count, fill)?;
+    let cpu = process::cpu(std::process::id())? - cpu_before;
+    Ok(Run::new(count, started.elapsed(), cpu))
+}
+
+/// A producer that knows its topic and counts what is acknowledged.
+pub(crate) struct Sender {
+    producer: BaseProducer<Receiver>,
+    receipts: Arc<Receipts>,
+    topic: String,
+}
+
+impl Sender {
+    /// Connects, so that the first record finds everything ready.
+    pub(crate) fn connect(broker: &Broker, topic: &str) -> Outcome<Self> {
+        let receipts = Arc::new(Receipts::default());
+        let producer: BaseProducer<Receiver> =
+            sending(broker).create_with_context(Receiver(Arc::clone(&receipts)))?;
+        producer.client().fetch_metadata(Some(topic), WAIT_MAX)?;
+        Ok(Sender {
+            producer,
+            receipts,
+            topic: topic.to_owned(),
+        })
     }
-    producer.flush(WAIT_MAX)?;
-    let run = Run::new(
-        count,
-        started.elapsed(),
-        process::cpu(std::process::id())? - cpu_before,
-    );
-    match (
-        receipts.acknowledged.load(Ordering::Relaxed),
-        receipts.failed.load(Ordering::Relaxed),
-    ) {
-        (acknowledged, 0) if acknowledged == count => Ok(run),
-        (acknowledged, failed) => Err(format!(
-            "of {count} records, {acknowledged} were acknowledged and {failed} failed"
-        )
-        .into()),
+
+    /// Sends `count` records as fast as they go, and waits until the broker has acknowledged each.
+    pub(crate) fn send(
+        &self,
+        count: u64,
+        mut fill: impl FnMut(u64, &mut Outgoing) -> fmt::Result,
+    ) -> Outcome<()> {
+        let mut record = Outgoing::default();
+        for number in 0..count {
+            fill(number, &mut record)?;
+            enqueue(&self.producer, &self.topic, &mut record)?;
+            if number % POLL_EVERY == 0 {
+                self.producer.poll(Duration::ZERO);
+            }
+        }
+        self.producer.flush(WAIT_MAX)?;
+        let acknowledged = self.receipts.acknowledged.load(Ordering::Relaxed);
+        let failed = self.receipts.failed.load(Ordering::Relaxed);
+        if (acknowledged, failed) != (count, 0) {
+            return Err(format!(
+                "of {count} records, {acknowledged} were acknowledged and {failed} failed"
+            )
+            .into());
+        }
+        Ok(())
     }
 }
 

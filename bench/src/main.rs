@@ -13,6 +13,7 @@
 //! | `transaction` | a listener with a transaction, against one transaction and one commit a record |
 //! | `ordered` | ordered retry: what failing keys cost the others |
 //! | `broker` | the embedded broker: in, out, latency, start, idle |
+//! | `kafka` | the embedded broker against Apache Kafka: in, out, latency, memory |
 //! | `import` | the order system on a file of real orders |
 //! | `client` | librdkafka with the same settings for everybody, topics and loads |
 //! | `memory` | a process's memory over time |
@@ -26,6 +27,7 @@ mod broker;
 mod client;
 mod drain;
 mod import;
+mod kafka;
 mod lanes;
 mod listener;
 mod memory;
@@ -92,6 +94,8 @@ enum Benchmark {
     Ordered(ordered::Arguments),
     /// The embedded broker: records in and out, latency, start, memory.
     Broker(broker::Arguments),
+    /// The embedded broker against Apache Kafka on one node, which `scripts/kafka.sh` fetches and starts.
+    Kafka(kafka::Arguments),
     /// `orders import` of a whole file, with memory over time and the audit afterwards.
     Import(import::Arguments),
 }
@@ -107,6 +111,7 @@ fn main() -> ExitCode {
         Benchmark::Transaction(arguments) => transaction::run(arguments),
         Benchmark::Ordered(arguments) => ordered::run(arguments),
         Benchmark::Broker(arguments) => broker::run(arguments),
+        Benchmark::Kafka(arguments) => kafka::run(arguments),
         Benchmark::Import(arguments) => import::run(arguments),
     };
     match result.and_then(|report| print(&report, arguments.json)) {

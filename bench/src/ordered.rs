@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::listener::{config, runtime, until_done};
 use crate::meter::Meter;
 use crate::process::work_folder;
-use crate::report::{Goal, Report, Run};
+use crate::report::{Goal, Report, Run, in_turns};
 use crate::target::{Broker, Target};
 use crate::{Outcome, client, note, transaction};
 
@@ -84,19 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
 
     let all = || vec![Way::Plain, Way::Calm, Way::Failing];
     let ways: Vec<Way> = arguments.only.map_or_else(all, |way| vec![way]);
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); ways.len()];
-    for turn in 0..=arguments.runs {
-        for (way, runs) in ways.iter().zip(&mut runs) {
-            let run = one(*way, turn, &broker, &topic, data.path(), arguments)?;
-            note(&format!(
-                "turn {turn}, {way:?}: {:.0} records/s",
-                run.rate()
-            ));
-            if turn > 0 {
-                runs.push(run);
-            }
-        }
-    }
+    let runs = in_turns(&ways, arguments.runs, |way, turn| {
+        one(way, turn, &broker, &topic, data.path(), arguments)
+    })?;
     Ok(report(arguments, &ways, runs))
 }
 
@@ -238,10 +228,7 @@ fn report(arguments: &Arguments, ways: &[Way], runs: Vec<Vec<Run>>) -> Report {
         arguments.runs
     );
     let mut report = Report::new("ordered", method);
-    let sides = ways.iter().zip(runs);
-    let rates: Vec<f64> = sides
-        .map(|(way, runs)| report.side(way.name(), runs))
-        .collect();
+    let rates = report.sides(ways.iter().map(|way| way.name()), runs);
     if let [plain, calm, failing] = rates[..] {
         report.figure(
             "with failing keys / without",

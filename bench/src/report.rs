@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::{Outcome, note};
+
 /// One benchmark's result.
 #[derive(Serialize)]
 pub(crate) struct Report {
@@ -70,6 +72,26 @@ struct Machine {
     build: &'static str,
 }
 
+/// Runs each of the `ways` in turn, `turns` times after one to warm up.
+pub(crate) fn in_turns<W: Copy + fmt::Debug>(
+    ways: &[W],
+    turns: usize,
+    mut one: impl FnMut(W, usize) -> Outcome<Run>,
+) -> Outcome<Vec<Vec<Run>>> {
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); ways.len()];
+    for turn in 0..=turns {
+        for (way, runs) in ways.iter().zip(&mut runs) {
+            let run = one(*way, turn)?;
+            let rate = run.rate();
+            note(&format!("turn {turn}, {way:?}: {rate:.0} records/s"));
+            if turn > 0 {
+                runs.push(run);
+            }
+        }
+    }
+    Ok(runs)
+}
+
 impl Report {
     pub(crate) fn new(benchmark: &'static str, method: String) -> Self {
         Self {
@@ -79,6 +101,16 @@ impl Report {
             sides: Vec::new(),
             figures: Vec::new(),
         }
+    }
+
+    /// Adds sides and returns their median rates.
+    pub(crate) fn sides(
+        &mut self,
+        names: impl Iterator<Item = &'static str>,
+        runs: Vec<Vec<Run>>,
+    ) -> Vec<f64> {
+        let sides = names.zip(runs);
+        sides.map(|(name, runs)| self.side(name, runs)).collect()
     }
 
     /// Adds a side and returns its median rate.

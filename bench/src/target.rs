@@ -72,6 +72,15 @@ pub(crate) fn start(program: &Path, data: &Path, flags: &[&str]) -> Outcome<Brok
 }
 
 impl Broker {
+    /// One that runs already.
+    pub(crate) fn at(address: &str) -> Self {
+        Broker {
+            address: address.to_owned(),
+            child: None,
+            settings: Vec::new(),
+        }
+    }
+
     /// What clients connect to.
     pub(crate) fn address(&self) -> &str {
         &self.address

@@ -31,9 +31,9 @@ pub(crate) struct Arguments {
     /// Partitions of the topic.
     #[arg(long, default_value_t = 6)]
     partitions: i32,
-    /// Only this side, to look at it with a profiler.
-    #[arg(long)]
-    only: Option<Way>,
+    /// Only this side, to look at it with a profiler; may be repeated.
+    #[arg(long, value_name = "WAY")]
+    only: Vec<Way>,
     #[command(flatten)]
     target: Target,
 }
@@ -85,9 +85,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     note("filling the topic");
     client::send(&broker, &topic, arguments.records, client::plain_record)?;
 
-    let ways: Vec<Way> = arguments
-        .only
-        .map_or_else(|| WAYS.to_vec(), |way| vec![way]);
+    let chosen = |way: &Way| arguments.only.is_empty() || arguments.only.contains(way);
+    let ways: Vec<Way> = WAYS.into_iter().filter(chosen).collect();
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); ways.len()];
     // The first turn warms caches and is not counted.
     for turn in 0..=arguments.runs {

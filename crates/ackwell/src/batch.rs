@@ -33,7 +33,9 @@
 //!
 //! What waits in one lane, in order, up to [`run_limit`](crate::listener::ListenerBuilder::run_limit)
 //! records; never less than one, never records of two partitions. Nobody waits for a list to fill:
-//! while one is handled, the next gathers, so lists grow with the load.
+//! while one is handled, the next gathers, so lists grow with the load. Where a call is dear and
+//! records trickle in, [`batch_wait`](crate::listener::ListenerBuilder::batch_wait) has them wait for
+//! company, for so long at most.
 //!
 //! # What a handler may answer
 //!

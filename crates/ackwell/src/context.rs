@@ -142,6 +142,7 @@ pub struct Setup<'a> {
     unit: Option<(TypeId, Arc<dyn UnitOfWork>)>,
     ack_mode: AckMode,
     takes_ack: bool,
+    transactional: bool,
     problem: Option<SetupError>,
     /// What the handler at hand has asked for once and may not ask for twice.
     taken: Vec<TypeId>,
@@ -169,6 +170,7 @@ impl<'a> Setup<'a> {
             unit: None,
             ack_mode: AckMode::default(),
             takes_ack: false,
+            transactional: false,
             problem: None,
             taken: Vec::new(),
             in_batch: false,
@@ -264,6 +266,17 @@ impl<'a> Setup<'a> {
         self.once::<crate::extract::Ack>()
     }
 
+    /// The handler sends in a transaction of Kafka.
+    pub(crate) fn transactional(&mut self) -> Result<(), SetupError> {
+        self.transactional = true;
+        self.once::<crate::transaction::Transaction>()
+    }
+
+    /// Whether one of its handlers sends in a transaction of Kafka.
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.transactional
+    }
+
     /// The listener's name.
     pub fn listener(&self) -> &str {
         self.listener
@@ -310,6 +323,18 @@ impl<'a> Setup<'a> {
             return Err(problem);
         }
         let (manual, unit) = (self.ack_mode.is_manual(), self.unit);
+        if self.transactional && unit.is_some() {
+            let what = "its handler asks for `Transaction` and for a transaction of a database, and no crash leaves both or neither";
+            return Err(SetupError::new(what).mend(
+                "use `Tx` and its outbox, with which events leave exactly if the database commits; or `Transaction` alone",
+            ));
+        }
+        if manual && self.transactional {
+            let what = "its handler asks for `Ack` and for `Transaction`, whose commit says that the record is done";
+            return Err(SetupError::new(what).mend(
+                "remove `Ack` and the manual ack mode; the position is committed in the transaction",
+            ));
+        }
         if manual && unit.is_some() {
             let what = "its handler asks for `Ack` and for a transaction, whose commit says that the record is done: one that is refused later would be taken for a duplicate";
             return Err(SetupError::new(what).mend(

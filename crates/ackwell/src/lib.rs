@@ -76,6 +76,7 @@
 //! | choose group, concurrency, acknowledgement, limits | [`listener`] |
 //! | read, search and replay what could not be handled | [`dead_letters`] |
 //! | send | [`producer`], [`EncodedEvent`] |
+//! | send several events as one, or exactly once for each record | [`transaction`] |
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
 //! | pause, seek, stop and start a running listener | [`ListenerHandle`] |
@@ -103,6 +104,10 @@ pub mod failure;
 mod handler;
 pub mod layer;
 pub mod listener;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+#[cfg(not(feature = "mutations"))]
+mod mutation;
 pub mod observe;
 mod origin;
 pub mod producer;
@@ -110,9 +115,11 @@ pub mod reader;
 pub mod record;
 pub mod retry;
 mod returned;
+mod rights;
 pub mod service;
 mod topic;
 mod trace;
+pub mod transaction;
 pub mod unit;
 
 pub use ackwell_core as core;
@@ -135,3 +142,4 @@ pub use producer::Producer;
 pub use record::{Headers, Record};
 pub use service::Service;
 pub use topic::{DEAD_LETTER_SUFFIX, Event, Topic, TopicDeclaration};
+pub use transaction::{Transaction, Transactions};

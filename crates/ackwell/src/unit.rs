@@ -5,6 +5,7 @@
 //! share a database transaction, which is where the speed of a transactional listener comes from.
 
 mod control;
+mod group;
 mod handling;
 mod parking;
 mod portion;

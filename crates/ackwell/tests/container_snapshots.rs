@@ -19,10 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell::AckMode;
-use ackwell::container::{Snapshots, Spec};
+use ackwell::container::{Origin, Snapshot, SnapshotStore, Snapshots, Spec, StoreError, Wanted};
 use ackwell::core::Concurrency;
 use container_support::{Call, Cluster, Log, logged, run};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 
 const RECORDS: usize = 20_000;
 const KEYS: usize = 8;
@@ -110,6 +112,95 @@ async fn one_partition_that_the_broker_refuses_does_not_pass_for_committed() {
     // Only with less metadata can its position be stored: it is, in the end.
     cluster.reaches(&topic, 0, 3).await;
     container.stop().await;
+}
+
+async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(40), awaited).await {
+        Ok(found) => found,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// A store that is so slow that a commit is given up before its snapshot is written.
+#[derive(Debug, Default)]
+struct Slow {
+    asked: Notify,
+    goes_on: Notify,
+}
+
+impl SnapshotStore for Slow {
+    fn write<'a>(&'a self, _: &'a [Snapshot]) -> BoxFuture<'a, Result<Vec<Vec<u8>>, StoreError>> {
+        async {
+            self.asked.notify_one();
+            self.goes_on.notified().await;
+            Err("too slow".into())
+        }
+        .boxed()
+    }
+
+    fn read<'a>(
+        &'a self,
+        wanted: &'a [Wanted],
+    ) -> BoxFuture<'a, Result<Vec<Option<Vec<u8>>>, StoreError>> {
+        async { Ok(vec![None; wanted.len()]) }.boxed()
+    }
+
+    fn remove<'a>(&'a self, _: &'a [Origin]) -> BoxFuture<'a, Result<(), StoreError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_waits_takes_nothing_back_from_the_next_owner() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(2).await;
+    let records: Vec<_> = (0..400)
+        .map(|number| format!("k{}", number % KEYS))
+        .collect();
+    let records: Vec<_> = records.iter().map(|key| (key.as_str(), "v")).collect();
+    for partition in [0, 1] {
+        cluster.send(&topic, partition, &records).await;
+    }
+    let store = Arc::new(Slow::default());
+    let listener = |hold| {
+        let mut spec = by_key(&cluster, &topic, &Arc::default(), hold);
+        spec.consumer.set("heartbeat.interval.ms", "500");
+        spec.consumer.set("session.timeout.ms", "30000");
+        spec.limits.revoke_drain = Duration::from_millis(100);
+        spec.limits.commit_wait = Duration::from_millis(300);
+        spec.snapshots = Snapshots::Off;
+        spec
+    };
+    let mut spec = listener(true);
+    spec.limits.metadata_bytes = 60;
+    spec.snapshots = Snapshots::Store(Arc::clone(&store) as _);
+    spec.commit = AckMode::Time(Duration::from_secs(1));
+    let first = run(spec).await;
+    store.asked.notified().await;
+    // The first gives one partition up while its commit of both waits for the store.
+    let second = run(listener(false)).await;
+    let given = async {
+        loop {
+            match second.assignment().await.first() {
+                Some(owned) => return owned.partition.partition,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let given = within("a partition", given).await;
+    cluster.reaches(&topic, given, 400).await;
+    let commits = first.stats().commits;
+    store.goes_on.notify_one();
+    within("a commit", async {
+        while first.stats().commits == commits {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let committed = || cluster.committed(&topic, given);
+    assert_eq!(tokio::task::block_in_place(committed), 400);
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

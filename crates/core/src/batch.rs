@@ -5,6 +5,8 @@
 //! end is to blame, and the others are settled on the way. A poison record among `n` costs about
 //! `2 log2 n` further calls; a list that failed by chance costs `log2 n`.
 
+use crate::mutation::{self, Fault};
+
 /// Records at the front of what is left, at least one of which made a list fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Suspects {
@@ -26,6 +28,7 @@ impl Suspects {
     pub fn next(self, waiting: usize) -> usize {
         match self.count {
             0 => waiting,
+            count if mutation::is(Fault::ListNeverHalved) => count.min(waiting),
             count => (count / 2).max(1).min(waiting),
         }
     }
@@ -38,7 +41,7 @@ impl Suspects {
     /// A list of the first `count` records failed as a whole. Answers whether its one record is
     /// to blame; otherwise the list is to be repeated in parts.
     pub fn failed(&mut self, count: usize) -> bool {
-        if count <= 1 {
+        if count <= 1 || mutation::is(Fault::FirstOfListBlamed) {
             return true;
         }
         self.count = count;

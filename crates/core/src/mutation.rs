@@ -78,6 +78,8 @@ faults! {
     FailedRecoveryTakenAsDone,
     /// A commit that failed counts as done.
     FailedCommitTakenAsDone,
+    /// A snapshot is overwritten although a commit without an answer may refer to it.
+    SnapshotOverwritten,
     /// A late answer counts for the commit that is in flight now.
     AnswerOfAnotherCommit,
     /// A revoke does not wait for what is in work.
@@ -116,6 +118,54 @@ faults! {
     AnsweredByAnyCommit,
     /// A drain does not wait for acknowledgements.
     DrainForgetsAcknowledgements,
+    /// What is settled behind the failed record of a list is forgotten.
+    SettledBehindForgotten,
+    /// What is settled behind the failed record of a list settles what stands between, too.
+    SettledBehindCoversOthers,
+    /// A list that failed without naming a record is blamed on its first one.
+    FirstOfListBlamed,
+    /// A list that failed without naming a record is repeated whole.
+    ListNeverHalved,
+    /// A list does not wait to be filled.
+    FillTooShort,
+    /// A list that is not filled waits for ever.
+    FillWithoutEnd,
+    /// A record that is to be parked is dead-lettered.
+    ParkedGivenUp,
+    /// When a parked record is due is forgotten.
+    RetryTimeForgotten,
+    /// Who takes a partition over does not look at what is parked.
+    ParkedNotTakenOver,
+    /// Parked records are tried again before they are due.
+    ParkedTooEarly,
+    /// Parked records are tried again while the container is paused.
+    PauseKeepsRetrying,
+    /// Parked records of a paused partition are tried again.
+    PartitionPauseKeepsRetrying,
+    /// Parked records are tried again during an outage.
+    OutageKeepsRetrying,
+    /// A partition's parked records are tried again by two at once.
+    TwoRetriesAtOnce,
+    /// A drain does not wait for a retry of parked records.
+    DrainForgetsRetries,
+    /// Records that can't be taken on now count as settled.
+    HeldTakenAsSettled,
+    /// Records that can't be taken on now use up an attempt.
+    HeldUsesAttempt,
+    /// Health does not say that records can't be taken on.
+    HeldNotTold,
+    /// Records are dispatched before their assignment has been announced.
+    HoldKeepsDispatching,
+    /// A partition stays held when it has gone and comes back.
+    HoldOutlivesPartition,
+    /// What is behind a record that can't be read is taken.
+    UnreadablePassedOver,
+    /// What could not be read is never tried again.
+    UnreadableNotTriedAgain,
+    /// What could not be read is tried again at once.
+    UnreadableTriedAtOnce,
+    /// Health does not say that a partition can't be read.
+    UnreadableNotTold,
 }
 
 /// Whether this fault is switched on.

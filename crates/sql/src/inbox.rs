@@ -15,6 +15,7 @@ use ackwell::Record;
 use crate::database::Database;
 use crate::error::Result;
 use crate::group::Turn;
+use crate::mutation::{self, Fault};
 use crate::params;
 use crate::value::Value;
 
@@ -41,7 +42,7 @@ impl Entry {
              ON CONFLICT DO NOTHING",
             params![*self.group, event, now],
         )?;
-        Ok(inserted == 1)
+        Ok(inserted == 1 || mutation::is(Fault::MarkUnchecked))
     }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod group;
 mod inbox;
 mod migration;
+mod mutation;
 pub mod ordered;
 mod outbox;
 mod readers;

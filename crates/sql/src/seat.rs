@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox;
+use crate::mutation::{self, Fault};
 use crate::ordered::{Claim, Stay};
 
 /// The transaction of one unit of work.
@@ -154,11 +155,13 @@ impl Seat {
         if let Some(before) = &self.before {
             before.check()?;
         }
+        let early = self.mark_outside(&mut turn)?;
         turn.start()?;
         if let Some(stay) = &self.stay {
             stay.check(&mut turn)?;
         }
         let new = match &self.mark {
+            _ if early.is_some() => early.unwrap_or_default(),
             Mark::Own => true,
             Mark::Record(entry) => entry.insert(&mut turn)?,
             Mark::Batch(group) => self.mark_batch(group, &mut turn)?,
@@ -175,6 +178,19 @@ impl Seat {
             self.duplicate.notify_one();
         }
         Ok(new)
+    }
+
+    /// With a fault: the mark is set where the way back does not reach it.
+    fn mark_outside(&self, turn: &mut Turn) -> Result<Option<bool>> {
+        match &self.mark {
+            Mark::Record(entry) if mutation::is(Fault::MarkOutsideTransaction) => {
+                entry.insert(turn).map(Some)
+            }
+            Mark::Parked(claim) if mutation::is(Fault::ParkedOutsideTransaction) => {
+                claim.remove(turn).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Runs `work` in the transaction; its failure leaves only the way back.

@@ -28,6 +28,7 @@ use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
+use crate::mutation::{self, Fault};
 use crate::ordered::{Stay, Waiting, Way, now};
 use crate::seat::{Closed, Mark, Seat, Stage};
 use crate::snapshots::Kept;
@@ -331,7 +332,10 @@ impl<'a> Lane<'a> {
             (Stage::Joined, Ok(())) => match &mut turn {
                 Some(turn) => turn
                     .keep(emitted)
-                    .map(|()| self.batch(turn).handled += 1)
+                    .map(|()| match mutation::is(Fault::SettledBeforeDurable) {
+                        true => run.settled(1),
+                        false => self.batch(turn).handled += 1,
+                    })
                     .map_err(Halt::from),
                 None => Ok(()),
             },

@@ -15,7 +15,7 @@ use std::time::Duration;
 use kafka_protocol::messages::ApiKey;
 use processes::Scene;
 use processes::proxy::{Fate, Proxy};
-use processes::worker::Stage;
+use processes::worker::{Retries, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the process of the other tests"]
@@ -56,11 +56,10 @@ async fn killed_while_it_only_polls() {
 async fn killed_at(stage: Stage) {
     let scene = Scene::new().await;
     scene.send(100).await;
-    let mut first = scene
-        .worker("first")
-        .wait_at(stage, 35)
-        .start(scene.folder());
+    let first = scene.worker("first").wait_at(stage, 35);
+    let mut first = first.committing_each_record().start(scene.folder());
     first.waits().await;
+    scene.let_a_wrong_commit_happen().await;
     first.kill().await;
     let _second = scene.worker("second").start(scene.folder());
     scene.check().await;
@@ -116,6 +115,7 @@ async fn killed_at_a_dead_letter(fate: Fate) -> usize {
         })
         .await;
     }
+    scene.let_a_wrong_commit_happen().await;
     first.kill().await;
     writes.discard();
     let _second = scene.worker("second").start(scene.folder());
@@ -132,6 +132,22 @@ async fn killed_before_its_dead_letter_is_written() {
 async fn killed_before_it_knows_that_its_dead_letter_is_written() {
     // The offset follows the answer, so the letter is there once more, with the same headers.
     assert_eq!(killed_at_a_dead_letter(Fate::HoldResponse).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_before_its_copy_for_a_retry_topic_is_written() {
+    let scene = Scene::new().await.unordered();
+    let worker = |name: &str| scene.worker(name).failing(7, 1, Retries::Topics);
+    let proxy = Proxy::start(scene.brokers.servers()).await;
+    let writes = proxy.on(ApiKey::Produce, 1, &[Fate::HoldRequest]);
+    scene.send(30).await;
+    let first = worker("first").through(&proxy).start(scene.folder());
+    writes.met(1).await;
+    scene.let_a_wrong_commit_happen().await;
+    first.kill().await;
+    writes.discard();
+    let _second = worker("second").start(scene.folder());
+    scene.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

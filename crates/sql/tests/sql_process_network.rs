@@ -53,6 +53,23 @@ async fn commits_that_are_lost_and_answers_that_are_lost() {
     scene.check().await;
 }
 
+/// Of each second commit the broker refuses one partition and takes the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_of_which_one_partition_is_refused() {
+    let scene = Scene::new().await;
+    let proxy = Proxy::start(scene.brokers.servers()).await;
+    let commits = proxy.on(ApiKey::OffsetCommit, 2, &[Fate::RefuseOnePartition]);
+    let worker = scene.worker("worker").through(&proxy);
+    let _worker = worker.start(scene.folder());
+    for _ in 0..10 {
+        // Whichever commit comes last: nothing else would bring the position up to date.
+        scene.send(30).await;
+        scene.until_settled().await;
+    }
+    assert!(commits.hits() > 0);
+    scene.check().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_that_are_lost_until_the_session_ends() {
     let scene = Scene::new().await;

@@ -12,7 +12,6 @@ mod processes;
 
 use std::time::Duration;
 
-use ackwell_sql::Database;
 use processes::Scene;
 use processes::worker::{Retries, Setup};
 
@@ -39,10 +38,6 @@ async fn killed_again_and_again(scene: &Scene, change: impl Fn(Setup) -> Setup) 
     scene.check().await;
 }
 
-async fn parked(database: &Database) -> usize {
-    database.parked(10).await.unwrap().len()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_records_wait_in_place() {
     let scene = Scene::new().await;
@@ -64,7 +59,7 @@ async fn killed_while_records_wait_in_retry_topics() {
 async fn killed_while_records_wait_behind_those_of_their_key() {
     let scene = Scene::new().await;
     killed_again_and_again(&scene, |worker| worker.failing(7, 2, Retries::Ordered)).await;
-    assert_eq!(parked(&scene.database).await, 0);
+    assert_eq!(scene.parked().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +104,7 @@ async fn stopped_while_records_wait_in_retry_topics() {
 async fn stopped_while_records_wait_behind_those_of_their_key() {
     let scene = Scene::new().await;
     stopped(&scene, |worker| worker.failing(7, 2, Retries::Ordered)).await;
-    assert_eq!(parked(&scene.database).await, 0);
+    assert_eq!(scene.parked().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

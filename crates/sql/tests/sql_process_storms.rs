@@ -54,6 +54,34 @@ async fn a_storm_of_cooperative_rebalances() {
     storm("cooperative-sticky").await;
 }
 
+/// Members join and leave in an orderly way, and none is late: not even a handler that knows no
+/// transaction sees a record twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orderly_rebalances_have_no_record_handled_twice() {
+    let scene = Scene::new().await;
+    let worker = |name: &str| {
+        // So long that a busy machine's member is not taken for dead.
+        let worker = scene.worker_that_counts(name);
+        let worker = worker.set("session.timeout.ms", 30_000);
+        let worker = worker.handling(Duration::from_millis(100));
+        worker.start(scene.folder())
+    };
+    let mut steady = worker("steady");
+    steady.ready().await;
+    for round in 0..3 {
+        scene.send(60).await;
+        let mut passing = worker(&format!("passing-{round}"));
+        passing.ready().await;
+        scene.send(60).await;
+        // In the middle of its work, and not of the rebalance: a join under way would hold up its
+        // leave, and so the group until its session ends.
+        scene.until_applied_by(&format!("passing-{round}")).await;
+        passing.stop().await;
+    }
+    scene.check().await;
+    assert_eq!(scene.calls(), (0..360).collect::<Vec<_>>());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_takes_longer_than_the_poll_interval_keeps_its_partition() {
     let scene = Scene::new().await;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use kafka_protocol::messages::ApiKey;
 use processes::Scene;
 use processes::proxy::{Fate, Proxy};
-use processes::worker::{Stage, Worker};
+use processes::worker::{Retries, Stage, Worker};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the process of the other tests"]
@@ -161,4 +161,39 @@ async fn stopped_while_the_group_rebalances() {
     scene.check().await;
     step.release();
     woken(&scene, first, second).await;
+}
+
+/// It was replaced under its own name (a static member), and can't hear of that: nobody but the
+/// database keeps it from handling what follows a record that its successor has parked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_and_replaced_it_does_not_get_ahead_of_a_parked_record() {
+    let scene = Scene::of_one_partition().await;
+    let proxy = Proxy::start(scene.brokers.servers()).await;
+    let worker = |name: &str| {
+        let worker = scene.worker(name).in_one_lane();
+        let worker = worker.failing(25, 2, Retries::Ordered);
+        worker
+            .set("group.instance.id", "one")
+            .set("session.timeout.ms", 30_000)
+    };
+    scene.send(60).await;
+    let first = worker("first").wait_at(Stage::Handling, 25).through(&proxy);
+    let mut first = first.start(scene.folder());
+    // It has polled all of them, and is at the first that will fail.
+    first.waits().await;
+    scene.pause(&first).await;
+    let second = worker("second").wait_at(Stage::Handling, 26);
+    let mut second = second.start(scene.folder());
+    // It has parked record 25, and has not come to record 35 of the same key.
+    second.waits().await;
+    scene.until_parked(1).await;
+    proxy.disconnect();
+    first.wake().await;
+    first.go_on().await;
+    scene.let_a_wrong_commit_happen().await;
+    first.kill().await;
+    second.go_on().await;
+    scene.check().await;
+    assert_eq!(scene.parked().await, 0);
+    second.stop().await;
 }

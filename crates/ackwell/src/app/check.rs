@@ -15,7 +15,7 @@ use crate::container::Snapshots;
 use crate::context::{KnownEvents, SetupError};
 use crate::dead_letters::DeadLetters;
 use crate::failure::Hook;
-use crate::listener::{Concurrency, Options};
+use crate::listener::{AckMode, Concurrency, Options};
 use crate::retry::{Later, RetryPolicy};
 
 /// What is wrong, with how to mend it; or nothing.
@@ -29,6 +29,7 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     dead_letters,
     lanes,
     limits,
+    batch_wait,
     commits,
     policies,
     retry_topics,
@@ -115,6 +116,35 @@ fn limits(named: &Named) -> Checked {
             SetupError::new(format!("`{setting}(0)` leaves no room for a record"))
                 .mend("write a positive number")
         })
+    })
+}
+
+/// The engine's clock counts milliseconds; records that may wait for longer than an hour want a
+/// scheduler.
+const BATCH_WAIT_MIN: Duration = Duration::from_millis(1);
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+
+fn batch_wait(named: &Named) -> Checked {
+    let wait = named.options.limits.batch_wait;
+    if wait.is_zero() {
+        return Ok(());
+    }
+    refuse_if(!(BATCH_WAIT_MIN..=BATCH_WAIT_MAX).contains(&wait), || {
+        SetupError::new("`batch_wait` must be from 1 ms to 1 h").mend("give a time in between")
+    })?;
+    refuse_if(named.options.strict_commits, || {
+        SetupError::new(
+            "strict commits hand out one poll or record at a time, so no batch would fill",
+        )
+        .mend("remove `.batch_wait(..)` or `.strict_commits()`")
+    })
+}
+
+/// Only batches are worth waiting for.
+pub(super) fn batches(wait: Duration, is_batch: bool) -> Checked {
+    refuse_if(!wait.is_zero() && !is_batch, || {
+        SetupError::new("`batch_wait` has single records wait for others, to no purpose")
+            .mend("remove it, or use `.handle_batch(..)`")
     })
 }
 
@@ -333,6 +363,37 @@ pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
         }
         _ => Ok(()),
     }
+}
+
+/// What a transactional listener leaves no choice in: its positions are committed in transactions,
+/// one after another in each partition.
+pub(super) fn transactional(options: &Options, consumer: &rdkafka::ClientConfig) -> Checked {
+    refuse_if(options.ack_mode != AckMode::default(), || {
+        SetupError::new(
+            "its ack mode says when positions are committed, but its handler asks for `Transaction`, which commits them",
+        )
+        .mend("remove `.ack_mode(..)`; `run_limit(1)` gives each record a transaction of its own")
+    })?;
+    refuse_if(options.strict_commits, || {
+        SetupError::new("strict commits have no meaning where transactions commit positions").mend(
+            "remove `.strict_commits()`; a record is settled when its transaction is committed",
+        )
+    })?;
+    refuse_if(matches!(options.concurrency, Concurrency::ByKey(_)), || {
+        SetupError::new("`by_key` handles a partition's records at once, but its transactions follow one another")
+            .mend("use `by_partition()` and more partitions")
+    })?;
+    refuse_if(matches!(options.retry.later, Later::Ordered(_)), || {
+        SetupError::new(
+            "ordered retry keeps records in a database, which is no part of its transactions",
+        )
+        .mend("retry in place or by topics")
+    })?;
+    let isolation = consumer.get("isolation.level");
+    refuse_if(isolation == Some("read_uncommitted"), || {
+        SetupError::new("with `isolation.level=read_uncommitted` it would handle records of transactions that are aborted later, and begin before a position whose transaction is still open")
+            .mend("remove `isolation.level` from `[kafka.consumer]`")
+    })
 }
 
 fn refuse_if(wrong: bool, problem: impl FnOnce() -> SetupError) -> Checked {

@@ -16,6 +16,7 @@ use crate::observe::{Health, Kind, ListenerObserver, Metrics, Reporter, watch_pa
 use crate::retry::Later;
 use crate::service::Service;
 use crate::topic::TopicDeclaration;
+use crate::transaction;
 use crate::unit::{OneByOne, UnitOfWork};
 
 /// What will be started.
@@ -59,6 +60,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     } = app;
     config.kafka.check()?;
     config.producer.check()?;
+    config.transactions.check()?;
     config.kafka.client_id = config
         .kafka
         .client_id
@@ -186,15 +188,27 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
     let prepared = handler.prepare(&mut setup).and_then(|()| {
         check::events(&options, setup.known_events())?;
         let parking = options.retry.parking(&setup, recovery)?;
-        Ok((setup.finish()?, parking))
+        let transactional = setup.is_transactional();
+        Ok((setup.finish()?, parking, transactional))
     });
-    let (unit, parking) = prepared.map_err(|problem| StartError::Listener {
+    let (unit, parking, transactional) = prepared.map_err(|problem| StartError::Listener {
         listener: name.clone(),
         problem,
     })?;
 
     let consumer = options.member.consumer(&config.kafka, &group);
     let consumer = consumer.map_err(|problem| StartError::Listener {
+        listener: name.clone(),
+        problem,
+    })?;
+
+    let transactions = transactional.then(|| {
+        check::transactional(&options, &consumer)?;
+        let settings = transaction::Settings::new(config);
+        settings.map_err(|error| SetupError::new(error.to_string()))
+    });
+    let transactions = transactions.transpose();
+    let transactions = transactions.map_err(|problem| StartError::Listener {
         listener: name.clone(),
         problem,
     })?;
@@ -220,15 +234,16 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         None => unit.unwrap_or_else(|| Arc::new(OneByOne)),
     };
     let mut limits = options.limits;
+    let batch_wait = limits.batch_wait;
     limits.stop_drain = config.stop.drain;
     let layers = options.layers.iter().chain(common.layers);
     let handler = wrapped(&name, handler.bind(Arc::new(shared)), layers);
-    check::parking(parking.is_some(), handler.is_batch()).map_err(|problem| {
-        StartError::Listener {
+    check::parking(parking.is_some(), handler.is_batch())
+        .and_then(|()| check::batches(batch_wait, handler.is_batch()))
+        .map_err(|problem| StartError::Listener {
             listener: name.clone(),
             problem,
-        }
-    })?;
+        })?;
     let spec = Spec {
         listener: name,
         topics: options
@@ -253,6 +268,7 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         limits,
         unit,
         parking,
+        transactions,
         handler,
         filter: options.filter,
         dead_letters: options.dead_letters,

@@ -213,6 +213,9 @@ fn unready(error: container::StartError) -> Unready {
     match error {
         container::StartError::DeadLetterTopic { .. }
         | container::StartError::RetryTopic { .. } => Unready::Away(Away(error.to_string())),
+        container::StartError::Transactions { ref source, .. } if source.is_unavailable() => {
+            Unready::Away(Away(format!("{error}: {source}")))
+        }
         error => Unready::Wrong(StartError::Container(Arc::new(error))),
     }
 }

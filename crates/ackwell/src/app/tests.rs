@@ -96,6 +96,18 @@ fn limits_of_zero_and_illegal_names_are_refused() {
 }
 
 #[test]
+fn a_wait_for_batches_that_can_not_be_meant_is_refused() {
+    async fn list(_: crate::Batch<crate::extract::Offset>) {}
+    let on = |millis| Listener::on("a").batch_wait(Duration::from_millis(millis));
+    let said = |listener| refusal(app().listener(listener));
+    assert!(said(on(50).handle(nothing)).contains("handle_batch"));
+    assert!(said(on(3_600_001).handle_batch(list)).contains("1 ms to 1 h"));
+    assert!(said(on(50).strict_commits().handle_batch(list)).contains("strict"));
+    let spec = only(on(50).handle_batch(list));
+    assert_eq!(spec.limits.batch_wait, Duration::from_millis(50));
+}
+
+#[test]
 fn contradictory_settings_are_found_before_anything_starts() {
     let mut config = Config::default();
     config

@@ -13,6 +13,7 @@ use super::broker::{ANSWER_WAIT, Away, Broker};
 use crate::config::Config;
 use crate::context::SetupError;
 use crate::dead_letters;
+use crate::rights::{self, Rights};
 use crate::topic::{Topic, TopicDeclaration};
 
 /// Why topics are not in place.
@@ -38,6 +39,9 @@ pub(super) async fn ensure(
             Some(found) => check(topic, found).map_err(Unready::Wrong)?,
         }
     }
+    for topic in &missing {
+        visible(broker, config, topic).await?;
+    }
     match missing.first() {
         None => Ok(()),
         Some(topic) if !config.topics.create => Err(Unready::Wrong(wrong(
@@ -47,6 +51,28 @@ pub(super) async fn ensure(
         ))),
         Some(_) => create(config, &missing, &metadata).await,
     }
+}
+
+/// Topics that a client may not see are left out when all are listed.
+async fn visible(
+    broker: &Broker,
+    config: &Config,
+    topic: &TopicDeclaration,
+) -> Result<(), Unready> {
+    let name = &*topic.name;
+    let found = broker.metadata(Some(name.to_owned())).await;
+    let found = found.map_err(Unready::Away)?;
+    let mut topics = found.topics().iter().filter(|found| found.name() == name);
+    let error = topics.find_map(|found| found.error()).map(Code::from);
+    if !error.is_some_and(rights::is_missing) {
+        return Ok(());
+    }
+    let what = "this client may not see it, or it does not exist";
+    let mend = Rights::of(&config.kafka.admin()).to_read([name]);
+    Err(Unready::Wrong(wrong(
+        topic,
+        SetupError::new(what).mend(mend),
+    )))
 }
 
 fn partitions_of(metadata: &Metadata, name: &str) -> Option<usize> {
@@ -104,7 +130,7 @@ async fn create(
         match result {
             Ok(name) => tracing::info!(topic = %name, "topic created"),
             Err((_, Code::TopicAlreadyExists)) => {}
-            Err((name, code)) => return Err(refused(&name, code)),
+            Err((name, code)) => return Err(refused(config, &name, code)),
         }
     }
     Ok(())
@@ -128,11 +154,10 @@ fn partitions_for(topic: &TopicDeclaration, missing: &[&TopicDeclaration], on: &
     i32::from(count.unwrap_or(Topic::<()>::DEFAULT_PARTITIONS))
 }
 
-fn refused(name: &str, code: Code) -> Unready {
+fn refused(config: &Config, name: &str, code: Code) -> Unready {
+    let to_create = Rights::of(&config.kafka.admin()).to_create(name);
     let mend = match code {
-        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            "grant the right to create topics, or create it and set `topics.create = false`"
-        }
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => to_create.as_str(),
         Code::InvalidReplicationFactor => {
             "set `topics.replication_factor` to at most the number of brokers"
         }

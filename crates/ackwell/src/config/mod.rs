@@ -39,6 +39,7 @@ mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub use kafka::Kafka;
 pub use producer::{Acks, Compression, Producer};
 pub use settings::Settings;
 pub use sources::Sources;
+pub use transactions::Transactions;
 
 /// What every service needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +63,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// How records are sent.
     pub producer: Producer,
+    /// Transactions of Kafka.
+    pub transactions: Transactions,
     /// The database, if the service has one.
     pub database: Database,
     /// How topics are created and checked at start.
@@ -75,6 +79,7 @@ impl Default for Config {
             data: PathBuf::from("./ackwell-data"),
             kafka: Kafka::default(),
             producer: Producer::default(),
+            transactions: Transactions::default(),
             database: Database::default(),
             topics: Topics::default(),
             stop: Stop::default(),

@@ -60,7 +60,7 @@ pub(super) fn refuse(section: &str, name: &str, value: &str) -> Option<Problem> 
         }
         ("transactional.id", _) => problem(
             "one id on every instance would fence them all but one",
-            "remove it",
+            "remove it; each instance is given ids of its own, see `[transactions]`",
         ),
         _ => None,
     }

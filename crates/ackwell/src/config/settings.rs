@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Error, Problem};
 use super::locate;
-use super::{Config, Database, Kafka, Producer, Stop, Topics};
+use super::{Config, Database, Kafka, Producer, Stop, Topics, Transactions};
 
 /// How alike two names must be for "did you mean" (Jaro-Winkler; 1 is the same).
 const ALIKE: f64 = 0.8;
@@ -42,11 +42,16 @@ impl Settings {
             data: self.value("data")?.unwrap_or(defaults.data),
             kafka: self.section::<Kafka>("kafka")?,
             producer: self.section::<Producer>("producer")?,
+            transactions: self.section::<Transactions>("transactions")?,
             database: self.section::<Database>("database")?,
             topics: self.section::<Topics>("topics")?,
             stop: self.section::<Stop>("stop")?,
         };
-        let checks = [config.kafka.check(), config.producer.check()];
+        let checks = [
+            config.kafka.check(),
+            config.producer.check(),
+            config.transactions.check(),
+        ];
         let problems = checks
             .into_iter()
             .filter_map(Result::err)

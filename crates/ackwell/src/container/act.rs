@@ -9,6 +9,7 @@ use super::dead_letter::Letter;
 use super::forward::Postponed;
 use super::observation::Observation;
 use super::poll::Poller;
+use crate::mutation::{self, Fault};
 use crate::record::Record;
 
 /// A record that is to be parked, and why.
@@ -36,7 +37,11 @@ impl Poller {
                 records,
                 ..
             } => {
+                let settled = records.len();
                 self.dispatcher.dispatch(run, partition, attempt, records);
+                if mutation::is(Fault::SettledBeforeHandled) {
+                    self.mailbox.send(Event::Progress { run, settled });
+                }
             }
             Effect::Halt { run } => self.dispatcher.halt(run),
             Effect::Cancel { run } => self.dispatcher.cancel(run),

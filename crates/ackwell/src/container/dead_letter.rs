@@ -17,6 +17,7 @@ use super::observation::{Observation, Observer};
 use super::spec::{Spec, StartError};
 use super::writer::{Destination, WriteError, Writer, answered};
 use crate::dead_letters::{DeadLetter, Format, Target, Verdict, first_told, last_told, take_off};
+use crate::mutation::{self, Fault};
 use crate::origin::{as_dead_letter, is_return};
 use crate::record::{Headers, Record};
 use crate::returned;
@@ -69,7 +70,14 @@ impl DeadLetterWriter {
         tasks: &TaskTracker,
         runtime: &Handle,
     ) {
-        let writer = self.clone();
+        let writer = DeadLetterWriter {
+            writer: self.writer.claiming(&letter.record),
+            ..self.clone()
+        };
+        if mutation::is(Fault::DeadLetterNotAwaited) {
+            let result = Ok(());
+            mailbox.send(Event::Recovered { recovery, result });
+        }
         let work = async move {
             let result = writer.put(&letter).await;
             mailbox.send(Event::Recovered { recovery, result });

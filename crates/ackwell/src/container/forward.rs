@@ -18,6 +18,7 @@ use super::mailbox::Mailbox;
 use super::observation::{Observation, Observer};
 use super::spec::{Spec, StartError};
 use super::writer::{Destination, WriteError, Writer, answered};
+use crate::mutation::{self, Fault};
 use crate::record::Record;
 use crate::returned::{Departure, Moment, Received, receive};
 
@@ -107,7 +108,14 @@ impl RetryTopics {
         mailbox: Mailbox,
         (tasks, runtime): (&TaskTracker, &Handle),
     ) {
-        let topics = self.clone();
+        let topics = RetryTopics {
+            writer: self.writer.claiming(&postponed.record),
+            ..self.clone()
+        };
+        if mutation::is(Fault::RetryNotAwaited) {
+            let result = Ok(());
+            mailbox.send(Event::Recovered { recovery, result });
+        }
         let work = async move {
             let write = async {
                 let sent = topics.send(&postponed).await;

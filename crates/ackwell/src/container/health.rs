@@ -1,16 +1,19 @@
 //! What the engine says of its health, what the client says of the broker's, and whether any
 //! broker says anything.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::End;
+use super::denied::Denied;
 use super::lookup::{Looked, Lookup};
 use super::notice::Notice;
 use super::observation::Observation;
 use super::poll::Poller;
+use crate::rights::Rights;
 use ackwell_core::engine::Event;
 
 /// How often a broker that went away is looked for.
@@ -44,12 +47,16 @@ pub(super) struct Health {
     /// When a broker was heard last; `None` if the client does not tell.
     heard: Option<Instant>,
     silence_max: Duration,
+    pub(super) rights: Rights,
+    pub(super) denied: Denied,
+    /// The client was refused its group.
+    group_denied: bool,
 }
 
 impl Health {
     /// `hears`: whether the client tells when it heard of a broker, by its statistics; `by_broker`:
     /// whether the broker assigns.
-    pub(super) fn new(hears: bool, by_broker: bool, silence_max: Duration) -> Self {
+    pub(super) fn new(hears: bool, by_broker: bool, silence_max: Duration, rights: Rights) -> Self {
         Health {
             engine: None,
             client: None,
@@ -63,6 +70,9 @@ impl Health {
             looking: false,
             heard: hears.then(Instant::now),
             silence_max,
+            rights,
+            denied: Denied::default(),
+            group_denied: false,
         }
     }
 }
@@ -73,11 +83,34 @@ impl Poller {
         let Some(problem) = Problem::of(error) else {
             return;
         };
-        let error = match problem.mend {
+        self.health.group_denied |= problem.code == Code::GroupAuthorizationFailed;
+        let error = match self.mend(problem.code) {
             Some(mend) => format!("{}; {mend}", reason.unwrap_or(error.to_string())),
             None => reason.unwrap_or(error.to_string()),
         };
         self.client_problem(error, problem.fatal);
+    }
+
+    /// What to do about an error of the client.
+    pub(super) fn mend(&self, code: Code) -> Option<Cow<'static, str>> {
+        let rights = &self.health.rights;
+        match code {
+            Code::TopicAuthorizationFailed => {
+                let topics = self.topics.iter().map(String::as_str);
+                Some(rights.to_read(topics).into())
+            }
+            Code::GroupAuthorizationFailed => Some(rights.to_join(&self.dispatcher.group).into()),
+            _ => mend(code).map(Cow::Borrowed),
+        }
+    }
+
+    /// The group's positions can't be read yet.
+    pub(super) fn positions_unknown(&mut self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        let mend = code.and_then(|code| self.mend(code));
+        let mend = mend.map_or_else(String::new, |mend| format!("; {mend}"));
+        let problem = format!("the group's committed positions can't be read: {error}{mend}");
+        self.client_problem(problem, false);
     }
 
     pub(super) fn client_problem(&mut self, error: String, fatal: bool) {
@@ -102,11 +135,14 @@ impl Poller {
         let due = self.health.looked.elapsed() >= interval && self.health.fatal.is_none();
         if due && !self.health.looking {
             self.health.looking = true;
-            self.lookups.ask(Lookup::Topics(self.topics.clone()));
+            self.lookups.ask(Lookup::Topics {
+                topics: self.topics.clone(),
+                group: self.health.group_denied,
+            });
         }
     }
 
-    pub(super) fn topics_looked_at(&mut self, looked: Looked) {
+    pub(super) fn topics_looked_at(&mut self, looked: &Looked) {
         self.health.looking = false;
         self.health.looked = Instant::now();
         let missing = looked.missing.first();
@@ -115,7 +151,6 @@ impl Poller {
             self.client_problem(format!("the topic {topic} does not exist; {mend}"), false);
         }
         let fine = looked.missing.is_empty() && !looked.in_doubt;
-        self.begin_anew(looked);
         // While the group's positions can't be read, topics in order say nothing.
         if fine && self.assigning.is_none() {
             self.client_recovered();
@@ -123,6 +158,7 @@ impl Poller {
     }
 
     pub(super) fn client_recovered(&mut self) {
+        self.health.group_denied = false;
         if self.health.fatal.is_none() && self.health.client.take().is_some() {
             self.tell_health();
         }
@@ -177,9 +213,10 @@ impl Poller {
             silence,
             group,
             told,
+            denied,
             ..
         } = &mut self.health;
-        let problem = engine.as_ref().or(client.as_ref());
+        let problem = engine.as_ref().or(client.as_ref()).or(denied.problem());
         let problem = problem.or(topics.as_ref()).or(group.as_ref());
         let problem = problem.or(silence.as_ref());
         if problem != told.as_ref() {
@@ -203,8 +240,7 @@ impl Poller {
 struct Problem {
     /// It ends the client.
     fatal: bool,
-    /// What to do about it.
-    mend: Option<&'static str>,
+    code: Code,
 }
 
 impl Problem {
@@ -218,8 +254,7 @@ impl Problem {
         };
         // One connection of several, or an idle one, is no news; the client reconnects.
         let ordinary = code == Code::BrokerTransportFailure;
-        let mend = mend(code);
-        (fatal || !ordinary).then_some(Problem { fatal, mend })
+        (fatal || !ordinary).then_some(Problem { fatal, code })
     }
 }
 
@@ -228,10 +263,6 @@ fn mend(code: Code) -> Option<&'static str> {
         Code::UnknownTopicOrPartition | Code::UnknownTopic => {
             "create the topic, or correct its name in the listener's declaration"
         }
-        Code::TopicAuthorizationFailed => {
-            "grant this client the right to read and describe the topic"
-        }
-        Code::GroupAuthorizationFailed => "grant this client the right to read the group",
         Code::ClusterAuthorizationFailed => "grant this client the right that the broker misses",
         Code::Resolve => "correct the host name in `kafka.bootstrap_servers`",
         Code::AllBrokersDown => {
@@ -322,13 +353,8 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_or_topic_says_what_to_do() {
+    fn what_is_missing_says_what_to_do() {
         for (code, wanted) in [
-            (
-                Code::TopicAuthorizationFailed,
-                "right to read and describe the topic",
-            ),
-            (Code::GroupAuthorizationFailed, "right to read the group"),
             (Code::UnknownTopicOrPartition, "create the topic"),
             (Code::Resolve, "host name"),
             (Code::AllBrokersDown, "brokers run"),
@@ -337,7 +363,7 @@ mod tests {
             let problem = Problem::of(&consuming(code)).expect("it is told");
             assert!(!problem.fatal, "{code:?}");
             assert!(
-                problem.mend.is_some_and(|mend| mend.contains(wanted)),
+                mend(problem.code).is_some_and(|mend| mend.contains(wanted)),
                 "{code:?}"
             );
         }
@@ -347,7 +373,7 @@ mod tests {
     fn a_fenced_member_is_fatal() {
         let error = KafkaError::MessageConsumptionFatal(Code::FencedInstanceId);
         let problem = Problem::of(&error).expect("it is told");
-        assert!(problem.fatal && problem.mend.is_some());
+        assert!(problem.fatal && mend(problem.code).is_some());
     }
 
     #[test]

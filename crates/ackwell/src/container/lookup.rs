@@ -15,7 +15,7 @@ use std::time::Duration;
 use ackwell_core::offset::CommitOffset;
 use ackwell_core::seek::{LogRange, SeekTo};
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::command::SeekRequest;
@@ -53,7 +53,11 @@ pub(super) enum Lookup {
     /// What a log holds.
     Range(SeekRequest),
     /// Whether these topics can be reached and are in order.
-    Topics(Vec<String>),
+    Topics {
+        topics: Vec<String>,
+        /// Whether this client may work for its group again is asked as well.
+        group: bool,
+    },
 }
 
 /// An answer.
@@ -61,7 +65,7 @@ pub(super) enum Lookup {
 pub(super) enum Found {
     Committed(Vec<Named>, Positions),
     /// Committed positions could not be read; the question is repeated.
-    NotYet(String),
+    NotYet(KafkaError),
     Range(SeekRequest, Result<Range, String>),
     Topics(Looked),
 }
@@ -69,8 +73,6 @@ pub(super) enum Found {
 /// What a look at the topics has found.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// Those that are there and in order.
-    pub(super) fine: Vec<String>,
     /// Those that the broker does not know.
     pub(super) missing: Vec<String>,
     /// Whether anything else is wrong, or not known.
@@ -159,7 +161,7 @@ impl Asker {
                     let range = range.map_err(|error| error.to_string());
                     Some(Found::Range(request, range))
                 }
-                Lookup::Topics(topics) => Some(self.topics(&topics)),
+                Lookup::Topics { topics, group } => Some(self.topics(&topics, group)),
             };
             if let Some(found) = found {
                 self.mailbox.tell(Message::Found(found));
@@ -178,17 +180,34 @@ impl Asker {
         }
         while !self.is_closing() {
             let asked = list.clone();
-            match self.client.committed_offsets(asked, COMMITTED_TIMEOUT) {
+            match self.stored(asked, COMMITTED_TIMEOUT) {
                 Ok(found) => return Some(Found::Committed(named, self.positions(&found))),
                 Err(error) => {
                     tracing::warn!(%error, "committed positions could not be read");
-                    let problem = format!("the group's committed positions can't be read: {error}");
-                    self.mailbox.tell(Message::Found(Found::NotYet(problem)));
+                    self.mailbox.tell(Message::Found(Found::NotYet(error)));
                     thread::sleep(PAUSE);
                 }
             }
         }
         None
+    }
+
+    /// What the group has stored. An error of one partition is one of all: taken for a partition
+    /// without a position, it would be read from its beginning, or from its end.
+    fn stored(
+        &self,
+        asked: TopicPartitionList,
+        limit: Duration,
+    ) -> KafkaResult<TopicPartitionList> {
+        let found = self.client.committed_offsets(asked, limit)?;
+        let refused = found
+            .elements()
+            .iter()
+            .find_map(|found| found.error().err());
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(found),
+        }
     }
 
     fn positions(&self, found: &TopicPartitionList) -> Positions {
@@ -230,13 +249,18 @@ impl Asker {
         Ok(Range { log, at_time })
     }
 
-    fn topics(&self, topics: &[String]) -> Found {
+    fn topics(&self, topics: &[String], group: bool) -> Found {
         let mut looked = Looked::default();
+        if let Some(topic) = topics.first().filter(|_| group) {
+            let mut list = TopicPartitionList::with_capacity(1);
+            list.add_partition(topic, 0);
+            looked.in_doubt = self.stored(list, LOOK_TIMEOUT).is_err();
+        }
         for topic in topics {
             let found = self.client.fetch_metadata(Some(topic), LOOK_TIMEOUT);
             let error = found.map(|found| found.topics().iter().find_map(|topic| topic.error()));
             match error.map(|error| error.map(Code::from)) {
-                Ok(None) => looked.fine.push(topic.clone()),
+                Ok(None) => {}
                 Ok(Some(Code::UnknownTopicOrPartition)) => looked.missing.push(topic.clone()),
                 Ok(Some(_)) | Err(_) => looked.in_doubt = true,
             }

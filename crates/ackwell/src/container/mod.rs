@@ -11,6 +11,7 @@
 //! | (retry) | `ordered.rs` | what waits for its key's turn is tried again |
 //! | (recover) | `dead_letter.rs`, `forward.rs`, `writer.rs` | what cannot be handled, or not now, is written down before it is passed |
 //! | track | `track.rs` | partitions come and go; what was settled before is read back |
+//! | (transactions) | `transactions/` | what is sent and positions are committed together |
 //! | commit | `commit.rs`, `snapshots.rs` | settled positions go to the broker, one request in flight; what has no room in it goes elsewhere before |
 //!
 //! What to do is decided by [`ackwell_core::engine`]; the files here carry it out. `start.rs`
@@ -29,6 +30,7 @@ mod consumer;
 mod control;
 mod dead_letter;
 mod decode;
+mod denied;
 mod discover;
 mod dispatch;
 mod forward;
@@ -41,12 +43,12 @@ mod observation;
 mod ordered;
 mod poll;
 mod rebalance;
-mod recreated;
 mod snapshots;
 mod spec;
 mod start;
 mod stats;
 mod track;
+mod transactions;
 mod writer;
 
 use std::fmt;

@@ -13,7 +13,7 @@ use ackwell_core::Timestamp;
 use ackwell_core::engine::{Engine, Event, PartitionId, RunId};
 use ackwell_core::offset::CommitOffset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::End;
 use super::command::Seeks;
@@ -31,10 +31,13 @@ use super::observation::Observation;
 use super::rebalance::Announcer;
 use super::stats::Counters;
 use super::track::Partitions;
+use super::transactions::Transactional;
 use crate::record::Record;
 
 /// How long the thread rests when nothing happens; whatever happens wakes it earlier.
 const REST_MAX: Duration = Duration::from_millis(100);
+
+const FREED_AT_ONCE: usize = 32;
 
 /// The poll thread's own things.
 pub(super) struct Poller {
@@ -105,6 +108,7 @@ pub(super) struct Parts {
     pub(super) lookups: Lookups,
     pub(super) dead_letters: Option<DeadLetterWriter>,
     pub(super) retry_topics: Option<RetryTopics>,
+    pub(super) transactions: Option<Arc<Transactional>>,
     pub(super) announcer: Option<Announcer>,
     pub(super) notifier: Notifier,
     pub(super) watches: Watches,
@@ -126,6 +130,7 @@ impl Poller {
             lookups,
             dead_letters,
             retry_topics,
+            transactions,
             announcer,
             notifier,
             watches,
@@ -139,7 +144,10 @@ impl Poller {
             engine,
             inbox,
             mailbox,
-            partitions: Partitions::new(retry_topics.iter().flat_map(RetryTopics::names)),
+            partitions: Partitions::new(
+                retry_topics.iter().flat_map(RetryTopics::names),
+                transactions,
+            ),
             dispatcher,
             committer,
             lookups,
@@ -173,6 +181,7 @@ impl Poller {
             }
             if !busy {
                 self.look_for_broker();
+                self.follow_denials();
                 std::thread::park_timeout(self.rest());
             }
         };
@@ -182,9 +191,9 @@ impl Poller {
         }
         self.client.context().close();
         self.answer_open_rebalance();
-        self.partitions.clear();
         self.committer.join();
         self.lookups.join();
+        self.partitions.clear();
         self.dispatcher.observer.observe(&Observation::Ended);
         end
     }
@@ -292,9 +301,9 @@ impl Poller {
     fn found(&mut self, found: Found) {
         match found {
             Found::Committed(named, positions) => self.committed_found(&named, &positions),
-            Found::NotYet(problem) => self.client_problem(problem, false),
+            Found::NotYet(error) => self.positions_unknown(&error),
             Found::Range(request, range) => self.range_found(request, range),
-            Found::Topics(looked) => self.topics_looked_at(looked),
+            Found::Topics(looked) => self.topics_looked_at(&looked),
         }
     }
 
@@ -304,6 +313,7 @@ impl Poller {
         for index in 0..self.partitions.count() {
             busy |= self.take_batch(index);
         }
+        self.act();
         busy
     }
 
@@ -316,11 +326,18 @@ impl Poller {
             return false;
         }
         let (mut next, mut error) = (None, None);
+        // The client frees a record where its other thread allocates the next ones: freed one by
+        // one, each would wait for that thread.
+        let mut taken = Vec::with_capacity(FREED_AT_ONCE);
         loop {
             match queue.queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     self.decoder.push(&message);
                     next = Some(rdkafka::Message::offset(&message).saturating_add(1));
+                    taken.push(message);
+                    if taken.len() >= FREED_AT_ONCE {
+                        taken.clear();
+                    }
                 }
                 Some(Err(found)) => error = Some(found),
                 None => break,
@@ -330,20 +347,25 @@ impl Poller {
                 break;
             }
         }
+        drop(taken);
         let mut records = self.decoder.finish(&queue.topic, queue.partition);
         if let Some(topics) = &self.retry_topics {
             records = topics.receive(&queue.topic, records, moment(self.clock.now()));
         }
         if let Some(next) = next {
             self.not_idle(id);
+            if !self.health.denied.is_empty() {
+                self.partition_allowed(id);
+            }
             self.counters
                 .polled
                 .fetch_add(records.len() as u64, Ordering::Relaxed);
-            self.on_event(Event::Polled {
+            let polled = Event::Polled {
                 partition: id,
                 records,
                 next: CommitOffset(next),
-            });
+            };
+            self.engine.on_event(self.clock.now(), polled);
         }
         // Behind the records that came before it: what it is about begins where they end.
         if let Some(error) = error {
@@ -353,6 +375,9 @@ impl Poller {
     }
 
     fn partition_failed(&mut self, id: PartitionId, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            return self.partition_denied(id);
+        }
         let (Some(damage), Some((topic, partition))) = (damage(error), self.partitions.name(id))
         else {
             return self.client_failed(error);

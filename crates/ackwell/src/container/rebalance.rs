@@ -25,6 +25,7 @@ use super::mailbox::{Mailbox, Message};
 use super::notice::Notice;
 use super::observation::Observation;
 use super::poll::Poller;
+use crate::mutation::{self, Fault};
 
 /// Hears of partitions that come and go. Its methods run as tasks of the runtime, one after
 /// another, never on the poll thread; each may take as long as
@@ -189,7 +190,7 @@ impl Poller {
         let observation = Observation::Revoked { partitions, lost };
         self.dispatcher.observer.observe(&observation);
         self.forget_watches(&ids);
-        if lost {
+        if lost || mutation::is(Fault::DrainSkipped) {
             self.losing = true;
             self.on_event(Event::Lost(ids));
             self.losing = false;

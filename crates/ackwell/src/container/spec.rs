@@ -18,6 +18,7 @@ use crate::extensions::Extensions;
 use crate::failure::{Failure, Verdicts};
 use crate::listener::{Filter, Matcher};
 use crate::record::Record;
+use crate::transaction;
 use crate::unit::{OneByOne, Parking, Run, UnitOfWork};
 
 /// Calls the user's function for one record.
@@ -119,6 +120,9 @@ pub struct Spec {
     /// Where records wait whose attempts in place are used up, with those of their key behind
     /// them: the same as `unit`. Needs dead letters.
     pub parking: Option<Arc<dyn Parking>>,
+    /// Transactions of Kafka, in which the handler sends and positions are committed; they take the
+    /// place of `unit` and of `commit`, and need one lane a partition.
+    pub transactions: Option<transaction::Settings>,
     /// What handles a record.
     pub handler: Arc<dyn RecordHandler>,
     /// Which records are handled; all of them without one.
@@ -162,6 +166,7 @@ impl Spec {
             limits: Limits::default(),
             unit: Arc::new(OneByOne),
             parking: None,
+            transactions: None,
             handler,
             filter: None,
             dead_letters: DeadLetters::default(),
@@ -189,6 +194,9 @@ pub struct Limits {
     pub total_bytes: usize,
     /// Records handed to a lane at once. Default 500, as Kafka's `max.poll.records`.
     pub run_records: usize,
+    /// How long fewer records than `run_records` wait for company before a batch handler gets them.
+    /// Default 0: they don't wait.
+    pub batch_wait: Duration,
     /// How long a revoke waits for work in progress before it is cancelled. Default 10 s, well
     /// within the rebalance timeout (`max.poll.interval.ms`, 5 minutes).
     pub revoke_drain: Duration,
@@ -231,6 +239,7 @@ impl Default for Limits {
             total_records: usize::MAX,
             total_bytes: 256 << 20,
             run_records: 500,
+            batch_wait: Duration::ZERO,
             revoke_drain: Duration::from_secs(10),
             stop_drain: Duration::from_secs(20),
             rebalance_callback: Duration::from_secs(5),
@@ -278,6 +287,14 @@ pub enum StartError {
         topic: String,
         /// What went wrong.
         reason: String,
+    },
+    /// No transaction can be begun.
+    #[error("starting listener {listener}: preparing its transactions")]
+    Transactions {
+        /// The listener's name.
+        listener: String,
+        /// What went wrong.
+        source: transaction::TransactionError,
     },
     /// The spec names no topic, or no group.
     #[error("starting listener {listener}: {reason}")]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use ackwell_core::Engine;
+use ackwell_core::commit::AckMode;
 use ackwell_core::engine::{Config, Event};
+use ackwell_core::{Concurrency, Engine};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer;
 use tokio::runtime::Handle;
@@ -32,8 +33,10 @@ use super::rebalance::Announcer;
 use super::snapshots;
 use super::spec::{Spec, StartError};
 use super::stats::Counters;
+use super::transactions::{InTransactions, Transactional, Waiting};
 use super::writer::Writer;
 use crate::dead_letters::DeadLetters;
+use crate::rights::Rights;
 
 /// Starts a listener. Returns when its consumer and, if it has one, its dead-letter producer
 /// exist; it joins its group in the background.
@@ -53,7 +56,8 @@ pub async fn start(spec: Spec) -> Result<Container, StartError> {
 /// As [`start`], with what is paused already.
 pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Container, StartError> {
     check(&spec)?;
-    let writer = Writer::new(&spec)?;
+    let transactions = transactions(&spec).await?;
+    let writer = Writer::new(&spec, transactions.clone())?;
     let dead_letters = match &spec.dead_letters {
         DeadLetters::To(target) => {
             Some(DeadLetterWriter::open(&spec, target, writer.clone()).await?)
@@ -67,7 +71,11 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     let (mailbox, inbox) = Mailbox::new();
     let client = connect(&spec, &mailbox)?;
     let (counters, tasks) = (Arc::new(Counters::default()), TaskTracker::new());
-    let dispatcher = dispatcher(&spec, &mailbox, &counters, &tasks);
+    let mut dispatcher = dispatcher(&spec, &mailbox, &counters, &tasks);
+    if let Some(transactions) = &transactions {
+        transactions.read_by(&client);
+        dispatcher.unit = Arc::new(InTransactions(Arc::clone(transactions)));
+    }
     let thread = |source| StartError::Thread {
         listener: spec.listener.clone(),
         source,
@@ -79,9 +87,9 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     };
     let keeper = keeper(&spec);
     let committer = Committer::start(
-        (&spec.listener, &spec.group),
+        &spec.listener,
         Arc::clone(&client),
-        keeper.clone(),
+        (keeper.clone(), transactions.clone().map(Waiting::new)),
         listeners,
     )
     .map_err(thread)?;
@@ -103,7 +111,9 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
     pause(&mailbox, &pauses);
     let poller = Poller::new(Parts {
         client,
-        topics: spec.topics.clone(),
+        topics: (spec.topics.iter().cloned())
+            .chain(forward::names(&spec).map(|(topic, _)| topic))
+            .collect(),
         engine: Engine::new(engine_config(&spec)),
         inbox,
         mailbox: mailbox.clone(),
@@ -112,12 +122,18 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         lookups,
         dead_letters,
         retry_topics,
+        transactions,
         announcer,
         notifier: notifier.clone(),
         watches: Watches::new(&spec.notices, clock.now()),
         counters: Arc::clone(&counters),
         clock,
-        health: Health::new(hears, by_broker, spec.notices.non_responsive_after),
+        health: Health::new(
+            hears,
+            by_broker,
+            spec.notices.non_responsive_after,
+            Rights::of(&spec.consumer),
+        ),
     });
     let (ended, end) = watch::channel(None);
     // The thread is joined through the channel: it sends as its last act, or drops it.
@@ -154,6 +170,20 @@ fn check(spec: &Spec) -> Result<(), StartError> {
         } if topics.is_empty() => wrong("it names no topic"),
         Spec { group, .. } if group.is_empty() => wrong("it names no group"),
         Spec {
+            transactions: Some(_),
+            concurrency: Concurrency::ByKey(_),
+            ..
+        } => wrong("transactions of a partition follow one another, so it has one lane"),
+        Spec {
+            transactions: Some(_),
+            commit,
+            strict_commits,
+            parking,
+            ..
+        } if *commit != AckMode::Batch || *strict_commits || parking.is_some() => {
+            wrong("positions are committed in its transactions, and by nothing else")
+        }
+        Spec {
             commit,
             strict_commits,
             ..
@@ -182,6 +212,19 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
     Ok(Arc::new(client))
 }
 
+/// The transactions in which a listener sends, if it does; what a crash has left open is ended.
+async fn transactions(spec: &Spec) -> Result<Option<Arc<Transactional>>, StartError> {
+    let Some(settings) = &spec.transactions else {
+        return Ok(None);
+    };
+    let opened = Transactional::open(settings.clone()).await;
+    let opened = opened.map_err(|source| StartError::Transactions {
+        listener: spec.listener.clone(),
+        source,
+    })?;
+    Ok(Some(Arc::new(opened)))
+}
+
 /// For each policy in place, the listener's own first, whether it repeats anything at all.
 fn repeating(spec: &Spec) -> Arc<[bool]> {
     let policies = std::iter::once(&spec.retry).chain(spec.verdicts.policies());
@@ -207,6 +250,7 @@ fn engine_config(spec: &Spec) -> Config {
         total_records: limits.total_records,
         total_bytes: limits.total_bytes,
         run_records: limits.run_records,
+        fill_wait: limits.batch_wait,
         revoke_drain: limits.revoke_drain,
         stop_drain: limits.stop_drain,
         // A little longer than its calls may take, so that their end is always awaited.

@@ -1,8 +1,8 @@
 //! Partitions come and go; what was settled before is read back with the position.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use ackwell_core::engine::{Assigned, PartitionId};
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -14,7 +14,8 @@ use super::consumer::{Callbacks, Client, Named};
 use super::control::TopicPartition;
 use super::lookup::Positions;
 use super::mailbox::Waker;
-use super::recreated::Away;
+use super::transactions::Transactional;
+use crate::mutation::{self, Fault};
 
 /// Names of partitions and their queues.
 ///
@@ -25,8 +26,9 @@ pub(super) struct Partitions {
     ids: HashMap<Named, PartitionId>,
     named: Vec<(Arc<str>, i32)>,
     retry_topics: HashSet<String>,
+    /// Who commits positions of owned partitions in transactions.
+    transactions: Option<Arc<Transactional>>,
     queues: Vec<Option<Queue>>,
-    pub(super) away: Away,
 }
 
 /// The fetched records of one owned partition.
@@ -38,6 +40,20 @@ pub(super) struct Queue {
     /// The client has stopped reading; only a new client goes on.
     stopped: bool,
     ready: Arc<AtomicBool>,
+    /// Dropped when the partition goes.
+    stay: Arc<()>,
+}
+
+/// The time from a partition's assignment until it goes, for threads that can't see
+/// [`Partitions`].
+#[derive(Debug, Clone)]
+pub(super) struct Stay(Weak<()>);
+
+impl Stay {
+    /// Whether the partition has gone since; it may have come back.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl Queue {
@@ -52,9 +68,13 @@ impl Queue {
 }
 
 impl Partitions {
-    pub(super) fn new(retry_topics: impl Iterator<Item = String>) -> Self {
+    pub(super) fn new(
+        retry_topics: impl Iterator<Item = String>,
+        transactions: Option<Arc<Transactional>>,
+    ) -> Self {
         Partitions {
             retry_topics: retry_topics.collect(),
+            transactions,
             ..Partitions::default()
         }
     }
@@ -88,6 +108,12 @@ impl Partitions {
 
     pub(super) fn is_owned(&self, id: PartitionId) -> bool {
         self.queues.get(id.0 as usize).is_some_and(Option::is_some)
+    }
+
+    /// The stay of a partition that is owned.
+    pub(super) fn stay(&self, id: PartitionId) -> Option<Stay> {
+        let queue = self.queues.get(id.0 as usize)?.as_ref()?;
+        Some(Stay(Arc::downgrade(&queue.stay)))
     }
 
     /// Those that the client was told to read.
@@ -146,6 +172,9 @@ impl Partitions {
     }
 
     pub(super) fn clear(&mut self) {
+        if let Some(transactions) = &self.transactions {
+            transactions.all_gone();
+        }
         self.queues.iter_mut().for_each(|queue| *queue = None);
     }
 
@@ -161,29 +190,28 @@ impl Partitions {
         let mut assigned = Vec::with_capacity(named.len());
         let mut start = TopicPartitionList::new();
         for named in named {
-            let away = self.away.is_away(&named.0);
-            let found = positions.get(named).filter(|_| !away);
-            let fresh = away || self.is_retry_topic(&named.0);
+            let found = positions.get(named);
+            let fresh = self.is_retry_topic(&named.0);
             // What waits on a retry topic must not be passed over because nothing of it has been
-            // committed yet, wherever the listener wants to begin on its own topics; nor what is on
-            // a topic that was created again.
+            // committed yet, wherever the listener wants to begin on its own topics.
             let first = if fresh {
                 Offset::Beginning
             } else {
                 Offset::Invalid
             };
             let offset = found.map_or(first, |found| Offset::Offset(found.at.0));
+            if let Some(transactions) = &self.transactions {
+                transactions.assigned(named, found.map(|found| found.at.0));
+            }
             start.add_partition_offset(&named.0, named.1, offset)?;
             let partition = self.id(named);
-            if away {
-                self.away.note_begun(partition);
-            }
             // Before the assignment, so that no record reaches the common queue.
             self.split(client, waker, partition);
             assigned.push(Assigned {
                 partition,
                 position: found.map(|found| found.at),
                 metadata: found
+                    .filter(|_| !mutation::is(Fault::MetadataNotRead))
                     .map(|found| found.metadata.clone())
                     .unwrap_or_default(),
                 snapshot: found.and_then(|found| found.snapshot.clone()),
@@ -217,6 +245,7 @@ impl Partitions {
                 paused: false,
                 stopped: false,
                 ready,
+                stay: Arc::default(),
             });
         }
     }
@@ -227,6 +256,9 @@ impl Partitions {
         for id in ids {
             if let Some((topic, partition)) = self.named.get(id.0 as usize) {
                 list.add_partition(topic, *partition);
+                if let Some(transactions) = &self.transactions {
+                    transactions.gone(topic, *partition);
+                }
             }
             if let Some(queue) = self.queues.get_mut(id.0 as usize) {
                 *queue = None;

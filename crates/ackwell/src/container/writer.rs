@@ -20,8 +20,10 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 use super::spec::{Spec, StartError};
+use super::transactions::{Claim, Transactional};
 use crate::config::Topics;
 use crate::record::{Headers, Record};
+use crate::rights::{self, Rights};
 
 /// How long a broker's answer about topics is awaited.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -45,10 +47,15 @@ pub(super) struct Destination {
 #[derive(Clone)]
 pub(super) struct Writer {
     inner: Arc<Inner>,
+    /// Where copies and positions are committed together.
+    transactions: Option<Arc<Transactional>>,
+    claim: Option<Claim>,
 }
 
 struct Inner {
-    producer: FutureProducer,
+    settings: ClientConfig,
+    producer: Mutex<FutureProducer>,
+    rights: Rights,
     admin: AdminClient<DefaultClientContext>,
     creation: Topics,
     /// Partitions of the topics that were prepared.
@@ -64,20 +71,39 @@ pub(super) struct WriteError {
 
 impl Writer {
     /// Connects in the background.
-    pub(super) fn new(spec: &Spec) -> Result<Self, StartError> {
+    pub(super) fn new(
+        spec: &Spec,
+        transactions: Option<Arc<Transactional>>,
+    ) -> Result<Self, StartError> {
         let client = |source| StartError::Client {
             listener: spec.listener.clone(),
             source,
         };
+        let settings = settings(&spec.producer);
         let inner = Inner {
-            producer: settings(&spec.producer).create().map_err(client)?,
+            producer: Mutex::new(settings.create().map_err(client)?),
+            rights: Rights::of(&settings),
+            settings,
             admin: spec.producer.create().map_err(client)?,
             creation: spec.creation.clone(),
             known: Mutex::default(),
         };
         Ok(Writer {
             inner: Arc::new(inner),
+            transactions,
+            claim: None,
         })
+    }
+
+    /// The same for this record, whose partition is owned now: where there are transactions, its
+    /// copy is written in one with its position.
+    pub(super) fn claiming(&self, record: &Record) -> Self {
+        let transactions = self.transactions.as_ref();
+        let claim = transactions.map(|found| found.claim(record));
+        Writer {
+            claim,
+            ..self.clone()
+        }
     }
 
     /// Writes `record` to `to` and returns when all in-sync replicas have it: key and value as
@@ -98,12 +124,43 @@ impl Writer {
         message.payload = record.value();
         let known = self.known().get(&to.topic).copied().unwrap_or(0);
         message.partition = to.partition.filter(|wanted| *wanted < known);
-        let sent = self.inner.producer.send(message, QUEUE_TIMEOUT).await;
+        if let (Some(transactions), Some(claim)) = (&self.transactions, &self.claim) {
+            let sent = transactions.pass_on(claim, record, message).await;
+            return sent.map_err(|error| {
+                self.known().remove(&to.topic);
+                match error.client_error() {
+                    Some(client) => WriteError::new(&to.topic, client, &self.inner.rights),
+                    None => error.to_string().into(),
+                }
+            });
+        }
+        let producer = self.producer();
+        let sent = producer.send(message, QUEUE_TIMEOUT).await;
         sent.map(drop).map_err(|(error, _)| {
             // The topic is not what it was; the next attempt looks again.
             self.known().remove(&to.topic);
-            WriteError::new(&to.topic, &error)
+            self.replace_if_broken();
+            WriteError::new(&to.topic, &error, &self.inner.rights)
         })
+    }
+
+    fn producer(&self) -> FutureProducer {
+        let producer = self.inner.producer.lock();
+        producer.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An idempotent producer that the broker refuses for want of a right never works again, also
+    /// when the right is granted.
+    fn replace_if_broken(&self) {
+        let producer = self.inner.producer.lock();
+        let mut producer = producer.unwrap_or_else(PoisonError::into_inner);
+        let Some((code, reason)) = producer.client().fatal_error() else {
+            return;
+        };
+        tracing::warn!(%code, reason, "a producer has broken down and is replaced");
+        if let Ok(new) = self.inner.settings.create() {
+            *producer = new;
+        }
     }
 
     /// Makes `topic` ready for copies of records of `origin`: looks how many partitions it has,
@@ -112,7 +169,7 @@ impl Writer {
         if self.known().contains_key(topic) {
             return Ok(());
         }
-        let count = match self.partitions(topic).await? {
+        let count = match self.partitions(topic, Rights::to_write).await? {
             Some(count) => count,
             None => self.create(origin, topic, None).await?,
         };
@@ -126,11 +183,11 @@ impl Writer {
         if self.known().contains_key(topic) {
             return Ok(());
         }
-        if self.partitions(topic).await?.is_none() {
+        if self.partitions(topic, Rights::to_write).await?.is_none() {
             self.create(origin, topic, Some(WAITING_KEPT)).await?;
         }
         self.prepare(origin, topic).await?;
-        let wanted = self.partitions(origin).await?.unwrap_or(0);
+        let wanted = self.partitions(origin, reading).await?.unwrap_or(0);
         let found = self.known().get(topic).copied().unwrap_or(0);
         if found < wanted {
             self.grow(topic, wanted).await.inspect_err(|_| {
@@ -168,7 +225,7 @@ impl Writer {
         topic: &str,
         retention: Option<Duration>,
     ) -> Result<i32, String> {
-        let Some(count) = self.partitions(origin).await? else {
+        let Some(count) = self.partitions(origin, reading).await? else {
             return Err(format!(
                 "the topic {origin} does not exist; create it first"
             ));
@@ -197,6 +254,9 @@ impl Writer {
                 Ok(count)
             }
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(count),
+            Some(Err((_, code))) if rights::is_missing(code) => {
+                Err(format!("{code}; {}", self.inner.rights.to_create(topic)))
+            }
             Some(Err((_, code))) => Err(code.to_string()),
         }
     }
@@ -213,18 +273,32 @@ impl Writer {
         Some((size + ADDED_BYTES_MAX).min(most).to_string())
     }
 
-    /// Partitions of a topic; `None` if it does not exist.
-    async fn partitions(&self, topic: &str) -> Result<Option<i32>, String> {
-        let (producer, name) = (self.inner.producer.clone(), topic.to_owned());
+    /// Partitions of a topic; `None` if it does not exist. Where it may not be seen, `granting`
+    /// says what is missing.
+    async fn partitions(
+        &self,
+        topic: &str,
+        granting: fn(&Rights, &str) -> String,
+    ) -> Result<Option<i32>, String> {
+        let (producer, name) = (self.producer(), topic.to_owned());
         let found = tokio::task::spawn_blocking(move || {
             let metadata = producer.client().fetch_metadata(Some(&name), ANSWER_WAIT)?;
             let found = metadata.topics().iter().find(|found| found.name() == name);
+            let error = found.and_then(|found| found.error()).map(Code::from);
+            if let Some(code) = error.filter(|code| rights::is_missing(*code)) {
+                return Err(KafkaError::MetadataFetch(code));
+            }
             let found = found.filter(|found| found.error().is_none());
             let count = found.map_or(0, |found| found.partitions().len());
             Ok(i32::try_from(count).unwrap_or(i32::MAX))
         });
         let found: Result<i32, KafkaError> = found.await.map_err(|error| error.to_string())?;
-        let count = found.map_err(|error| error.to_string())?;
+        let count = found.map_err(|error| match error.rdkafka_error_code() {
+            Some(code) if rights::is_missing(code) => {
+                format!("{topic}: {code}; {}", granting(&self.inner.rights, topic))
+            }
+            _ => error.to_string(),
+        })?;
         Ok((count > 0).then_some(count))
     }
 
@@ -249,10 +323,13 @@ pub(super) async fn answered(
 }
 
 impl WriteError {
-    fn new(topic: &str, error: &KafkaError) -> Self {
+    fn new(topic: &str, error: &KafkaError, rights: &Rights) -> Self {
         let code = error.rdkafka_error_code();
+        // Before its first record an idempotent producer needs the right to write somewhere.
+        let refused = code.is_some_and(|code| code == Code::Fatal || rights::is_missing(code));
+        let mend = refused.then(|| format!("; {}", rights.to_write(topic)));
         WriteError {
-            what: format!("writing to {topic}: {error}"),
+            what: format!("writing to {topic}: {error}{}", mend.unwrap_or_default()),
             too_large: matches!(
                 code,
                 Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize)
@@ -279,6 +356,10 @@ impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
+}
+
+fn reading(rights: &Rights, topic: &str) -> String {
+    rights.to_read([topic])
 }
 
 fn options() -> AdminOptions {

@@ -215,6 +215,21 @@ impl ListenerBuilder {
         self
     }
 
+    /// How long a [batch](Self::handle_batch) that is smaller than [`run_limit`](Self::run_limit) waits
+    /// for more records, from when its first one came; default 0: a lane gets what waits, and while
+    /// that is handled, the next batch gathers.
+    ///
+    /// Worth it where a call costs much more than a record (a bulk request, a file), and records
+    /// trickle in. It is a latency for each record that comes alone, and nothing more: a batch that
+    /// is full does not wait, nor do records that were in a batch before, that come by a retry
+    /// topic, or whose partition has reached [`queued_records`](Self::queued_records). From 1 ms to
+    /// 1 hour. (`fetch.min.bytes` and `fetch.wait.max.ms` are no substitute: they have the broker
+    /// wait, for all partitions together, and say nothing of a lane.)
+    pub fn batch_wait(mut self, limit: Duration) -> Self {
+        self.options.limits.batch_wait = limit;
+        self
+    }
+
     /// How long a revoked partition's work may take to finish before it is cancelled and handed
     /// over; default 10 s. For a stop, see [`config::Stop`](crate::config::Stop).
     pub fn revoke_drain(mut self, limit: Duration) -> Self {

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
+use rdkafka::util::IntoOpaque;
 
-use super::delivery::Pending;
 use crate::codec::{Codec, CodecError};
 use crate::encode::{CONTENT_TYPE, EncodedEvent};
 use crate::record::Headers;
@@ -95,7 +95,7 @@ impl OutgoingRecord {
     }
 
     /// Bytes of key, value and headers.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers = self
             .headers
@@ -104,11 +104,9 @@ impl OutgoingRecord {
         len(&self.key) + len(&self.value) + headers.sum::<usize>()
     }
 
-    pub(super) fn to_client(
-        &self,
-        pending: Box<Pending>,
-    ) -> BaseRecord<'_, [u8], [u8], Box<Pending>> {
-        let mut record = BaseRecord::with_opaque_to(&self.topic, pending);
+    /// With what comes back with its delivery report.
+    pub(crate) fn to_client<D: IntoOpaque>(&self, opaque: D) -> BaseRecord<'_, [u8], [u8], D> {
+        let mut record = BaseRecord::with_opaque_to(&self.topic, opaque);
         record.partition = self.partition;
         record.key = self.key.as_deref();
         record.payload = self.value.as_deref();

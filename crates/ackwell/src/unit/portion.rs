@@ -129,6 +129,31 @@ impl Portion {
         }
     }
 
+    /// Where what is done ends: the offset of its first record that is not done, or the position
+    /// behind its last; `None` if nothing is done.
+    pub(crate) fn position(&self) -> Option<i64> {
+        match &self.end {
+            PortionEnd::Handled => self.records.last()?.offset().checked_add(1),
+            PortionEnd::Failed { place: 0, .. } | PortionEnd::Whole { .. } => None,
+            PortionEnd::Failed { place, .. } => self.offset(*place),
+        }
+    }
+
+    /// The offset of its first record.
+    pub(crate) fn first_offset(&self) -> Option<i64> {
+        self.offset(0)
+    }
+
+    /// What its records share has failed, and nobody knows who is to blame.
+    pub(crate) fn undone(&mut self, failure: Failure) {
+        let count = self.open().count().max(1);
+        let place = self.open().next().unwrap_or(0);
+        if count == 1 && concerns_a_record(&failure) {
+            return self.fail(place, failure, Vec::new());
+        }
+        self.end = PortionEnd::Whole { count, failure };
+    }
+
     fn len(&self) -> usize {
         self.records.len()
     }
@@ -161,7 +186,7 @@ impl Portion {
 }
 
 /// Whether a failure is about records at all, and not about what they all need.
-fn concerns_a_record(failure: &Failure) -> bool {
+pub(super) fn concerns_a_record(failure: &Failure) -> bool {
     match failure.class() {
         Class::Transient | Class::Permanent | Class::Skip => true,
         Class::Unavailable | Class::Stop => false,
@@ -203,7 +228,7 @@ impl Run {
     }
 
     /// Lets the filter see the next record once more.
-    fn look_again(&mut self) {
+    pub(super) fn look_again(&mut self) {
         if let Some(filtering) = &mut self.filtering {
             filtering.seen = self.started;
         }
@@ -237,11 +262,7 @@ impl Run {
                     reason = failure.summary(),
                     "a batch failed and is repeated in parts"
                 );
-                self.started = self.settled;
-                if let Some(filtering) = &mut self.filtering {
-                    filtering.waiting.clear();
-                }
-                self.look_again();
+                self.begin_again();
             }
         }
     }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+pub mod acl;
 pub mod raw;
 
 use std::sync::{Arc, Mutex};

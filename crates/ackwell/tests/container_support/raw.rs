@@ -61,7 +61,7 @@ fn request(topic: &str, batch: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn text(bytes: &mut Vec<u8>, text: &str) {
+pub(super) fn text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(i16::try_from(text.len()).expect("a size").to_be_bytes());
     bytes.extend(text.as_bytes());
 }

@@ -3,12 +3,15 @@
 //! Most of the time it has room in the metadata. When it outgrows that, it is written once as a
 //! snapshot; the metadata then refers to the snapshot and adds what was settled since, until that
 //! outgrows it in turn. A snapshot counts only when the commit that refers to it is stored: until
-//! then the one before it stays where it is, in the other of two slots.
+//! then the one before it stays where it is, in the other of two slots. A commit that failed may be
+//! stored all the same, its answer lost: then neither slot is overwritten before a later commit has
+//! succeeded, and what has no room meanwhile is not told.
 
 use super::config::Config;
 use super::effect::Snapshot;
 use super::event::Assigned;
 use crate::metadata::{self, Metadata, Reference, snapshot};
+use crate::mutation::{self, Fault};
 use crate::offset::{CommitOffset, Span};
 
 /// What is told of one partition.
@@ -18,6 +21,8 @@ pub(super) struct SettledBeyond {
     foreign: Option<String>,
     /// The snapshot that the stored metadata refers to.
     base: Option<Base>,
+    /// Slots that the stored metadata refers to if a commit that failed is stored all the same.
+    in_doubt: [bool; 2],
     /// What becomes of it if the commit in flight is stored.
     sent: Sent,
     /// Whether what is stored tells of everything that had settled when it was sent.
@@ -105,7 +110,7 @@ impl SettledBeyond {
             return self.says(metadata, whole, NextBase::Same, Snapshot::Keep);
         }
         let (metadata, whole) = metadata::encode_up_to(position, spans.clone(), room);
-        if whole && self.base.is_some() {
+        if whole && (self.base.is_some() || self.in_doubt.contains(&true)) {
             return self.says(metadata, true, NextBase::Gone, Snapshot::Remove);
         }
         if whole || !config.snapshots {
@@ -132,11 +137,10 @@ impl SettledBeyond {
             }
             metadata = text;
         }
+        let Some(slot) = self.free_slot() else {
+            return self.says(metadata, false, NextBase::Same, Snapshot::Keep);
+        };
         let (bytes, whole) = snapshot::write(spans.iter().copied());
-        let slot = self
-            .base
-            .as_ref()
-            .map_or(0, |base| 1 - base.reference.slot.min(1));
         let base = Base {
             reference: Reference {
                 slot,
@@ -148,6 +152,22 @@ impl SettledBeyond {
         };
         let write = Snapshot::Write { slot, bytes };
         self.says(metadata, false, NextBase::Writing(base), write)
+    }
+
+    /// A slot that no stored metadata can refer to.
+    fn free_slot(&self) -> Option<u8> {
+        let based = |slot| {
+            self.base
+                .as_ref()
+                .is_some_and(|base| base.reference.slot == slot)
+        };
+        let doubtful = |slot: u8| {
+            let doubtful = self.in_doubt.get(usize::from(slot)).copied();
+            doubtful.unwrap_or(true) && !mutation::is(Fault::SnapshotOverwritten)
+        };
+        [0, 1]
+            .into_iter()
+            .find(|slot| !based(*slot) && !doubtful(*slot))
     }
 
     fn says(
@@ -176,10 +196,24 @@ impl SettledBeyond {
         };
     }
 
+    /// The commit in flight has failed, as far as is known, or its answer will not count.
+    pub(super) fn failed(&mut self) {
+        let slot = match std::mem::take(&mut self.sent).base {
+            NextBase::Same => return,
+            // It may be removed yet, and nothing may refer to it any more.
+            NextBase::Gone => self.base.take().map(|base| base.reference.slot),
+            NextBase::Writing(base) | NextBase::Stored(base) => Some(base.reference.slot),
+        };
+        if let Some(doubtful) = slot.and_then(|slot| self.in_doubt.get_mut(usize::from(slot))) {
+            *doubtful = true;
+        }
+    }
+
     /// The commit in flight is stored.
     pub(super) fn acknowledge(&mut self) {
         let Sent { whole, base } = std::mem::take(&mut self.sent);
         self.whole = whole;
+        self.in_doubt = [false; 2];
         match base {
             NextBase::Same | NextBase::Writing(_) => {}
             NextBase::Gone => self.base = None,

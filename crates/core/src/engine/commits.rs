@@ -140,7 +140,7 @@ impl<R: Record> Engine<R> {
     /// What waited for the answer to a commit goes on.
     fn confirmed(&mut self) {
         for partition in self.partitions.values_mut() {
-            partition.release_polls(&self.config);
+            partition.release_polls(self.now, &self.config);
         }
         self.dispatch_all();
     }

@@ -41,6 +41,11 @@ pub struct Config {
     pub total_bytes: usize,
     /// Records handed to a lane at once. Default 500.
     pub run_records: usize,
+    /// How long fewer records than [`run_records`](Config::run_records) wait for company before they
+    /// are handed to a lane all the same, from when the first of them came. Nobody waits who can't
+    /// gain by it: records that were handed out before or have waited on a retry topic, and those
+    /// of a partition whose queue is full. Default 0: they don't wait.
+    pub fill_wait: Duration,
     /// How long a revoke waits for records in work before they are cancelled. Default 10 s.
     pub revoke_drain: Duration,
     /// The same for a stop. Default 20 s.
@@ -102,6 +107,7 @@ impl Default for Config {
             total_records: usize::MAX,
             total_bytes: 256 << 20,
             run_records: 500,
+            fill_wait: Duration::ZERO,
             revoke_drain: Duration::from_secs(10),
             stop_drain: Duration::from_secs(20),
             cancel_wait: Duration::from_secs(5),

@@ -47,17 +47,23 @@ struct Unreadable {
 }
 
 impl Control {
-    /// Whether the partition must deliver and dispatch nothing.
-    pub(super) fn forbids(&self, id: PartitionId) -> bool {
+    /// Whether nothing of the partition may be handled.
+    pub(super) fn forbids_work(&self, id: PartitionId) -> bool {
         self.paused.contains(&id)
-            || self.held.contains(&id)
+            || (self.held.contains(&id) && !mutation::is(Fault::HoldKeepsDispatching))
             || self.seeks.contains_key(&id)
-            || self.unreadable.get(&id).is_some_and(|found| !found.trying)
+    }
+
+    /// Whether nothing of the partition may be delivered. What came before a record that can't be
+    /// read is handled all the same.
+    pub(super) fn forbids_delivery(&self, id: PartitionId) -> bool {
+        self.forbids_work(id) || self.unreadable.get(&id).is_some_and(|found| !found.trying)
     }
 
     /// What is wrong with the first partition that can't be read.
     pub(super) fn problem(&self) -> Option<&String> {
-        self.unreadable.values().next().map(|found| &found.reason)
+        let told = self.unreadable.values().next().map(|found| &found.reason);
+        told.filter(|_| !mutation::is(Fault::UnreadableNotTold))
     }
 
     /// The partition is owned no longer; only a pause outlasts that.
@@ -65,7 +71,9 @@ impl Control {
         if mutation::is(Fault::PartitionPauseForgotten) {
             self.paused.remove(&id);
         }
-        self.held.remove(&id);
+        if !mutation::is(Fault::HoldOutlivesPartition) {
+            self.held.remove(&id);
+        }
         self.seeks.remove(&id);
         self.unreadable.remove(&id);
     }
@@ -146,8 +154,11 @@ impl<R: Record> Engine<R> {
     pub(super) fn halt_runs(&mut self, only: Option<PartitionId>) {
         let flights = self.flights.iter();
         let runs = flights.filter(|(_, flight)| only.is_none_or(|id| flight.partition == id));
-        for (run, _) in runs {
-            self.effects.push_back(Effect::Halt { run: *run });
+        let retries = self.retries.iter();
+        let retries = retries.filter(|(_, (of, _))| only.is_none_or(|id| *of == id));
+        let retries = retries.map(|(run, _)| *run);
+        for run in runs.map(|(run, _)| *run).chain(retries) {
+            self.effects.push_back(Effect::Halt { run });
         }
     }
 
@@ -180,13 +191,16 @@ impl<R: Record> Engine<R> {
         let from = next.or(at);
         // Without a place to go back to, the client would go on behind what it could not read.
         let tried = again && from.is_some();
-        let until = tried.then(|| now + self.config.recovery.wait(tries, random));
+        let tried = tried && !mutation::is(Fault::UnreadableNotTriedAgain);
+        let at_once = mutation::is(Fault::UnreadableTriedAtOnce);
+        let wait = self.config.recovery.wait(tries, random);
+        let until = tried.then(|| if at_once { now } else { now + wait });
         let found = Unreadable {
             reason,
             from,
             tries,
             until,
-            trying: false,
+            trying: mutation::is(Fault::UnreadablePassedOver),
         };
         self.control.unreadable.insert(id, found);
         self.update_pauses(Some(id));
@@ -232,7 +246,7 @@ impl<R: Record> Engine<R> {
             })
             .collect();
         for (id, from) in due {
-            if let Some(to) = from {
+            if let Some(to) = from.filter(|_| self.is_active(id)) {
                 self.effects.push_back(Effect::Seek { partition: id, to });
             }
             self.update_pauses(Some(id));

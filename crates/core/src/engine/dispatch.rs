@@ -77,6 +77,9 @@ impl<R: Record> Engine<R> {
             self.take_returned(id, lane);
         }
         self.await_due(id, lane);
+        if !self.config.fill_wait.is_zero() {
+            self.await_company(id, lane);
+        }
         let paused = self.paused && !mutation::is(Fault::PauseKeepsDispatching);
         let away = self.outage.is_some() && !mutation::is(Fault::OutageKeepsDispatching);
         if paused || away || !self.is_dispatchable(id, lane) {
@@ -118,6 +121,34 @@ impl<R: Record> Engine<R> {
         }
     }
 
+    /// Has the lane wait for company, or ends that.
+    fn await_company(&mut self, id: PartitionId, lane_id: LaneId) {
+        let (now, wait) = (self.now, self.config.fill_wait);
+        let chunk_max = self.config.run_records.max(1);
+        let Some(partition) = self.partitions.get(&id) else {
+            return;
+        };
+        // Nothing comes any more while the queues are full; what comes by a retry topic has waited.
+        let alone = partition.delayed || self.crowded || partition.holds_its_limit(&self.config);
+        let alone = alone || mutation::is(Fault::FillTooShort);
+        let Some(lane) = self.active_lane(id, lane_id) else {
+            return;
+        };
+        if !matches!(lane.state, State::Idle | State::Filling(_)) {
+            return;
+        }
+        let until = lane.fills_until(wait, chunk_max).filter(|_| !alone);
+        lane.state = match until.filter(|until| *until > now) {
+            Some(until) => State::Filling(until),
+            None => State::Idle,
+        };
+        if let State::Filling(until) = lane.state
+            && !mutation::is(Fault::FillWithoutEnd)
+        {
+            self.timers.insert((until, id, lane_id));
+        }
+    }
+
     fn is_delayed(&self, id: PartitionId) -> bool {
         self.partitions.get(&id).is_some_and(|found| found.delayed)
     }
@@ -130,7 +161,7 @@ impl<R: Record> Engine<R> {
             partition.phase == Phase::Active && lane.is_some_and(|lane| lane.is_ready())
         });
         let alone = !self.zombies.contains_key(&id) || mutation::is(Fault::ZombieNotAwaited);
-        ready && self.life == Life::Running && alone && !self.control.forbids(id)
+        ready && self.life == Life::Running && alone && !self.control.forbids_work(id)
     }
 
     fn start_run(&mut self, id: PartitionId, lane_id: LaneId, chunk: Chunk<R>) -> Option<RunId> {
@@ -140,7 +171,7 @@ impl<R: Record> Engine<R> {
         let lane = partition.lanes.get_mut(usize::from(lane_id.0))?;
         lane.state = State::Running;
         partition.in_work += 1;
-        let Chunk { records, bytes } = chunk;
+        let Chunk { records, bytes, .. } = chunk;
         let attempt = lane.attempt;
         let spans = Span::of(records.iter().map(Record::offset)).into();
         partition.dispatched(self.now, &spans);
@@ -308,6 +339,7 @@ impl<R: Record> Engine<R> {
     pub(super) fn update_pauses(&mut self, only: Option<PartitionId>) {
         let crowded = self.is_crowded();
         let only = only.filter(|_| crowded == self.crowded);
+        let fills = crowded && !self.crowded && !self.config.fill_wait.is_zero();
         self.crowded = crowded;
         let stopping = self.life != Life::Running;
         let stalled = self.paused || self.outage.is_some() || crowded || stopping;
@@ -326,7 +358,7 @@ impl<R: Record> Engine<R> {
             };
             partition.full &= !mutation::is(Fault::QueueWithoutLimit);
             let leaving = partition.phase != Phase::Active;
-            let wanted = stalled || partition.full || leaving || self.control.forbids(*id);
+            let wanted = stalled || partition.full || leaving || self.control.forbids_delivery(*id);
             if wanted != partition.paused {
                 partition.paused = wanted;
                 if wanted {
@@ -341,6 +373,10 @@ impl<R: Record> Engine<R> {
         }
         if !resume.is_empty() {
             self.effects.push_back(Effect::Resume(resume));
+        }
+        if fills {
+            // Who waits for company waits in vain.
+            self.dispatch_all();
         }
     }
 

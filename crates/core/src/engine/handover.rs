@@ -27,8 +27,9 @@ impl<R: Record> Engine<R> {
             let id = assigned.partition;
             self.forget(id);
             let generation = Generation(self.next_id());
+            let retry_at = self.looks_for_parked();
             let mut partition = Partition::new(generation, &assigned, &self.config);
-            partition.retry_at = self.config.ordered.then_some(Timestamp::EPOCH);
+            partition.retry_at = retry_at;
             self.partitions.insert(id, partition);
         }
         if mutation::is(Fault::PauseLostOverRebalance) {
@@ -72,9 +73,10 @@ impl<R: Record> Engine<R> {
     pub(super) fn restart(&mut self, id: PartitionId, position: CommitOffset) {
         let generation = Generation(self.next_id());
         self.disown_work(id);
+        let retry_at = self.looks_for_parked();
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.restart(generation, position);
-            partition.retry_at = self.config.ordered.then_some(Timestamp::EPOCH);
+            partition.retry_at = retry_at;
         }
     }
 
@@ -121,7 +123,7 @@ impl<R: Record> Engine<R> {
                     failing += usize::from(recovery.tries > 0);
                 }
                 State::RecoveryWaiting(..) => failing += 1,
-                State::Idle | State::Running | State::Waiting(_) => continue,
+                State::Idle | State::Running | State::Waiting(_) | State::Filling(_) => continue,
             }
             lane.state = State::Idle;
         }
@@ -164,7 +166,7 @@ impl<R: Record> Engine<R> {
         for lane in &mut partition.lanes {
             // A record that is being recovered stays until its recovery is answered.
             lane.clear();
-            if matches!(lane.state, State::Waiting(_)) {
+            if matches!(lane.state, State::Waiting(_) | State::Filling(_)) {
                 lane.state = State::Idle;
             }
         }

@@ -1,6 +1,7 @@
 //! A serial queue of records.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::Record;
 use super::event::{Failure, FirstFailure};
@@ -13,12 +14,22 @@ use crate::settle::Destination;
 pub(super) struct Chunk<R> {
     pub(super) records: Vec<R>,
     pub(super) bytes: usize,
+    /// When the first of them came; long ago if they were handed out before.
+    pub(super) since: Timestamp,
 }
 
 impl<R: Record> Chunk<R> {
     pub(super) fn new(records: Vec<R>) -> Self {
         let bytes = records.iter().map(Record::size).sum();
-        Chunk { records, bytes }
+        Chunk {
+            records,
+            bytes,
+            since: Timestamp::EPOCH,
+        }
+    }
+
+    fn come_at(self, since: Timestamp) -> Self {
+        Chunk { since, ..self }
     }
 }
 
@@ -31,6 +42,8 @@ pub(super) enum State {
     Running,
     /// The first record failed, or came by a retry topic, and is handled at this time.
     Waiting(Timestamp),
+    /// The first chunk waits for company until this time.
+    Filling(Timestamp),
     /// The first record is being recovered.
     Recovering(Recovery),
     /// Recovering the first record failed and is tried again at this time.
@@ -131,13 +144,14 @@ impl<R: Record> Lane<R> {
         }
     }
 
-    /// Appends one record, to the last chunk if it has room.
-    pub(super) fn push(&mut self, record: R, chunk_max: usize) {
+    /// Appends one record that came at `now`, to the last chunk if it has room and nothing of it was
+    /// handed out before.
+    pub(super) fn push(&mut self, now: Timestamp, record: R, chunk_max: usize) {
         let bytes = record.size();
         match self
             .chunks
             .back_mut()
-            .filter(|chunk| chunk.records.len() < chunk_max)
+            .filter(|chunk| chunk.records.len() < chunk_max && chunk.since != Timestamp::EPOCH)
         {
             Some(chunk) => {
                 chunk.records.push(record);
@@ -146,31 +160,55 @@ impl<R: Record> Lane<R> {
             None => self.chunks.push_back(Chunk {
                 records: vec![record],
                 bytes,
+                since: now,
             }),
         }
     }
 
     /// Appends a poll's records of `bytes` as they are, split only where they exceed a run.
-    pub(super) fn push_all(&mut self, mut records: Vec<R>, bytes: usize, chunk_max: usize) {
+    pub(super) fn push_all(
+        &mut self,
+        now: Timestamp,
+        mut records: Vec<R>,
+        bytes: usize,
+        chunk_max: usize,
+    ) {
+        let since = now;
         if records.len() <= chunk_max {
-            return self.chunks.push_back(Chunk { records, bytes });
+            let chunk = Chunk {
+                records,
+                bytes,
+                since,
+            };
+            return self.chunks.push_back(chunk);
         }
         while records.len() > chunk_max {
             let rest = records.split_off(chunk_max);
-            self.chunks.push_back(Chunk::new(records));
+            self.chunks.push_back(Chunk::new(records).come_at(since));
             records = rest;
         }
         if !records.is_empty() {
-            self.chunks.push_back(Chunk::new(records));
+            self.chunks.push_back(Chunk::new(records).come_at(since));
         }
+    }
+
+    /// Until when the first chunk waits for company: it has room, and nothing of it was handed out
+    /// before.
+    pub(super) fn fills_until(&self, wait: Duration, chunk_max: usize) -> Option<Timestamp> {
+        let chunk = self.chunks.front()?;
+        let fresh = chunk.since != Timestamp::EPOCH && self.attempt == 1;
+        (fresh && chunk.records.len() < chunk_max).then(|| chunk.since + wait)
     }
 
     /// Puts records back in front of everything that waits.
     pub(super) fn put_back(&mut self, records: Vec<R>) {
-        if records.is_empty() {
+        self.put_chunk_back(Chunk::new(records));
+    }
+
+    fn put_chunk_back(&mut self, chunk: Chunk<R>) {
+        if chunk.records.is_empty() {
             return;
         }
-        let chunk = Chunk::new(records);
         if mutation::is(Fault::RetryForgetsOrder) {
             self.chunks.push_back(chunk);
         } else {
@@ -182,7 +220,7 @@ impl<R: Record> Lane<R> {
     /// two runs; what the lane was about to try is remembered for its turn.
     pub(super) fn merge_returned(&mut self) {
         let at = match self.state {
-            State::Idle => Timestamp::EPOCH,
+            State::Idle | State::Filling(_) => Timestamp::EPOCH,
             State::Waiting(at) => at,
             State::Running | State::Recovering(_) | State::RecoveryWaiting(..) => return,
         };
@@ -293,7 +331,7 @@ impl<R: Record> Lane<R> {
     pub(super) fn take_first(&mut self) -> Option<Chunk<R>> {
         let mut chunk = self.chunks.pop_front()?;
         let rest = chunk.records.split_off(1);
-        self.put_back(rest);
+        self.put_chunk_back(Chunk::new(rest).come_at(chunk.since));
         Some(Chunk::new(chunk.records))
     }
 
@@ -327,7 +365,9 @@ impl<R: Record> Lane<R> {
     /// When its wait is over.
     pub(super) fn wakes_at(&self) -> Option<Timestamp> {
         match self.state {
-            State::Waiting(until) | State::RecoveryWaiting(until, _) => Some(until),
+            State::Waiting(until) | State::Filling(until) | State::RecoveryWaiting(until, _) => {
+                Some(until)
+            }
             State::Idle | State::Running | State::Recovering(_) => None,
         }
     }

@@ -6,20 +6,22 @@
 //! that the engine does not know any more, because its partition was given away or begun anew, is
 //! stale and changes nothing.
 
+mod overdue;
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::Record;
 use super::effect::Effect;
-use super::event::{End, Failure, Nack, PartitionId, RunId};
-use super::lane::{Failing, Next, Recovery, Return, State, Tries};
+use super::event::{End, Nack, PartitionId, RunId};
+use super::lane::Failing;
 use super::machine::Engine;
-use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
 use crate::mutation::{self, Fault};
 use crate::offset::{Generation, Span};
-use crate::settle::{Class, Settlement};
+use crate::settle::Settlement;
 
 /// Runs with open records.
 #[derive(Debug)]
@@ -273,112 +275,6 @@ impl<R: Record> Engine<R> {
         self.update_pauses(Some(id));
     }
 
-    /// A record was refused: it is handled again, before what waits in its lane.
-    pub(super) fn nacked(&mut self, now: Timestamp, run: RunId, place: usize, nack: Nack) {
-        let Some(open) = self.manual.runs.get_mut(&run) else {
-            return;
-        };
-        if open.handled_at.is_none() {
-            return open.early.push((place, nack));
-        }
-        if open.closed.get(place) != Some(&false) {
-            return;
-        }
-        let Some(record) = open.records.get(place).cloned() else {
-            return;
-        };
-        open.closed[place] = true;
-        open.open -= 1;
-        let (id, lane) = (open.partition, open.lane);
-        let attempt = open.attempt(place);
-        let failing = open.failing.clone().filter(|_| place == 0);
-        self.forget_closed(run);
-        let Some(partition) = self.partitions.get_mut(&id) else {
-            return;
-        };
-        partition.unacknowledged -= 1;
-        if partition.phase != Phase::Active {
-            return;
-        }
-        partition.end_poll();
-        self.effects.push_back(Effect::Nacked {
-            partition: id,
-            offset: record.offset(),
-            nack,
-        });
-        let tries = match nack {
-            Nack::After(wait) => Some(Tries {
-                attempt,
-                failing,
-                next: Next::Handle(if mutation::is(Fault::RefusalTooEarly) {
-                    now
-                } else {
-                    now + wait
-                }),
-            }),
-            Nack::Dropped => self.dropped(now, id, &record, attempt, failing),
-        };
-        if let (Some(tries), Some(lane)) = (tries, self.lane_mut(id, lane)) {
-            lane.returned.push(Return { record, tries });
-        }
-        self.dispatch_lane(id, lane);
-    }
-
-    /// What follows when an acknowledgement was dropped; nothing if the container stops by it.
-    fn dropped(
-        &mut self,
-        now: Timestamp,
-        id: PartitionId,
-        record: &R,
-        attempt: u32,
-        known: Option<Box<Failing>>,
-    ) -> Option<Tries> {
-        let what = "its acknowledgement was dropped without being given";
-        let failure = Failure::new(Class::Transient, what);
-        let first = known.as_ref().map(|failing| failing.first.clone());
-        let failing = Failing::or_first(known, &failure, now);
-        let settlement = self.judge(now, record, &failure, attempt, failing.since);
-        let attempts = self.tell_failed(id, record, failure.clone(), attempt, settlement);
-        let next = match settlement {
-            Settlement::RetryAfter(wait) => Next::Handle(now + wait),
-            Settlement::Recover(destination) => Next::Recover(Recovery {
-                destination,
-                failure,
-                attempts,
-                first,
-                tries: 0,
-            }),
-            Settlement::Done | Settlement::Probe | Settlement::Stop => {
-                self.stop(now, Some(failure.to_string()));
-                return None;
-            }
-        };
-        Some(Tries {
-            attempt: attempt.saturating_add(1),
-            failing: Some(failing),
-            next,
-        })
-    }
-
-    /// Records that were refused take their place in front of what waits in their lane.
-    pub(super) fn take_returned(&mut self, id: PartitionId, lane_id: LaneId) {
-        let now = self.now;
-        let Some(lane) = self.active_lane(id, lane_id) else {
-            return;
-        };
-        if lane.returned.is_empty() && lane.tries.is_empty() {
-            return;
-        }
-        lane.merge_returned();
-        let recovery = lane.begin_first(now);
-        if let State::Waiting(at) = lane.state {
-            self.timers.insert((at, id, lane_id));
-        }
-        if let Some(recovery) = recovery {
-            self.recover(id, lane_id, recovery);
-        }
-    }
-
     /// Acknowledgements of this partition's runs are awaited no longer.
     pub(super) fn disown_acknowledgements(&mut self, id: PartitionId) {
         let of = self
@@ -439,40 +335,6 @@ impl<R: Record> Engine<R> {
                 });
             }
         }
-    }
-
-    /// Finds a record that has been open for longer than it should.
-    pub(super) fn look_for_unacknowledged(&mut self, now: Timestamp) {
-        let manual = &mut self.manual;
-        let gone = manual
-            .blamed
-            .is_some_and(|run| !manual.runs.contains_key(&run));
-        if !gone && manual.look_at.is_none_or(|at| now < at) {
-            return;
-        }
-        (manual.blamed, manual.problem, manual.look_at) = (None, None, None);
-        let waits = manual.runs.iter().filter_map(|(run, open)| {
-            let (since, offset) = open.waits()?;
-            Some((since, offset, *run, open.partition))
-        });
-        let Some((since, offset, run, partition)) = waits.min_by_key(|found| found.0) else {
-            return;
-        };
-        let limit = self.config.unacknowledged_limit;
-        if now < since + limit {
-            manual.look_at = Some(since + limit);
-            return;
-        }
-        manual.blamed = Some(run);
-        let seconds = limit.as_secs_f32();
-        manual.problem = Some(format!(
-            "a record waits for its acknowledgement for more than {seconds} s"
-        ));
-        self.effects.push_back(Effect::Unacknowledged {
-            partition,
-            offset,
-            since,
-        });
     }
 }
 

@@ -12,7 +12,7 @@
 //! | `dispatch.rs` | what may be handled now, what is paused |
 //! | `outcome.rs` | what a run's end leads to: settle, retry, recover, probe, stop |
 //! | `recovery.rs` | what is written elsewhere, and what follows when that fails |
-//! | `manual.rs` | which handled records wait for an acknowledgement, and what a refusal leads to |
+//! | `manual.rs`, `manual/` | which handled records wait for an acknowledgement, what a refusal leads to, and what waits too long |
 //! | `beyond.rs` | what a commit tells of what is settled beyond its position |
 //! | `ordered.rs` | when parked records are tried again, what waits for room |
 //! | `commits.rs` | which positions are sent, and what a failed commit leads to |

@@ -13,14 +13,24 @@ use super::machine::{Engine, Life};
 use super::partition::Phase;
 use crate::Timestamp;
 use crate::lane::LaneId;
+use crate::mutation::{self, Fault};
 use crate::settle::{Class, Settlement};
 
 impl<R: Record> Engine<R> {
     /// A parked record of the partition is due at `at`.
     pub(super) fn retry_at(&mut self, id: PartitionId, at: Timestamp) {
+        if mutation::is(Fault::RetryTimeForgotten) {
+            return;
+        }
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.retry_at = Some(partition.retry_at.map_or(at, |known| known.min(at)));
         }
+    }
+
+    /// Who begins to read a partition looks at once for what is parked.
+    pub(super) fn looks_for_parked(&self) -> Option<Timestamp> {
+        let looks = self.config.ordered && !mutation::is(Fault::ParkedNotTakenOver);
+        looks.then_some(Timestamp::EPOCH)
     }
 
     /// An attempt has failed in a run that goes on.
@@ -50,12 +60,14 @@ impl<R: Record> Engine<R> {
 
     /// Begins the retries that are due.
     pub(super) fn start_retries(&mut self, now: Timestamp) {
-        if !self.config.ordered || self.outage.is_some() {
+        let away = self.outage.is_some() && !mutation::is(Fault::OutageKeepsRetrying);
+        if !self.config.ordered || away {
             return;
         }
+        let early = mutation::is(Fault::ParkedTooEarly);
         for id in self.ids() {
             let at = self.partitions.get(&id).and_then(|found| found.retry_at);
-            if at.is_some_and(|at| at <= now) && self.may_retry(id) {
+            if at.is_some_and(|at| at <= now || early) && self.may_retry(id) {
                 self.start_retry(id);
             }
         }
@@ -63,12 +75,14 @@ impl<R: Record> Engine<R> {
 
     fn may_retry(&self, id: PartitionId) -> bool {
         let idle = |partition: &super::partition::Partition<R>| {
-            partition.phase == Phase::Active && partition.retrying.is_none()
+            let free = partition.retrying.is_none() || mutation::is(Fault::TwoRetriesAtOnce);
+            partition.phase == Phase::Active && free
         };
         self.partitions.get(&id).is_some_and(idle)
-            && !self.paused
+            && (!self.paused || mutation::is(Fault::PauseKeepsRetrying))
             && self.life == Life::Running
             && !self.zombies.contains_key(&id)
+            && (!self.control.forbids_work(id) || mutation::is(Fault::PartitionPauseKeepsRetrying))
     }
 
     /// A partition whose parked records can tell whether an outage is over.
@@ -84,7 +98,7 @@ impl<R: Record> Engine<R> {
         let partition = self.partitions.get_mut(&id)?;
         partition.retry_at = None;
         partition.retrying = Some(run);
-        partition.in_work += 1;
+        partition.in_work += usize::from(!mutation::is(Fault::DrainForgetsRetries));
         self.retries.insert(run, (id, partition.generation()));
         self.effects.push_back(Effect::Retry { run, partition: id });
         Some(run)
@@ -106,7 +120,7 @@ impl<R: Record> Engine<R> {
         let Some(partition) = found.filter(|found| found.generation() == generation) else {
             return self.zombie_ended(now, id, was_probe);
         };
-        partition.in_work -= 1;
+        partition.in_work -= usize::from(!mutation::is(Fault::DrainForgetsRetries));
         partition.retrying = None;
         match problem {
             Some(problem) => drop(self.holds.insert((id, None), problem)),
@@ -136,8 +150,11 @@ impl<R: Record> Engine<R> {
             return;
         };
         lane.state = State::Waiting(at);
+        lane.attempt += u32::from(mutation::is(Fault::HeldUsesAttempt));
         self.timers.insert((at, id, lane_id));
-        self.holds.insert((id, Some(lane_id)), why);
+        if !mutation::is(Fault::HeldNotTold) {
+            self.holds.insert((id, Some(lane_id)), why);
+        }
     }
 
     /// There may be room again.

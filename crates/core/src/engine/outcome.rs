@@ -84,6 +84,16 @@ impl<R: Record> Engine<R> {
         let Some(partition) = partition.filter(|found| found.generation() == generation) else {
             return;
         };
+        if mutation::is(Fault::SettledBehindForgotten) {
+            return;
+        }
+        if let [first, .., last] = &*spans
+            && mutation::is(Fault::SettledBehindCoversOthers)
+        {
+            let count = u32::try_from(last.end() - first.first.0).unwrap_or(0);
+            let first = first.first;
+            return partition.settle(now, Span { first, count });
+        }
         for span in spans {
             partition.settle(now, span);
         }
@@ -101,6 +111,7 @@ impl<R: Record> Engine<R> {
             End::Complete => 0,
             End::Failed { rest, .. } => rest.len() + 1,
             End::Cancelled { .. } if mutation::is(Fault::RestOfHaltedSettled) => 0,
+            End::Held { .. } if mutation::is(Fault::HeldTakenAsSettled) => 0,
             End::Cancelled { rest } | End::Held { rest, .. } => rest.len(),
         };
         let Some(flight) = self.flights.get(&run) else {
@@ -332,7 +343,9 @@ impl<R: Record> Engine<R> {
         );
         match settlement {
             Settlement::Recover(Destination::DeadLetter)
-                if config.ordered && failure.class == Class::Transient =>
+                if config.ordered
+                    && failure.class == Class::Transient
+                    && !mutation::is(Fault::ParkedGivenUp) =>
             {
                 Settlement::Recover(Destination::Parked)
             }

@@ -222,9 +222,9 @@ impl<R: Record> Partition<R> {
             });
             if config.strict_commits && config.commit == AckMode::Batch {
                 self.held.push_back(records);
-                self.release_polls(config);
+                self.release_polls(now, config);
             } else {
-                self.spread(config, records, bytes);
+                self.spread(now, config, records, bytes);
             }
         }
     }
@@ -235,7 +235,7 @@ impl<R: Record> Partition<R> {
     }
 
     /// Spreads the next poll that waits, if those before it are settled and committed.
-    pub(super) fn release_polls(&mut self, config: &Config) {
+    pub(super) fn release_polls(&mut self, now: Timestamp, config: &Config) {
         let open = self.polls.len() > self.held.len();
         let waits = open || self.confirmed() < self.settled;
         if waits && !mutation::is(Fault::StrictDoesNotWait) {
@@ -243,7 +243,7 @@ impl<R: Record> Partition<R> {
         }
         if let Some(records) = self.held.pop_front() {
             let bytes = records.iter().map(Record::size).sum();
-            self.spread(config, records, bytes);
+            self.spread(now, config, records, bytes);
         }
     }
 
@@ -275,15 +275,17 @@ impl<R: Record> Partition<R> {
         self.undispatched.as_ref().unwrap_or(&self.tracker)
     }
 
-    fn spread(&mut self, config: &Config, records: Vec<R>, bytes: usize) {
+    fn spread(&mut self, now: Timestamp, config: &Config, records: Vec<R>, bytes: usize) {
         let chunk_max = config.run_records.max(1);
-        if let [lane] = self.lanes.as_mut_slice() {
-            return lane.push_all(records, bytes, chunk_max);
+        if let [lane] = self.lanes.as_mut_slice()
+            && config.fill_wait.is_zero()
+        {
+            return lane.push_all(now, records, bytes, chunk_max);
         }
         for record in records {
             let LaneId(lane) = config.concurrency.lane(record.key_hash(), record.offset());
             if let Some(lane) = self.lanes.get_mut(usize::from(lane)) {
-                lane.push(record, chunk_max);
+                lane.push(now, record, chunk_max);
             }
         }
     }
@@ -324,6 +326,11 @@ impl<R: Record> Partition<R> {
         self.settled_last = now;
         self.settled += settled;
         self.poll_settled |= poll_settled;
+    }
+
+    /// Whether it holds as much as it may: nothing more comes until some of it is done.
+    pub(super) fn holds_its_limit(&self, config: &Config) -> bool {
+        self.queued_records >= config.queued_records || self.queued_bytes >= config.queued_bytes
     }
 
     /// Whether its position may be sent now: not while the flush before its last commit is awaited.
@@ -411,6 +418,7 @@ impl<R: Record> Partition<R> {
     /// Whether the broker has stored what was sent last is unknown. Even if the position goes back
     /// to the one before, that is no longer known to be the stored one: a commit is worth it.
     fn doubt(&mut self) {
+        self.beyond.failed();
         self.sent = self.acked;
         self.doubts = self.doubts.saturating_add(1);
     }

@@ -10,6 +10,7 @@ use crate::settle::Class;
 
 mod acks;
 mod beyond;
+mod fill;
 mod first_failures;
 mod manual;
 mod seeks;

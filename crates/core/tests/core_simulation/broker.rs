@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ackwell_core::metadata::{Metadata, decode};
+use ackwell_core::metadata::{Metadata, Reference, decode};
 use ackwell_core::offset::CommitOffset;
 
 use crate::checker::MemberId;
 use crate::dice::Dice;
 use crate::member::Record;
+use crate::parked::Shelf;
 
 /// One partition as the broker knows it.
 #[derive(Debug, Default)]
@@ -17,6 +18,10 @@ pub(crate) struct Partition {
     pub committed: Option<(CommitOffset, String)>,
     /// What is settled beyond it and had no room in the metadata, by slot.
     pub snapshots: BTreeMap<u8, Vec<u8>>,
+    /// What can't be read, and until when.
+    pub damaged: BTreeMap<i64, u64>,
+    /// Where records of failing keys wait.
+    pub shelf: Shelf,
     pub owner: Option<MemberId>,
     /// Which assignment the owner has it by: commits of an earlier one are fenced.
     pub assignment: u64,
@@ -30,6 +35,19 @@ impl Partition {
         match decode(position, metadata) {
             Metadata::Referring(reference, _) => self.snapshots.get(&reference.slot).cloned(),
             _ => None,
+        }
+    }
+
+    /// Whether the slot is in use for another snapshot.
+    pub(crate) fn refers_to_another(&self, written: &Reference) -> bool {
+        let Some((position, text)) = &self.committed else {
+            return false;
+        };
+        match decode(*position, text) {
+            Metadata::Referring(in_use, _) => {
+                in_use.slot == written.slot && in_use.checksum != written.checksum
+            }
+            _ => false,
         }
     }
 
@@ -68,6 +86,10 @@ impl Partition {
     pub(crate) fn at(&self, offset: i64) -> Option<&Record> {
         let place = self.log.partition_point(|record| record.offset < offset);
         self.log.get(place).filter(|record| record.offset == offset)
+    }
+
+    pub(crate) fn is_damaged(&self, offset: i64, now: u64) -> bool {
+        self.damaged.get(&offset).is_some_and(|until| now < *until)
     }
 
     /// Up to `count` records from `position` on, and where to go on.

@@ -54,6 +54,7 @@ impl World {
                 let partition = self.dice.in_range(0, self.partitions.len() as u64 - 1);
                 return self.pause_partition(victim, partition as u32);
             }
+            Trouble::Damage => self.damage(),
             Trouble::Pause => return self.pause(victim, !self.members[victim].paused),
             _ => {}
         }
@@ -63,6 +64,7 @@ impl World {
     /// The faults are over: from here on everything must come to its end by itself.
     fn calm_down(&mut self) -> Checked {
         self.outage = false;
+        self.mend()?;
         for id in self.alive() {
             self.pause(id, false)?;
             for partition in self.members[id].paused_partitions.clone() {
@@ -153,6 +155,19 @@ impl World {
                 self.seen.seeks_back += 1;
             }
         }
+        self.tell_seek(id, partition, to)
+    }
+
+    /// An operator has a partition read on from here; nothing is passed over.
+    pub(crate) fn seek_to(&mut self, id: MemberId, partition: u32, to: i64) -> Checked {
+        let by = self.now + self.weather.config.revoke_drain.as_millis() as u64;
+        if let Some(tenure) = self.members[id].owned.get_mut(&partition) {
+            (tenure.seeks_on, tenure.seeks_by) = (None, Some(by));
+        }
+        self.tell_seek(id, partition, to)
+    }
+
+    fn tell_seek(&mut self, id: MemberId, partition: u32, to: i64) -> Checked {
         let (partition, to) = (PartitionId(partition), CommitOffset(to));
         self.tell(id, Event::Seek { partition, to })
     }

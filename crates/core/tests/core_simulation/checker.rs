@@ -33,6 +33,8 @@ struct InWork {
 #[derive(Debug, Default)]
 struct Log {
     unsettled: BTreeSet<i64>,
+    /// Safe in a durable place, to be handled from there.
+    parked: BTreeSet<i64>,
     lanes: BTreeMap<Lane, BTreeSet<i64>>,
     in_work: Vec<InWork>,
 }
@@ -79,16 +81,41 @@ impl Checker {
         log.lanes.entry(lane).or_default().insert(record.offset);
     }
 
-    /// A handler starts: nobody else may be at work on its key, and everything before it in the
-    /// order of its key must be settled.
+    /// A handler starts with these: nobody else may be at work on their keys, and everything
+    /// before them in the order of their keys must be settled, or come with them.
     pub(crate) fn begin(
         &mut self,
         p: u32,
-        record: &Record,
+        records: &[Record],
         member: MemberId,
         owner: bool,
     ) -> Checked {
-        let (lane, offset, manual) = (self.lane(record), record.offset, self.manual);
+        let lanes = records
+            .iter()
+            .map(|record| (self.lane(record), record.offset));
+        let lanes: Vec<_> = lanes.collect();
+        for (lane, offset) in &lanes {
+            self.check_begin(p, (*lane, *offset), &lanes, member, owner)?;
+        }
+        let begun = lanes.into_iter().map(|(lane, offset)| InWork {
+            offset,
+            member,
+            lane,
+            excused: !owner,
+        });
+        self.log(p).in_work.extend(begun);
+        Ok(())
+    }
+
+    fn check_begin(
+        &mut self,
+        p: u32,
+        (lane, offset): (Lane, i64),
+        together: &[(Lane, i64)],
+        member: MemberId,
+        owner: bool,
+    ) -> Checked {
+        let manual = self.manual;
         let log = self.log(p);
         let clash = |work: &&InWork| work.lane == lane && !work.excused && owner;
         if let Some(work) = log.in_work.iter().find(clash) {
@@ -97,19 +124,30 @@ impl Checker {
                 work.member, work.offset
             ));
         }
-        let first = log.lanes.get(&lane).and_then(|lane| lane.first().copied());
-        if let Some(earlier) = first.filter(|first| *first < offset && !manual) {
+        let before = log.lanes.get(&lane).map(|lane| lane.range(..offset));
+        let mut before = before.into_iter().flatten();
+        let earlier = before.find(|earlier| !together.contains(&(lane, **earlier)));
+        if let Some(earlier) = earlier.filter(|_| !manual) {
             return Err(format!(
                 "out of order: member {member} begins {p}/{offset} before {earlier} is settled"
             ));
         }
-        log.in_work.push(InWork {
-            offset,
-            member,
-            lane,
-            excused: !owner,
-        });
         Ok(())
+    }
+
+    /// A record is safe in a durable place; in the order of its key it still waits.
+    pub(crate) fn park(&mut self, partition: u32, record: &Record) {
+        let log = self.log(partition);
+        log.unsettled.remove(&record.offset);
+        log.parked.insert(record.offset);
+    }
+
+    /// Whether a member handles the record.
+    pub(crate) fn is_at_work(&self, partition: u32, offset: i64, member: MemberId) -> bool {
+        let works = &self.logs[partition as usize].in_work;
+        works
+            .iter()
+            .any(|work| work.offset == offset && work.member == member)
     }
 
     pub(crate) fn end(&mut self, partition: u32, offset: i64, member: MemberId) {
@@ -125,7 +163,8 @@ impl Checker {
         if let Some(lane) = log.lanes.get_mut(&lane) {
             lane.remove(&record.offset);
         }
-        log.unsettled.remove(&record.offset)
+        let parked = log.parked.remove(&record.offset);
+        log.unsettled.remove(&record.offset) || parked
     }
 
     /// Somebody seeks forwards: everything before `to` is passed over on purpose.
@@ -133,7 +172,7 @@ impl Checker {
         let log = self.log(partition);
         log.unsettled = log.unsettled.split_off(&to);
         for lane in log.lanes.values_mut() {
-            *lane = lane.split_off(&to);
+            lane.retain(|offset| *offset >= to || log.parked.contains(offset));
         }
     }
 
@@ -197,6 +236,7 @@ impl Checker {
 
     /// Records that are not settled.
     pub(crate) fn unsettled(&self) -> usize {
-        self.logs.iter().map(|log| log.unsettled.len()).sum()
+        let left = |log: &Log| log.unsettled.len() + log.parked.len();
+        self.logs.iter().map(left).sum()
     }
 }

@@ -131,8 +131,10 @@ impl World {
             assignment: number,
             position,
             next: told.as_ref().map(|(at, _)| at.0),
+            informed: !unknown,
             reported: known.iter().map(|offset| (*offset, 0)).collect(),
             known,
+            retry_at: Some(0),
             ..Tenure::default()
         };
         self.members[target].owned.insert(id, tenure);
@@ -146,13 +148,15 @@ impl World {
             metadata,
             snapshot,
         };
-        self.tell(target, Event::Assigned(vec![assigned]))
+        self.tell(target, Event::Assigned(vec![assigned]))?;
+        self.announce(target, id, number)
     }
 
     pub(crate) fn crash(&mut self, id: MemberId) {
         self.seen.crashes += 1;
         self.members[id].alive = false;
         self.members[id].runs.clear();
+        self.members[id].retries.clear();
         self.members[id].acks.clear();
         self.checker.crashed(id);
         let wait = self.dice.in_range(50, 300);
@@ -182,6 +186,7 @@ impl World {
         }
         self.members[id].alive = false;
         self.members[id].runs.clear();
+        self.members[id].retries.clear();
         self.members[id].acks.clear();
         self.checker.crashed(id);
         self.session_ends(id)

@@ -24,10 +24,27 @@ impl World {
         if run.halted {
             return self.interrupted(id, run_id);
         }
-        run.in_work = true;
-        let (partition, record, place) = (run.partition, run.records[0].clone(), run.done);
+        if self.is_ordered() {
+            if !self.set_aside(id, run_id)? {
+                return Ok(());
+            }
+            let run = self.members[id].runs.get(&run_id);
+            if run.is_none_or(|run| run.records.is_empty() || run.halted) {
+                return self.start_next(id, run_id);
+            }
+        }
+        let Some(run) = self.members[id].runs.get_mut(&run_id) else {
+            return Ok(());
+        };
+        run.in_work = if self.weather.lists {
+            run.suspects.next(run.records.len())
+        } else {
+            1
+        };
+        let (partition, place) = (run.partition, run.done);
+        let begun = &run.records.make_contiguous()[..run.in_work];
         let owner = self.partitions[partition as usize].owner == Some(id);
-        self.checker.begin(partition, &record, id, owner)?;
+        self.checker.begin(partition, begun, id, owner)?;
         self.hand_out_early(id, run_id, place);
         let slow = self.strikes(Trouble::SlowHandler, 3);
         let wait = self.dice.in_range(0, if slow { 1_500 } else { 6 });
@@ -36,7 +53,7 @@ impl World {
     }
 
     /// A run is over: what it settled and did not report is reported by its end.
-    fn finished(
+    pub(crate) fn finished(
         &mut self,
         id: MemberId,
         run_id: RunId,
@@ -69,7 +86,8 @@ impl World {
                 }
             }
             End::Complete => self.note_end(id, run_id, true),
-            End::Cancelled { rest } | End::Held { rest, .. } => {
+            End::Held { .. } => self.note_end(id, run_id, true),
+            End::Cancelled { rest } => {
                 let first = rest.first().map(|record| record.offset);
                 if self.is_manual() && self.void_ack(id, run_id, run.done) {
                     self.report_acks(id, run_id)?;
@@ -95,12 +113,11 @@ impl World {
 
     pub(crate) fn cancelled(&mut self, id: MemberId, run_id: RunId) -> Checked {
         let Some(run) = self.members[id].runs.get_mut(&run_id) else {
-            return Ok(());
+            return self.retry_ends(id, run_id, true);
         };
         self.seen.cancelled += 1;
-        if run.in_work {
-            let (partition, offset) = (run.partition, run.records[0].offset);
-            self.checker.end(partition, offset, id);
+        for record in run.records.iter().take(run.in_work) {
+            self.checker.end(run.partition, record.offset, id);
         }
         self.interrupted(id, run_id)
     }
@@ -112,21 +129,41 @@ impl World {
         let Some(run) = self.members[id].runs.get_mut(&run_id) else {
             return Ok(());
         };
+        if self.weather.lists {
+            return self.list_ends(id, run_id);
+        }
         let (partition, attempt) = (run.partition, run.attempt);
         let Some(record) = run.records.pop_front() else {
             return Ok(());
         };
-        run.attempt = 1;
-        run.in_work = false;
+        run.in_work = 0;
         self.checker.end(partition, record.offset, id);
-        match self.outcome(&record, attempt) {
+        let outcome = self.outcome(&record, attempt);
+        if self.is_ordered() {
+            let done = matches!(outcome, None | Some(Class::Skip));
+            if !self.still_counts(id, partition, &record, done) {
+                if let Some(run) = self.members[id].runs.get_mut(&run_id) {
+                    run.records.push_front(record);
+                }
+                return self.held(id, run_id, "somebody else has taken over");
+            }
+        }
+        if let Some(run) = self.members[id].runs.get_mut(&run_id) {
+            run.attempt = 1;
+        }
+        match outcome {
             None => self.handled(id, run_id, partition, record),
+            Some(Class::Transient)
+                if self.is_ordered() && attempt == 1 && self.dice.percent(30) =>
+            {
+                self.parks_at_once(id, run_id, partition, record, attempt)
+            }
             Some(class) => self.failed(id, run_id, partition, record, class),
         }
     }
 
     /// How handling a record ends.
-    fn outcome(&mut self, record: &Record, attempt: u32) -> Option<Class> {
+    pub(crate) fn outcome(&mut self, record: &Record, attempt: u32) -> Option<Class> {
         if self.outage && self.dice.percent(95) {
             return Some(Class::Unavailable);
         }
@@ -145,21 +182,42 @@ impl World {
     }
 
     fn handled(&mut self, id: MemberId, run_id: RunId, partition: u32, record: Record) -> Checked {
-        self.seen.handled += 1;
         if self.is_manual() {
+            self.seen.handled += 1;
             return self.handed_out(id, run_id, record);
         }
+        self.settled_in_run(id, run_id, partition, record);
+        self.report_some(id, run_id)?;
+        self.start_next(id, run_id)
+    }
+
+    /// A record of a run took its effect.
+    pub(crate) fn settled_in_run(
+        &mut self,
+        id: MemberId,
+        run_id: RunId,
+        partition: u32,
+        record: Record,
+    ) {
+        self.seen.handled += 1;
         let first = self.checker.settle(partition, &record);
         self.seen.repeated += u64::from(!first);
+        if let Some(run) = self.members[id].runs.get_mut(&run_id) {
+            run.done += 1;
+            run.unreported.push(record);
+        }
+    }
+
+    /// Tells of what has settled, or leaves it to the end: what is not reported by then is settled
+    /// by it.
+    pub(crate) fn report_some(&mut self, id: MemberId, run_id: RunId) -> Checked {
         let report = self.dice.percent(40);
         let member = &mut self.members[id];
         let Some(run) = member.runs.get_mut(&run_id) else {
             return Ok(());
         };
-        run.done += 1;
-        run.unreported.push(record);
-        // What is not reported by the end is settled by the end.
-        if report && !run.records.is_empty() {
+        if report && !run.records.is_empty() && !run.unreported.is_empty() {
+            let partition = run.partition;
             let (settled, tenure) = (std::mem::take(&mut run.unreported), run.tenure);
             let event = Event::Progress {
                 run: run_id,
@@ -170,7 +228,7 @@ impl World {
             }
             self.tell(id, event)?;
         }
-        self.start_next(id, run_id)
+        Ok(())
     }
 
     /// A handler has returned, and its acknowledgement comes when it comes.
@@ -192,7 +250,7 @@ impl World {
         self.start_next(id, run_id)
     }
 
-    fn failed(
+    pub(crate) fn failed(
         &mut self,
         id: MemberId,
         run_id: RunId,
@@ -239,12 +297,13 @@ impl World {
             self.note_failed_recovery(id, (partition, tenure), offset);
             // It may have been written all the same.
             if self.dice.percent(20) {
-                self.write(recovering);
+                self.write(id, recovering)?;
             }
             Err("no broker".to_owned())
+        } else if !self.write(id, recovering)? {
+            self.note_failed_recovery(id, (partition, tenure), offset);
+            Err("somebody else has taken over".to_owned())
         } else {
-            self.checker.settle(partition, &recovering.record);
-            self.write(recovering);
             let current = self.members[id].current(partition, tenure);
             // A drain that has reached its limit no longer waits for recoveries.
             let awaited = |tenure: &&mut Tenure| tenure.drain.is_none_or(|d| !d.cancelled);
@@ -256,14 +315,26 @@ impl World {
         self.tell(id, Event::Recovered { recovery, result })
     }
 
-    /// A record arrives where it goes.
-    fn write(&mut self, recovering: Recovering) {
-        let Destination::RetryTopic { number, delay } = recovering.destination else {
-            self.seen.dead_letters += 1;
-            return;
+    /// A record arrives where it goes; whether it does.
+    fn write(&mut self, id: MemberId, recovering: Recovering) -> Result<bool, String> {
+        let (partition, record) = (recovering.partition, recovering.record);
+        let (number, delay) = match recovering.destination {
+            // Its container reads anew and handles the record once more: of the two transactions,
+            // the inbox lets one commit, which here is the later one.
+            Destination::Parked if self.checker.is_at_work(partition, record.offset, id) => {
+                return Ok(false);
+            }
+            Destination::Parked => return self.park(id, partition, &record, recovering.attempts),
+            Destination::RetryTopic { number, delay } => (number, delay),
+            Destination::DeadLetter => {
+                self.seen.dead_letters += 1;
+                self.checker.settle(partition, &record);
+                self.given_up(partition, &record);
+                return Ok(true);
+            }
         };
+        self.checker.settle(partition, &record);
         self.seen.retry_records += 1;
-        let record = recovering.record;
         let to = record.origin.0 + number * self.weather.partitions as u32;
         let due = Some(self.now + delay.as_millis() as u64);
         let written = self.partitions[to as usize].forward(Record {
@@ -273,6 +344,7 @@ impl World {
             ..record
         });
         self.checker.produced(to, written);
+        Ok(true)
     }
 }
 

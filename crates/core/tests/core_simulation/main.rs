@@ -19,6 +19,9 @@
 //! | `shell.rs` | a container's shell: polls, and carries out what the engine asks for |
 //! | `handlers.rs` | runs of handlers, recoveries |
 //! | `acks.rs` | acknowledgements in the manual ack modes |
+//! | `lists.rs` | handlers that take lists |
+//! | `parked.rs` | records of failing keys, in a durable place |
+//! | `reading.rs` | partitions that are held, and those that can't be read |
 //! | `group.rs`, `broker.rs` | who owns what; logs and committed positions |
 //! | `chaos.rs` | what goes wrong |
 //! | `checker.rs` | the promise: nothing lost, nothing out of order, nothing twice at once |
@@ -34,10 +37,13 @@ mod checker;
 mod dice;
 mod group;
 mod handlers;
+mod lists;
 mod manners;
 mod member;
 #[cfg(feature = "mutations")]
 mod mutations;
+mod parked;
+mod reading;
 mod seen;
 mod shell;
 mod weather;

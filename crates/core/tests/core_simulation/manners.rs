@@ -31,10 +31,19 @@ pub(crate) struct Try {
     since: u64,
     /// Nothing may be done about it earlier.
     not_before: u64,
-    /// It is to be recovered, not retried: by a retry topic after this delay, or as a dead letter.
-    given_up: Option<Option<Duration>>,
+    /// It is to be recovered, not retried.
+    given_up: Option<Gone>,
     /// Recoveries that have failed.
     failed_recoveries: u32,
+}
+
+/// Where a record goes that is not retried in place.
+#[derive(Debug, Clone, Copy)]
+enum Gone {
+    /// To a retry topic, for this long at least.
+    Topic(Duration),
+    Parked,
+    DeadLetter,
 }
 
 /// An outage as its container must see it.
@@ -102,7 +111,11 @@ impl Try {
             return;
         }
         let next = config.retry_topics.get(record.retries as usize);
-        self.given_up = Some(next.filter(|_| transient).copied());
+        self.given_up = Some(match next {
+            Some(delay) if transient => Gone::Topic(*delay),
+            _ if transient && config.ordered => Gone::Parked,
+            _ => Gone::DeadLetter,
+        });
     }
 
     /// The record was refused and shall be handled again after this time.
@@ -161,12 +174,17 @@ impl World {
             let found = tenure.tries.entry(record.offset).or_default();
             found.failed(now, failure, record, &self.weather.config);
         }
-        if class != Class::Unavailable || stopping {
-            return;
+        if class == Class::Unavailable && !stopping {
+            self.note_outage(id, run);
         }
+    }
+
+    /// A run has found that something is away.
+    fn note_outage(&mut self, id: MemberId, run: RunId) {
         if self.members[id].away.is_some() {
             return self.note_away(id, run);
         }
+        let now = self.now;
         let wait = self.weather.config.probe.wait(1, 0.0);
         self.members[id].away = Some(Away {
             began: now,
@@ -229,9 +247,9 @@ impl World {
         };
         let place = format!("member {id} dispatches {partition}/{}", first.offset);
         let paused = member.paused || member.paused_partitions.contains(&partition);
-        if paused || tenure.drain.is_some() || member.stopping {
+        if paused || tenure.withheld || tenure.drain.is_some() || member.stopping {
             return Err(format!(
-                "{place} while it is paused, asked for or told to stop"
+                "{place} while it is paused, held, asked for or told to stop"
             ));
         }
         let most = if config.strict_commits && config.commit == AckMode::Record {
@@ -249,15 +267,46 @@ impl World {
                 .map_err(|what| format!("{place}: {what}"))?;
             self.seen.due_records += u64::from(record.due.is_some());
         }
-        if let Some(away) = &mut member.away {
-            if records.len() > 1 || away.probe.is_some() || now < away.not_before {
-                return Err(format!("{place} during an outage, and not as its probe"));
+        if member.away.is_some() && records.len() > 1 {
+            return Err(format!("{place} and others during an outage"));
+        }
+        self.check_filled(id, partition, records)
+            .and_then(|()| self.note_probe(id, run))
+            .map_err(|what| format!("{place} {what}"))?;
+        self.check_order(id, partition, lane, first)
+            .map_err(|what| format!("{place}: {what}"))
+    }
+
+    /// Something begins to be handled: during an outage, only as its probe.
+    pub(crate) fn note_probe(&mut self, id: MemberId, run: RunId) -> Checked {
+        let now = self.now;
+        if let Some(away) = &mut self.members[id].away {
+            if away.probe.is_some() || now < away.not_before {
+                return Err("during an outage, and not as its probe".into());
             }
             away.probe = Some(run);
             self.seen.probes += 1;
         }
-        self.check_order(id, partition, lane, first)
-            .map_err(|what| format!("{place}: {what}"))
+        Ok(())
+    }
+
+    /// A retry of parked records has ended, with a failure of this class.
+    pub(crate) fn note_retried(
+        &mut self,
+        id: MemberId,
+        run: RunId,
+        (partition, tenure): (u32, u64),
+        class: Option<Class>,
+    ) {
+        if self.members[id].current(partition, tenure).is_none() {
+            return self.note_end(id, run, false);
+        }
+        match class {
+            Some(Class::Unavailable) if self.members[id].stopping => {}
+            Some(Class::Unavailable) => self.note_outage(id, run),
+            Some(_) => self.begin_stop(id),
+            None => self.note_end(id, run, true),
+        }
     }
 
     /// What is before a record in its lane must have been handled; with strict commits, the
@@ -307,8 +356,9 @@ impl World {
         let found = tenure.and_then(|tenure| tenure.tries.get(&record.offset));
         let fits = found.is_some_and(|found| {
             let to = match (found.given_up, recovering.destination) {
-                (Some(None), Destination::DeadLetter) => true,
-                (Some(Some(least)), Destination::RetryTopic { number, delay }) => {
+                (Some(Gone::DeadLetter), Destination::DeadLetter)
+                | (Some(Gone::Parked), Destination::Parked) => true,
+                (Some(Gone::Topic(least)), Destination::RetryTopic { number, delay }) => {
                     number == record.retries + 1 && delay >= least
                 }
                 _ => false,
@@ -420,7 +470,7 @@ impl World {
         let goes_on = member.runs.values().find(|run| {
             let tenure = member.owned.get(&run.partition);
             let drains = tenure.is_some_and(|t| t.number == run.tenure && t.drain.is_some());
-            drains && !run.halted && run.records.len() > 1
+            drains && !run.halted && run.records.len() > run.in_work.max(1)
         });
         goes_on.map_or(Ok(()), |run| {
             let p = run.partition;
@@ -434,11 +484,14 @@ impl World {
     pub(crate) fn check_cancel(&mut self, id: MemberId, run: RunId) -> Checked {
         let now = self.now;
         let member = &self.members[id];
-        let Some(run) = member.runs.get(&run) else {
+        let of = member.runs.get(&run).map(|run| (run.partition, run.tenure));
+        let retry = member.retries.get(&run);
+        let retry = retry.map(|retry| (retry.partition, retry.tenure));
+        let Some((partition, number)) = of.or(retry) else {
             return Ok(());
         };
-        let tenure = member.owned.get(&run.partition);
-        match tenure.filter(|tenure| tenure.number == run.tenure) {
+        let tenure = member.owned.get(&partition);
+        match tenure.filter(|tenure| tenure.number == number) {
             None => Ok(()),
             Some(tenure) if tenure.drain.is_some_and(|d| d.cancel_from <= now) => {
                 self.seen.cancelled_drains += 1;
@@ -447,8 +500,7 @@ impl World {
             // A seek waits for the work in hand just as long.
             Some(tenure) if tenure.seeks_by.is_some_and(|by| by <= now) => Ok(()),
             Some(_) => Err(format!(
-                "member {id} cancels work on {} before its drain's limit",
-                run.partition
+                "member {id} cancels work on {partition} before its drain's limit"
             )),
         }
     }
@@ -497,9 +549,10 @@ impl World {
         for drain in member.owned.values_mut().filter_map(|t| t.drain.as_mut()) {
             drain.cancelled |= drain.cancel_from <= now;
         }
+        member.check_early()?;
         let queued = member.engine.queued_records();
         if queued == 0 && member.runs.is_empty() {
-            member.away = None;
+            member.away_unseen |= member.away.take().is_some();
         }
         let given = member.owned.values().map(|tenure| tenure.outstanding.len());
         let outstanding: usize = given.sum();
@@ -515,7 +568,7 @@ impl World {
         let active = |tenure: &Tenure| tenure.drain.is_none();
         let paused = |p: &u32| member.paused || member.paused_partitions.contains(p);
         let mut owned = member.owned.iter();
-        let delivered = owned.find(|(p, t)| paused(p) && active(t) && !t.paused);
+        let delivered = owned.find(|(p, t)| (paused(p) || t.withheld) && active(t) && !t.paused);
         delivered.map_or(Ok(()), |(partition, _)| {
             Err(format!("member {id} is paused and polls {partition}"))
         })

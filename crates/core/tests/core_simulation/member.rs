@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use ackwell_core::Timestamp;
+use ackwell_core::batch::Suspects;
 use ackwell_core::engine::{self, Config, Engine, RunId};
 
 use crate::acks::Acks;
 use crate::manners::{Away, Tries};
+use crate::parked::{Retrying, Stay};
+use crate::reading::Unreadable;
 
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -65,6 +68,10 @@ pub(crate) struct Member {
     pub stopping: bool,
     pub owned: BTreeMap<u32, Tenure>,
     pub runs: BTreeMap<RunId, Run>,
+    /// Retries of parked records.
+    pub retries: BTreeMap<RunId, Retrying>,
+    /// What it knows of parked records, by partition.
+    pub stays: BTreeMap<u32, Stay>,
     /// What its handlers have to acknowledge.
     pub acks: BTreeMap<RunId, Acks>,
     /// Callers who wait for the commit of what they acknowledged: its partition, assignment and
@@ -80,6 +87,10 @@ pub(crate) struct Member {
     pub paused_partitions: BTreeSet<u32>,
     /// Its view of an outage.
     pub away: Option<Away>,
+    /// A list that was handed out before its time: its partition and length.
+    pub early: Option<(u32, usize)>,
+    /// The outage may go on unseen: nothing is left to handle, but something is parked.
+    pub away_unseen: bool,
     /// When partitions that it was asked for must have been handed over.
     pub hand_over_by: u64,
     /// When a commit of it was last refused, or its reply lost or late.
@@ -96,6 +107,8 @@ impl Member {
             stopping: false,
             owned: BTreeMap::new(),
             runs: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            stays: BTreeMap::new(),
             acks: BTreeMap::new(),
             waiters: BTreeMap::new(),
             problem: None,
@@ -103,6 +116,8 @@ impl Member {
             paused: false,
             paused_partitions: BTreeSet::new(),
             away: None,
+            away_unseen: false,
+            early: None,
             hand_over_by: 0,
             commit_trouble: None,
             spins: 0,
@@ -126,9 +141,21 @@ pub(crate) struct Tenure {
     pub position: i64,
     /// The offset behind everything that the engine was told of since it began to read.
     pub next: Option<i64>,
-    /// The same since the assignment.
+    /// Whether the engine learned what was committed before.
+    pub informed: bool,
+    /// The same as `next` since the assignment.
     pub reached: Option<i64>,
     pub paused: bool,
+    /// It was assigned, and that has not been announced.
+    pub withheld: bool,
+    /// Its next record can't be read.
+    pub unreadable: Option<Unreadable>,
+    /// When a parked record is due, as the engine was told.
+    pub retry_at: Option<u64>,
+    /// When records came that were not handed out.
+    pub arrived: BTreeMap<i64, u64>,
+    /// Up to where its records had come when a probe was last taken of them.
+    pub probed_to: Option<i64>,
     /// Where it shall be read on from, passing over what is unsettled before.
     pub seeks_on: Option<i64>,
     /// When a seek that it was told of may cancel what is in work.
@@ -174,6 +201,10 @@ impl Tenure {
         self.polls.clear();
         self.known.clear();
         self.seeks_by = None;
+        self.unreadable = None;
+        self.retry_at = Some(0);
+        self.arrived.clear();
+        self.probed_to = None;
     }
 
     /// The engine is told that these are settled.
@@ -195,7 +226,11 @@ pub(crate) struct Run {
     pub records: VecDeque<Record>,
     pub attempt: u32,
     pub halted: bool,
-    pub in_work: bool,
+    /// How many from the front are in work.
+    pub in_work: usize,
+    pub suspects: Suspects,
+    /// How many records the list had that failed last without naming one.
+    pub failed_list: usize,
     /// Settled and not reported; in a manual ack mode, handled.
     pub unreported: Vec<Record>,
     /// How many of its records are done with.

@@ -1,5 +1,6 @@
 //! The model of a container's shell: it polls, and carries out what the engine asks for.
 
+use ackwell_core::batch::Suspects;
 use ackwell_core::engine::{CommitId, Event as CoreEvent, PartitionId, Position, Snapshot};
 use ackwell_core::metadata::{Reference, refer_up_to, snapshot};
 use ackwell_core::offset::CommitOffset;
@@ -7,7 +8,7 @@ use ackwell_core::offset::CommitOffset;
 use crate::acks::Acks;
 use crate::checker::{Checked, MemberId};
 use crate::handlers::Recovering;
-use crate::member::Run;
+use crate::member::{Record, Run};
 use crate::weather::Trouble;
 use crate::world::{Effect, Event, Happening, POLL_RECORDS, World};
 
@@ -40,7 +41,13 @@ impl World {
                     records: records.into(),
                     attempt,
                     halted: false,
-                    in_work: false,
+                    in_work: 0,
+                    suspects: if attempt > 1 {
+                        Suspects::first()
+                    } else {
+                        Suspects::none()
+                    },
+                    failed_list: 0,
                     unreported: Vec::new(),
                     done: 0,
                 };
@@ -50,6 +57,11 @@ impl World {
                     member.acks.insert(run, acks);
                 }
                 member.runs.insert(run, new);
+                if self.is_ordered() {
+                    // It may end at once, which must not happen while effects are carried out.
+                    self.at(0, Happening::Begins(id, run));
+                    return Ok(());
+                }
                 self.start_next(id, run)
             }
             Effect::Halt { run } => {
@@ -95,6 +107,9 @@ impl World {
                 Ok(())
             }
             Effect::Seek { partition, to } => {
+                if self.reads_again(id, partition.0, to.0)? {
+                    return Ok(());
+                }
                 let number = self.next_number();
                 let Some(tenure) = self.members[id].owned.get_mut(&partition.0) else {
                     return Ok(());
@@ -133,8 +148,9 @@ impl World {
                 self.seen.late_acks += 1;
                 Ok(())
             }
-            // Nothing is parked, and refusals are noted when they are told.
-            Effect::Retry { .. } | Effect::Nacked { .. } => Ok(()),
+            Effect::Retry { run, partition } => self.begin_retry(id, run, partition.0),
+            // Refusals are noted when they are told.
+            Effect::Nacked { .. } => Ok(()),
         }
     }
 
@@ -161,8 +177,18 @@ impl World {
             return Ok(());
         }
         let log = &self.partitions[partition as usize];
-        let (records, next) = log.fetch(tenure.position, count);
-        if records.is_empty() && next == tenure.position {
+        let (mut records, mut next) = log.fetch(tenure.position, count);
+        let damaged = |record: &Record| log.is_damaged(record.offset, self.now);
+        if let Some(at) = records.iter().position(damaged) {
+            if at == 0 {
+                let offset = records[0].offset;
+                return self.unreadable(id, partition, offset);
+            }
+            records.truncate(at);
+            next = records[at - 1].offset + 1;
+        }
+        // At the end of a partition that could not be read, the client says that it is the end.
+        if records.is_empty() && next == tenure.position && tenure.unreadable.is_none() {
             return Ok(());
         }
         let first = records.first().map_or(i64::MAX, |record| record.offset);
@@ -173,6 +199,9 @@ impl World {
         tenure.position = next;
         tenure.next = tenure.next.max(Some(next));
         if tenure.drain.is_none() {
+            if tenure.seeks_by.is_none() {
+                tenure.unreadable = None;
+            }
             tenure
                 .polls
                 .extend(records.first().map(|record| record.offset));
@@ -181,6 +210,7 @@ impl World {
                     self.seen.known += 1;
                 } else {
                     tenure.outstanding.insert(record.offset);
+                    tenure.arrived.insert(record.offset, self.now);
                 }
             }
         }
@@ -234,10 +264,16 @@ impl World {
         self.seen.refused_commits += u64::from(refused);
         self.seen.fenced_commits += u64::from(fenced);
         let fine = !refused && !fenced;
+        let mut stored: Vec<_> = positions.iter().map(|sent| sent.position.clone()).collect();
+        if !fenced {
+            // Before the commit, whatever becomes of it.
+            for position in &mut stored {
+                self.keep_snapshot(id, commit, position)?;
+            }
+        }
         if fine {
             self.seen.commits += 1;
-            for Sent { mut position, .. } in positions.clone() {
-                self.keep_snapshot(id, commit, &mut position)?;
+            for position in stored {
                 let known = &mut self.partitions[position.partition.0 as usize];
                 self.checker
                     .committed(&position, known.end, &known.snapshots)?;
@@ -300,7 +336,13 @@ impl World {
         };
         let room = self.weather.config.metadata_bytes;
         let (text, whole) = refer_up_to(position.offset, &reference, std::iter::empty(), room);
-        let known = &mut self.partitions[position.partition.0 as usize];
+        let PartitionId(p) = position.partition;
+        let tenure = self.members[id].owned.get(&p);
+        let informed = tenure.is_some_and(|tenure| tenure.informed);
+        let known = &mut self.partitions[p as usize];
+        if informed && known.refers_to_another(&reference) {
+            return Err(format!("the snapshot in use of {p} is overwritten"));
+        }
         known.snapshots.insert(slot, bytes);
         if !whole || self.strikes(Trouble::RecoveryFails, 20) {
             return Ok(());

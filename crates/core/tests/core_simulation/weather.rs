@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ackwell_core::commit::AckMode;
 use ackwell_core::engine::Config;
+use ackwell_core::ordered::{self, Terms};
 use ackwell_core::{Concurrency, RetryPolicy};
 
 use crate::dice::Dice;
@@ -58,6 +59,11 @@ troubles! {
     EarlyAck = "early-ack",
     Nack = "nack",
     Gaps = "gaps",
+    Lists = "lists",
+    Fill = "fill",
+    Ordered = "ordered",
+    Announce = "announce",
+    Damage = "damage",
 }
 
 impl Trouble {
@@ -77,6 +83,8 @@ impl Trouble {
         Trouble::Pause,
         Trouble::PausePartition,
         Trouble::PausePartition,
+        Trouble::Damage,
+        Trouble::Damage,
     ];
 }
 
@@ -139,6 +147,10 @@ pub(crate) struct Weather {
     pub produced: u64,
     /// How many times as often as usual things go wrong where something is done.
     pub force: u64,
+    /// Handlers take lists.
+    pub lists: bool,
+    /// What is agreed for parked records.
+    pub terms: Terms,
     troubles: Troubles,
 }
 
@@ -149,9 +161,12 @@ impl Weather {
             .into_iter()
             .filter(|trouble| !limits.without.has(**trouble));
         let troubles = drawn.fold(Troubles::default(), |set, trouble| set.with(*trouble));
+        let (config, lists) = config(dice, troubles);
         Weather {
             troubles,
-            config: config(dice, troubles),
+            config,
+            lists,
+            terms: terms(dice),
             partitions: dice.in_range(1, 4),
             members: dice.in_range(1, 3),
             calm_at: dice.in_range(300, 3_000).min(limits.calm_at),
@@ -182,8 +197,22 @@ const BY_RETURN: &[AckMode] = &[
 /// Those in which its acknowledgement does.
 const MANUAL: &[AckMode] = &[AckMode::Manual, AckMode::ManualImmediate];
 
-/// How a listener is set up.
-fn config(dice: &mut Dice, troubles: Troubles) -> Config {
+/// What is agreed for parked records: now and then little room.
+fn terms(dice: &mut Dice) -> Terms {
+    let wait = ms(dice.in_range(0, 60));
+    Terms {
+        retry: RetryPolicy::exponential(wait, 2.0).max_attempts(dice.in_range(1, 6) as u32),
+        recovery: RetryPolicy::fixed(ms(20)),
+        limits: ordered::Limits {
+            keys_max: dice.in_range(2, 20) as usize,
+            records_per_key_max: dice.in_range(3, 60) as usize,
+            records_max: dice.in_range(5, 100) as usize,
+        },
+    }
+}
+
+/// How a listener is set up, and whether its handler takes lists.
+fn config(dice: &mut Dice, troubles: Troubles) -> (Config, bool) {
     let lanes = dice.in_range(1, 8) as u16;
     let topics = dice.percent(40) && troubles.has(Trouble::RetryTopics);
     let delays = {
@@ -191,10 +220,16 @@ fn config(dice: &mut Dice, troubles: Troubles) -> Config {
         (0..topics).map(|_| ms(dice.in_range(0, 400))).collect()
     };
     let manual = dice.percent(30) && troubles.has(Trouble::Acks);
+    let ordered = dice.percent(30) && troubles.has(Trouble::Ordered) && !manual && !topics;
+    let lists = dice.percent(35) && troubles.has(Trouble::Lists) && !manual && !ordered;
     let commit = dice.pick(if manual { MANUAL } else { BY_RETURN });
+    let strict = dice.percent(25) && matches!(commit, AckMode::Batch | AckMode::Record);
+    let fills = lists && !strict && dice.percent(60) && troubles.has(Trouble::Fill);
+    let fill_wait = ms(dice.in_range(1, 150));
     let retry = RetryPolicy::exponential(ms(dice.in_range(0, 40)), 2.0).max(ms(200));
-    Config {
-        ordered: false,
+    let config = Config {
+        ordered,
+        fill_wait: if fills { fill_wait } else { Duration::ZERO },
         hold_wait: Duration::from_millis(500),
         concurrency: if dice.percent(40) {
             Concurrency::ByPartition
@@ -211,7 +246,7 @@ fn config(dice: &mut Dice, troubles: Troubles) -> Config {
         retry_for: vec![RetryPolicy::fixed(ms(dice.in_range(1, 60))).max_attempts(3)],
         retry_topics: if topics { delays } else { Vec::new() },
         commit,
-        strict_commits: dice.percent(25) && matches!(commit, AckMode::Batch | AckMode::Record),
+        strict_commits: strict,
         unacknowledged_limit: ms(dice.pick(&[50, 60_000])),
         recover: true,
         queued_records: dice.in_range(5, 100) as usize,
@@ -230,5 +265,6 @@ fn config(dice: &mut Dice, troubles: Troubles) -> Config {
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
         recovery: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),
         seed: dice.next(),
-    }
+    };
+    (config, lists)
 }

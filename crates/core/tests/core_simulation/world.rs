@@ -37,6 +37,9 @@ pub(crate) enum Happening {
     Acknowledges(MemberId, RunId, usize, Verdict),
     ReportsAcks(MemberId, RunId),
     Closes(MemberId, RunId),
+    Begins(MemberId, RunId),
+    Retried(MemberId, RunId),
+    Announced(MemberId, u32, u64),
     CommitArrives(MemberId, CommitId, Vec<Sent>),
     CommitAnswered(MemberId, CommitId, bool, Vec<Sent>),
     ToldLost(MemberId, u32),
@@ -107,7 +110,8 @@ impl World {
         // Each retry topic has the partitions of its origin.
         let topics = 1 + weather.config.retry_topics.len() as u64;
         let partitions = weather.partitions * topics;
-        let by_key = weather.config.concurrency != Concurrency::ByPartition;
+        let by_key =
+            weather.config.concurrency != Concurrency::ByPartition || weather.config.ordered;
         World {
             now: 0,
             queue: BinaryHeap::new(),
@@ -234,6 +238,11 @@ impl World {
             }
             Happening::ReportsAcks(member, run) => self.report_acks(member, run),
             Happening::Closes(member, run) => self.closes(member, run),
+            Happening::Begins(member, run) => self.start_next(member, run),
+            Happening::Retried(member, run) => self.retry_ends(member, run, false),
+            Happening::Announced(member, partition, assignment) => {
+                self.announced(member, partition, assignment)
+            }
             Happening::CommitArrives(member, id, positions) => {
                 self.commit_arrives(member, id, positions)
             }

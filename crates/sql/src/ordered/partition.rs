@@ -21,6 +21,7 @@ use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
+use crate::mutation::{self, Fault};
 
 /// What this process knows of a partition that was assigned to it.
 pub(crate) struct Partition {
@@ -201,7 +202,8 @@ impl Stay {
         if state.checked.as_ref().is_some_and(|seen| turn.is_of(seen)) {
             return Ok(());
         }
-        if rows::epoch(turn, state.id)? != state.epoch {
+        let overtaken = rows::epoch(turn, state.id)? != state.epoch;
+        if overtaken && !mutation::is(Fault::OwnerUnchecked) {
             // Found out before the group coordinator told; the next run takes over anew.
             let _ = self
                 .partition
@@ -230,6 +232,7 @@ impl Stay {
             // It will never be handled, and a row could not hold it.
             _ if record.has_unreadable_headers() => Way::Handle,
             Place::Free => Way::Handle,
+            Place::Behind if mutation::is(Fault::KeyDoesNotWait) => Way::Handle,
             Place::Behind => Way::Behind,
             Place::Full(limit) => Way::Wait(format!(
                 "{}/{} takes no new records: as many are parked as `{limit}` allows",

@@ -12,6 +12,7 @@ use super::publish::{Delivery, Publish};
 use super::rows;
 use crate::database::Database;
 use crate::error::{Chain, Result};
+use crate::mutation::{self, Fault};
 use crate::params;
 
 /// Events sent and not yet acknowledged: enough to fill the pipe, little enough to hold.
@@ -121,6 +122,10 @@ impl<'a> Session<'a> {
             });
             self.bytes += bytes;
             self.sent = id;
+            if mutation::is(Fault::DeletedBeforePublished) {
+                let (since, rows) = (Instant::now(), DELETE_ROWS);
+                self.done = Some(Done { id, since, rows });
+            }
         }
         Ok(more)
     }

@@ -36,11 +36,13 @@ use crate::events::SCHEMA;
 use brokers::Brokers;
 use worker::{Acks, Retries, Setup, Worker};
 
-/// Longer than anything here takes on a busy machine; a test that waits for it has failed.
-pub const LIMIT: Duration = Duration::from_secs(90);
+/// Longer than anything here takes on a busy machine; a test that waits for it has failed. With a
+/// fault built in, that is what is expected.
+pub const LIMIT: Duration = Duration::from_secs(if cfg!(feature = "mutations") { 40 } else { 90 });
+/// Long enough for a wrong commit to reach the broker.
+const WRONG_COMMIT: Duration = Duration::from_secs(1);
 /// How long one answer of a broker is awaited.
 const ANSWER: Duration = Duration::from_secs(10);
-const PARTITIONS: i32 = 3;
 const KEYS: i64 = 10;
 /// A dead worker is missed after this. Lower would take a busy machine's pauses for deaths.
 const SESSION: Duration = Duration::from_secs(3);
@@ -58,6 +60,7 @@ pub struct Scene {
     pub brokers: Brokers,
     pub database: Database,
     topic: String,
+    partitions: i32,
     group: String,
     folder: TempDir,
     producer: FutureProducer,
@@ -73,6 +76,15 @@ impl Scene {
     }
 
     pub async fn on(brokers: Brokers) -> Self {
+        Self::with(brokers, 3).await
+    }
+
+    /// A topic of one partition, in which all records are in one order.
+    pub async fn of_one_partition() -> Self {
+        Self::with(Brokers::start().await, 1).await
+    }
+
+    async fn with(brokers: Brokers, partitions: i32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let name = format!("t-{}", Uuid::new_v4().simple());
         let database = Database::open(&url(folder.path()), SCHEMA).await.unwrap();
@@ -84,6 +96,7 @@ impl Scene {
         let scene = Self {
             group: format!("g-{name}"),
             topic: name,
+            partitions,
             brokers,
             database,
             folder,
@@ -104,7 +117,7 @@ impl Scene {
 
     async fn create_topic(&self) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
-        let topic = NewTopic::new(&self.topic, PARTITIONS, TopicReplication::Fixed(-1));
+        let topic = NewTopic::new(&self.topic, self.partitions, TopicReplication::Fixed(-1));
         let made = admin.create_topics([&topic], &AdminOptions::new()).await;
         for made in made.unwrap() {
             made.unwrap();
@@ -138,6 +151,8 @@ impl Scene {
             acks: Acks::Batch,
             retries: Retries::InPlace,
             fails: (1, 0),
+            one_lane: false,
+            calls: None,
         };
         setup
             .set("session.timeout.ms", SESSION.as_millis())
@@ -206,6 +221,16 @@ impl Scene {
         by
     }
 
+    /// Waits until a worker has applied some.
+    pub async fn until_applied_by(&self, worker: &str) {
+        within("a worker to apply something", async {
+            while !self.applied_by().await.contains_key(worker) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until some more are applied than now, or all.
     pub async fn until_more_applied(&self, count: i64) {
         let wanted = self.applied().await + count;
@@ -237,11 +262,11 @@ impl Scene {
     pub async fn committed(&self) -> Vec<i64> {
         let mut client = self.client();
         client.set("group.id", &self.group);
-        let topic = self.topic.clone();
+        let (topic, last) = (self.topic.clone(), self.partitions - 1);
         blocking(move || {
             let consumer: BaseConsumer = client.create().unwrap();
             let mut list = TopicPartitionList::new();
-            list.add_partition_range(&topic, 0, PARTITIONS - 1);
+            list.add_partition_range(&topic, 0, last);
             let found = consumer.committed_offsets(list, ANSWER).ok()?;
             let elements = found.elements();
             let offsets = elements.iter().map(|element| match element.offset() {
@@ -255,11 +280,11 @@ impl Scene {
 
     /// The positions behind the last records.
     async fn ends(&self) -> Vec<i64> {
-        let (client, topic) = (self.client(), self.topic.clone());
+        let (client, topic, count) = (self.client(), self.topic.clone(), self.partitions);
         blocking(move || {
             let consumer: BaseConsumer = client.create().unwrap();
             let end = |partition| consumer.fetch_watermarks(&topic, partition, ANSWER);
-            (0..PARTITIONS)
+            (0..count)
                 .map(|partition| Some(end(partition).ok()?.1))
                 .collect()
         })
@@ -281,6 +306,44 @@ impl Scene {
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// How many records wait in the database to be tried again.
+    pub async fn parked(&self) -> usize {
+        self.database.parked(10).await.unwrap().len()
+    }
+
+    pub async fn until_parked(&self, count: usize) {
+        within("records to be parked", async {
+            while self.parked().await != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Gives a commit time to happen that may not happen yet.
+    pub async fn let_a_wrong_commit_happen(&self) {
+        tokio::time::sleep(WRONG_COMMIT).await;
+    }
+
+    /// The numbers that handlers were called with, by workers that write that down.
+    pub fn calls(&self) -> Vec<i64> {
+        let written = std::fs::read_to_string(self.calls_file()).unwrap_or_default();
+        let mut calls: Vec<i64> = written.lines().map(|line| line.parse().unwrap()).collect();
+        calls.sort_unstable();
+        calls
+    }
+
+    fn calls_file(&self) -> std::path::PathBuf {
+        self.folder().join("calls")
+    }
+
+    /// A worker that writes down each call of its handler.
+    pub fn worker_that_counts(&self, name: &str) -> Setup {
+        let mut setup = self.worker(name);
+        setup.calls = Some(self.calls_file());
+        setup
     }
 
     /// Waits until a partition's last record is committed.

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use kafka_protocol::messages::{ApiKey, FindCoordinatorResponse, MetadataResponse, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiKey, FindCoordinatorResponse, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
+    RequestHeader, ResponseHeader,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A frame longer than this is none.
 const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// A partition that no topic has.
+const NOWHERE: i32 = 1_000;
 
 /// What happens to a request or its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,8 @@ pub enum Fate {
     HoldRequest,
     /// The broker carries the request out; its answer waits until it is released or discarded.
     HoldResponse,
+    /// Of a commit of several partitions, the broker refuses one.
+    RefuseOnePartition,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +251,8 @@ struct Request {
     api: ApiKey,
     version: i16,
     fate: Option<(Fate, Arc<Fault>)>,
+    /// The partition that became [`NOWHERE`] on the way.
+    refused: Option<i32>,
 }
 
 async fn carry(shared: &Arc<Shared>, client: TcpStream, broker: &str) -> Option<()> {
@@ -267,7 +277,8 @@ async fn requests(
     awaited: &Awaited,
 ) -> Option<()> {
     loop {
-        let frame = read(&mut client).await?;
+        let mut frame = read(&mut client).await?;
+        let mut refused = None;
         let number = |at: usize| Some(i16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
         let api = ApiKey::try_from(number(0)?).ok()?;
         let version = number(2)?;
@@ -278,9 +289,15 @@ async fn requests(
             Some((Fate::DropRequest, _)) => continue,
             Some((Fate::Delay(delay), _)) => tokio::time::sleep(*delay).await,
             Some((Fate::HoldRequest, fault)) if !fault.pass().await => return None,
+            Some((Fate::RefuseOnePartition, _)) => (frame, refused) = refusing(frame, version),
             _ => {}
         }
-        let request = Request { api, version, fate };
+        let request = Request {
+            api,
+            version,
+            fate,
+            refused,
+        };
         awaited.lock().unwrap().insert(correlation, request);
         write(&mut broker, &frame).await?;
     }
@@ -296,7 +313,12 @@ async fn responses(
     loop {
         let frame = read(&mut broker).await?;
         let correlation = i32::from_be_bytes(frame.get(..4)?.try_into().ok()?);
-        let Request { api, version, fate } = awaited.lock().unwrap().remove(&correlation)?;
+        let Request {
+            api,
+            version,
+            fate,
+            refused,
+        } = awaited.lock().unwrap().remove(&correlation)?;
         match &fate {
             Some((Fate::CutResponse, _)) => return None,
             Some((Fate::DropResponse, _)) => continue,
@@ -306,6 +328,10 @@ async fn responses(
         let frame = match api {
             ApiKey::Metadata => metadata(shared, frame, version).await,
             ApiKey::FindCoordinator => coordinator(shared, frame, version).await,
+            ApiKey::OffsetCommit => match refused {
+                Some(refused) => renamed(frame, version, refused),
+                None => frame,
+            },
             _ => frame,
         };
         write(&mut client, &frame).await?;
@@ -335,6 +361,38 @@ async fn coordinator(shared: &Arc<Shared>, mut frame: Bytes, version: i16) -> By
     encoded(&header, header_version, &answer, version)
 }
 
+/// Has a commit of several partitions name one that does not exist; answers instead of which.
+fn refusing(frame: Bytes, version: i16) -> (Bytes, Option<i32>) {
+    let header_version = ApiKey::OffsetCommit.request_header_version(version);
+    let mut rest = frame.clone();
+    let header = RequestHeader::decode(&mut rest, header_version).unwrap();
+    let mut request = OffsetCommitRequest::decode(&mut rest, version).unwrap();
+    let partitions = &mut request.topics[0].partitions;
+    if partitions.len() < 2 {
+        return (frame, None);
+    }
+    let refused = std::mem::replace(&mut partitions[0].partition_index, NOWHERE);
+    (
+        encoded(&header, header_version, &request, version),
+        Some(refused),
+    )
+}
+
+/// Has the answer name the partition for which the other one stood.
+fn renamed(mut frame: Bytes, version: i16, refused: i32) -> Bytes {
+    let header_version = ApiKey::OffsetCommit.response_header_version(version);
+    let header = ResponseHeader::decode(&mut frame, header_version).unwrap();
+    let mut answer = OffsetCommitResponse::decode(&mut frame, version).unwrap();
+    for topic in &mut answer.topics {
+        for partition in &mut topic.partitions {
+            if partition.partition_index == NOWHERE {
+                partition.partition_index = refused;
+            }
+        }
+    }
+    encoded(&header, header_version, &answer, version)
+}
+
 /// An answer that names no broker stays as it is.
 async fn replaced(shared: &Arc<Shared>, host: &StrBytes, port: i32) -> (StrBytes, i32) {
     if host.is_empty() || port <= 0 {
@@ -345,7 +403,7 @@ async fn replaced(shared: &Arc<Shared>, host: &StrBytes, port: i32) -> (StrBytes
 }
 
 fn encoded(
-    header: &ResponseHeader,
+    header: &impl Encodable,
     header_version: i16,
     body: &impl Encodable,
     version: i16,

@@ -4,14 +4,15 @@
 //! [`Setup`] in the environment. It ends when its test does, by the end of its input.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell::extract::{Ack, Attempt, Key, State, Text};
 use ackwell::retry::{Retry, exponential, fixed, topics};
-use ackwell::{AckMode, App, Config, Failure, Listener, TopicDeclaration, by_key};
+use ackwell::{AckMode, App, Config, Failure, Listener, TopicDeclaration, by_key, by_partition};
 use ackwell_sql::{Database, Settings, Tx, ordered, params};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -54,9 +55,13 @@ pub struct Setup {
     pub lock_wait: Duration,
     pub acks: Acks,
     /// How transient failures are retried, and which numbers fail how often: all that this number
-    /// divides, so many times.
+    /// divides, but for 0, so many times.
     pub retries: Retries,
     pub fails: (i64, u32),
+    /// Whether a partition's records are handled one after the other, whatever their keys.
+    pub one_lane: bool,
+    /// Where calls of the handler are written down.
+    pub calls: Option<PathBuf>,
 }
 
 /// When records are settled and committed.
@@ -113,9 +118,26 @@ impl Setup {
         self
     }
 
+    /// One record of a partition after the other.
+    pub fn in_one_lane(mut self) -> Self {
+        self.one_lane = true;
+        self
+    }
+
+    fn write_down(&self, number: i64) {
+        let Some(file) = &self.calls else { return };
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(file);
+        // One write: others append to it, too.
+        let line = format!("{number}\n");
+        file.unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
     fn fail(&self, number: i64, attempt: u32) -> Result<(), Failure> {
         let (nth, times) = self.fails;
-        match number % nth == 0 && attempt <= times {
+        match number > 0 && number % nth == 0 && attempt <= times {
             true => Err(Failure::transient("not yet")),
             false => Ok(()),
         }
@@ -240,7 +262,11 @@ async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
     let mut config = Config::with_bootstrap_servers(setup.servers.clone());
     config.kafka.extra = setup.properties.clone();
     let listener = Listener::on(TopicDeclaration::named(setup.topic.clone()))
-        .concurrency(by_key(4))
+        .concurrency(if setup.one_lane {
+            by_partition()
+        } else {
+            by_key(4)
+        })
         .revoke_drain(Duration::from_secs(2))
         .retry(retry(setup.retries));
     let listener = match setup.acks {
@@ -327,6 +353,7 @@ async fn apply(
     let number: i64 = value
         .parse()
         .map_err(|_| Failure::permanent("not a number"))?;
+    setup.write_down(number);
     if !setup.handling.is_zero() {
         tokio::time::sleep(setup.handling).await;
     }

@@ -166,6 +166,36 @@ fn the_snapshot_that_is_referred_to_stays_while_the_next_is_written() {
 }
 
 #[test]
+fn a_snapshot_is_not_overwritten_while_a_commit_without_an_answer_may_refer_to_it() {
+    let mut container = container(true, 0, "", None);
+    let run = container.opens(0..RECORDS);
+    let (id, position) = commit(&container.acks(run, (1..60).step_by(2)));
+    let (first, _) = written(&position);
+    let stored = |commit| Event::Stored {
+        commit,
+        partition: P,
+        place: vec![7],
+    };
+    container.on(stored(id));
+    container.answers(id, Ok(()));
+    let (id, position) = commit(&container.acks(run, (61..120).step_by(2)));
+    assert_ne!(written(&position).0.slot, first.slot);
+    container.on(stored(id));
+    // The broker has stored it, or not.
+    container.answers(id, Err("no answer".into()));
+    container.acks(run, (121..180).step_by(2));
+    let (id, position) = commit(&container.passes(Duration::from_secs(2)));
+    assert_eq!(position.snapshot, Snapshot::Keep, "both may be referred to");
+    container.answers(id, Ok(()));
+    let (_, position) = commit(&container.acks(run, [199].into_iter()));
+    assert_ne!(
+        written(&position).0.slot,
+        first.slot,
+        "the first one counts"
+    );
+}
+
+#[test]
 fn a_snapshot_is_removed_when_the_metadata_has_room_again() {
     let mut container = container(true, 0, "", None);
     let run = container.opens(0..RECORDS);

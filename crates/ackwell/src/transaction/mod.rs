@@ -1,0 +1,423 @@
+//! Several records on several topics, seen together or not at all.
+//!
+//! Kafka's transactions serve two purposes, and there is one way to send in both: a
+//! [`Transaction`].
+//!
+//! **Several events as one.** [`Transactions::run`] calls a closure with a transaction, commits
+//! it when the closure returns `Ok`, and aborts it when it returns an error, panics or is dropped.
+//!
+//! ```no_run
+//! # use std::borrow::Cow;
+//! # use ackwell::{Config, Event, Topic};
+//! # #[derive(serde::Serialize, serde::Deserialize)]
+//! # struct UserCreated { user_id: String }
+//! # impl Event for UserCreated {
+//! #     const TOPIC: Topic<Self> = Topic::new("user-events");
+//! #     fn event_type(&self) -> &'static str { "UserCreated" }
+//! #     fn knows(event_type: &str) -> bool { event_type == "UserCreated" }
+//! #     fn aggregate_id(&self) -> Cow<'_, str> { Cow::Borrowed(&self.user_id) }
+//! # }
+//! # #[derive(serde::Serialize, serde::Deserialize)]
+//! # struct Audited { user_id: String }
+//! # impl Event for Audited {
+//! #     const TOPIC: Topic<Self> = Topic::new("audit-events");
+//! #     fn event_type(&self) -> &'static str { "Audited" }
+//! #     fn knows(event_type: &str) -> bool { event_type == "Audited" }
+//! #     fn aggregate_id(&self) -> Cow<'_, str> { Cow::Borrowed(&self.user_id) }
+//! # }
+//! use ackwell::transaction::{TransactionError, Transactions};
+//!
+//! # async fn example(created: UserCreated, audited: Audited) -> Result<(), TransactionError> {
+//! let transactions = Transactions::open(&Config::default()).await?;
+//! transactions
+//!     .run(async |tx| -> Result<(), TransactionError> {
+//!         tx.send(&created).await?;
+//!         tx.send(&audited).await
+//!     })
+//!     .await
+//! # }
+//! ```
+//!
+//! **Exactly once from topic to topic.** A handler that asks for a [`Transaction`] makes its listener
+//! transactional: what it sends and the position of its record are committed together, so that a
+//! reader with `isolation.level=read_committed` (the default here) sees each output once, whatever
+//! dies when.
+//!
+//! ```
+//! # use std::borrow::Cow;
+//! # use ackwell::Topic;
+//! # #[derive(serde::Serialize, serde::Deserialize)]
+//! # struct OrderPlaced { order_id: String }
+//! # impl ackwell::Event for OrderPlaced {
+//! #     const TOPIC: Topic<Self> = Topic::new("order-events");
+//! #     fn event_type(&self) -> &'static str { "OrderPlaced" }
+//! #     fn knows(event_type: &str) -> bool { event_type == "OrderPlaced" }
+//! #     fn aggregate_id(&self) -> Cow<'_, str> { Cow::Borrowed(&self.order_id) }
+//! # }
+//! # #[derive(serde::Serialize, serde::Deserialize)]
+//! # struct InvoiceWanted { order_id: String }
+//! # impl ackwell::Event for InvoiceWanted {
+//! #     const TOPIC: Topic<Self> = Topic::new("invoice-events");
+//! #     fn event_type(&self) -> &'static str { "InvoiceWanted" }
+//! #     fn knows(event_type: &str) -> bool { event_type == "InvoiceWanted" }
+//! #     fn aggregate_id(&self) -> Cow<'_, str> { Cow::Borrowed(&self.order_id) }
+//! # }
+//! use ackwell::extract::Event;
+//! use ackwell::transaction::{Transaction, TransactionError};
+//! use ackwell::Listener;
+//!
+//! async fn invoice(Event(order): Event<OrderPlaced>, tx: Transaction) -> Result<(), TransactionError> {
+//!     tx.send(&InvoiceWanted { order_id: order.order_id }).await
+//! }
+//!
+//! let listener = Listener::on("order-events").group("invoices").handle(invoice);
+//! # let _ = listener;
+//! ```
+//!
+//! # What a transactional listener does
+//!
+//! - What waits in a partition is handled record by record, and committed in groups: up to
+//!   [`run_limit`](crate::listener::ListenerBuilder::run_limit) records (with 1, each record has
+//!   a transaction of its own), or what was handled within 100 ms. Nobody waits for company.
+//! - What a handler sends is kept until it returns `Ok`. One that fails has therefore sent nothing,
+//!   and its neighbours are not repeated; its error's class decides what becomes of it, as
+//!   everywhere. A dead letter, and a copy for a retry topic, is written in one transaction with
+//!   the record's position.
+//! - If the broker refuses something that was sent, the group is aborted and its records are handled
+//!   again in smaller groups, until the one to blame is alone: it has the verdict of the refusal
+//!   (a record that is too large is a permanent failure). So a handler may be called more than
+//!   once; what it does besides sending is not undone.
+//! - Positions are committed only in transactions, with the generation of the group's member
+//!   (KIP-447): a member that was replaced has its transaction refused, and what it had in work is
+//!   handled by the next owner.
+//! - When it is not known whether a transaction was committed, because the broker did not answer,
+//!   the group's stored position tells before anything is handled again.
+//!
+//! Databases are not part of it: a handler that writes to one takes `Tx` and its outbox, and not
+//! this, which is refused together at the start.
+//!
+//! # Who a producer is
+//!
+//! Transactional ids are `<prefix>-<instance>-<number>`, see
+//! [`config::Transactions`](crate::config::Transactions). Each is leased by a lock in the data folder,
+//! so that no two producers of a machine have the same one, and after a crash the next start takes
+//! those that were in use and has the broker end what was open. If another machine uses the same
+//! id all the same (a copied data folder, or one `transactions.instance` for two), the broker
+//! fences the older: a fenced listener stops, unsettled and visibly unhealthy, and loses nothing.
+
+mod client;
+mod error;
+mod lease;
+mod pool;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use error::TransactionError;
+pub use pool::Settings;
+
+pub(crate) use client::Offsets;
+pub(crate) use error::Kind;
+pub(crate) use lease::Lease;
+pub(crate) use pool::{Open, Pool, Uncommitted};
+
+use crate::batch::FromBatch;
+use crate::config::Config;
+use crate::context::{Context, Setup, SetupError};
+use crate::encode::EncodedEvent;
+use crate::extract::FromRecord;
+use crate::failure::{Class, Failure};
+use crate::producer::OutgoingRecord;
+use crate::topic::Event;
+
+/// How much the handler of one record may send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Sends several events as one. Cheap to clone; clones share their producers.
+///
+/// See the [module](mod@crate::transaction). Give it to [`App::state`](crate::App::state) to have
+/// it in handlers and requests.
+#[derive(Clone)]
+pub struct Transactions {
+    pool: Pool,
+}
+
+impl Transactions {
+    /// Leases an id, and waits until the broker has ended what an earlier run of this instance has
+    /// left open.
+    ///
+    /// # Errors
+    /// When settings contradict each other, the data folder is not writable, the broker has no
+    /// transactions or can't be reached, or a right is missing.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn open(config: &Config) -> Result<Self, TransactionError> {
+        let pool = Pool::new(Settings::new(config)?)?;
+        pool.open().await?;
+        Ok(Self { pool })
+    }
+
+    /// Calls `work` with a transaction. When it returns `Ok`, everything that it sent is committed
+    /// and this returns when the broker has confirmed that; otherwise everything is aborted, and
+    /// its error comes back. Waits while as many transactions are open as
+    /// [may be](crate::config::Transactions::producers).
+    ///
+    /// # Errors
+    /// With the error of `work`; with that of a record that was refused, whether or not `work`
+    /// looked at it; and when the transaction can't be begun or committed. Unless
+    /// [`is_unknown`](TransactionError::is_unknown), nothing of it will be seen.
+    ///
+    /// # Cancel safety
+    /// Dropped before the commit has begun, the transaction is aborted; dropped later, it may be
+    /// committed or not.
+    pub async fn run<T, E>(
+        &self,
+        work: impl AsyncFnOnce(Transaction) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<TransactionError>,
+    {
+        let direct = Direct {
+            open: self.pool.begin().await?,
+            failed: None,
+        };
+        let seat = Arc::new(tokio::sync::Mutex::new(Some(direct)));
+        let guard = Ended(Arc::clone(&seat));
+        let done = work(Transaction(Way::Direct(seat))).await;
+        let Some(Direct { open, failed }) = guard.0.lock().await.take() else {
+            return Err(TransactionError::ended().into());
+        };
+        match (done, failed) {
+            (Ok(value), None) => {
+                let committed = open.commit(None).await;
+                committed.map_err(|uncommitted| uncommitted.error)?;
+                Ok(value)
+            }
+            (done, failed) => {
+                open.abort().await;
+                done.and_then(|_| Err(failed.unwrap_or_else(TransactionError::ended).into()))
+            }
+        }
+    }
+
+    /// Waits until no transaction is open, and lets none begin.
+    ///
+    /// # Errors
+    /// When that takes longer than `limit`.
+    ///
+    /// # Cancel safety
+    /// Dropped, transactions can still begin.
+    pub async fn close(&self, limit: Duration) -> Result<(), TransactionError> {
+        self.pool.close(limit).await
+    }
+}
+
+impl fmt::Debug for Transactions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactions").finish_non_exhaustive()
+    }
+}
+
+/// A transaction to send in: an argument of a [`Transactions::run`] closure, and an extractor
+/// that makes its listener transactional.
+///
+/// Clones send in the same transaction. After its end, which is the return of the closure or
+/// handler, sending fails.
+#[derive(Clone)]
+pub struct Transaction(Way);
+
+#[derive(Clone)]
+enum Way {
+    /// To the client.
+    Direct(Arc<tokio::sync::Mutex<Option<Direct>>>),
+    /// Into memory, until the handler has returned.
+    Held(Arc<Mutex<Option<Held>>>),
+}
+
+struct Direct {
+    open: Open,
+    /// The first record that the client refused.
+    failed: Option<TransactionError>,
+}
+
+struct Held {
+    records: Vec<OutgoingRecord>,
+    bytes: usize,
+    limits: Limits,
+}
+
+/// Ends a transaction whose closure was dropped or has panicked, whoever still has a clone of it.
+struct Ended(Arc<tokio::sync::Mutex<Option<Direct>>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Ok(mut direct) = self.0.try_lock() {
+            *direct = None;
+        }
+    }
+}
+
+impl Transaction {
+    /// A transaction whose records wait for [`take`](Self::take).
+    pub(crate) fn held(limits: Limits) -> Self {
+        Self(Way::Held(Arc::new(Mutex::new(Some(Held {
+            records: Vec::new(),
+            bytes: 0,
+            limits,
+        })))))
+    }
+
+    /// Ends a held transaction; what was sent in it.
+    pub(crate) fn take(&self) -> Vec<OutgoingRecord> {
+        let Way::Held(held) = &self.0 else {
+            return Vec::new();
+        };
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take().map_or_else(Vec::new, |held| held.records)
+    }
+
+    /// Sends an event to its topic. It is seen when the transaction is committed, and has no offset
+    /// that anybody could know before.
+    ///
+    /// # Errors
+    /// When it can't be encoded or is refused at once, and after the transaction's end. What the
+    /// broker refuses later makes the transaction fail.
+    ///
+    /// # Cancel safety
+    /// Dropped, the event is not sent.
+    pub async fn send<E: Event>(&self, event: &E) -> Result<(), TransactionError> {
+        self.send_encoded(EncodedEvent::new(event)?).await
+    }
+
+    /// Sends an event that was encoded before.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    pub async fn send_encoded(&self, event: EncodedEvent) -> Result<(), TransactionError> {
+        self.send_record(event.into()).await
+    }
+
+    /// Sends a record.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    pub async fn send_record(&self, record: OutgoingRecord) -> Result<(), TransactionError> {
+        match &self.0 {
+            Way::Held(held) => {
+                let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.as_mut()
+                    .ok_or_else(TransactionError::ended)?
+                    .push(record)
+            }
+            Way::Direct(direct) => {
+                let mut direct = direct.lock().await;
+                let direct = direct.as_mut().ok_or_else(TransactionError::ended)?;
+                direct.send(&record).await
+            }
+        }
+    }
+}
+
+impl Direct {
+    async fn send(&mut self, record: &OutgoingRecord) -> Result<(), TransactionError> {
+        let sent = self.open.send(record.to_client(())).await;
+        sent.inspect_err(|error| {
+            let what = format!("a record was refused before: {error}");
+            self.failed
+                .get_or_insert_with(|| TransactionError::new(Class::Permanent, what));
+        })
+    }
+}
+
+impl Held {
+    fn push(&mut self, record: OutgoingRecord) -> Result<(), TransactionError> {
+        let bytes = self.bytes + record.size();
+        if self.records.len() >= self.limits.records || bytes > self.limits.bytes {
+            return Err(TransactionError::new(
+                Class::Permanent,
+                format!(
+                    "the handler of one record sends more than {} records or {} bytes; raise `producer.queue_records` or `producer.queue_kbytes`",
+                    self.limits.records, self.limits.bytes
+                ),
+            ));
+        }
+        self.bytes = bytes;
+        self.records.push(record);
+        Ok(())
+    }
+}
+
+impl FromRecord for Transaction {
+    fn from_record(cx: &mut Context) -> Result<Self, Failure> {
+        let transaction = cx.extensions().get::<Transaction>().cloned();
+        transaction.ok_or_else(|| {
+            Failure::new(
+                Class::Stop,
+                "the record is not handled in a transaction of Kafka",
+            )
+        })
+    }
+
+    fn prepare(setup: &mut Setup<'_>) -> Result<(), SetupError> {
+        setup.transactional()
+    }
+}
+
+/// One for the whole list.
+impl FromBatch for Transaction {}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match &self.0 {
+            Way::Direct(_) => "direct",
+            Way::Held(_) => "held",
+        };
+        f.debug_struct("Transaction").field("way", &way).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(records: usize, bytes: usize) -> Transaction {
+        Transaction::held(Limits { records, bytes })
+    }
+
+    fn record(value: &'static str) -> OutgoingRecord {
+        OutgoingRecord::to("t").value(value)
+    }
+
+    #[tokio::test]
+    async fn what_a_handler_sends_waits_until_it_is_taken() {
+        let tx = held(10, 1_000);
+        tx.send_record(record("a")).await.unwrap();
+        tx.clone().send_record(record("b")).await.unwrap();
+        assert_eq!(tx.take(), [record("a"), record("b")]);
+        let late = tx.send_record(record("c")).await.unwrap_err();
+        assert!(late.is_permanent() && late.to_string().contains("has ended"));
+        assert!(tx.take().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_sends_without_end_is_told_the_limit() {
+        let tx = held(1, 1_000);
+        tx.send_record(record("a")).await.unwrap();
+        let refused = tx.send_record(record("b")).await.unwrap_err();
+        assert!(refused.to_string().contains("producer.queue_records"));
+        let tx = held(10, 3);
+        assert!(tx.send_record(record("long")).await.is_err());
+    }
+}

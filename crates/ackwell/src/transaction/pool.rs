@@ -1,0 +1,298 @@
+//! The producers of one listener, or of one [`Transactions`](super::Transactions).
+//!
+//! A producer has one transaction at a time, so as many are needed as are open at once. They are
+//! made when they are needed, up to a limit, and kept.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::client::{Client, End, Offsets, Outgoing};
+use super::lease::{Lease, Leases};
+use super::{Limits, TransactionError};
+use crate::config::{Acks, Config};
+use crate::failure::Class;
+
+/// How long to wait when the client's queue is full.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
+/// Where ids are leased, in the data folder.
+const FOLDER: &str = "transactions";
+
+/// What transactional producers need to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    client: ClientConfig,
+    folder: PathBuf,
+    prefix: String,
+    instance: Option<String>,
+    timeout: Duration,
+    producers: usize,
+    limits: Limits,
+}
+
+impl Settings {
+    /// By the sections `[kafka]`, `[producer]` and `[transactions]`.
+    ///
+    /// # Errors
+    /// When they contradict each other.
+    pub fn new(config: &Config) -> Result<Self, TransactionError> {
+        let producer = &config.producer;
+        if producer.acks != Acks::All || !producer.idempotence {
+            return Err(TransactionError::new(
+                Class::Stop,
+                "transactions need acks=all and idempotence; remove `producer.acks` and `producer.idempotence`",
+            ));
+        }
+        let transactions = &config.transactions;
+        let wrong =
+            |error: crate::config::Error| TransactionError::new(Class::Stop, error.to_string());
+        transactions.check().map_err(wrong)?;
+        let timeout = transactions.timeout.as_millis().to_string();
+        let mut client = config.kafka.producer(producer);
+        client
+            .set("transaction.timeout.ms", &timeout)
+            .set("message.timeout.ms", &timeout);
+        if client.get("message.max.bytes").is_none() {
+            // The topic's own limit decides what is too large, not the client's guess.
+            client.set("message.max.bytes", "1000000000");
+        }
+        let prefix = (transactions.prefix.clone())
+            .or_else(|| config.kafka.client_id.clone())
+            .unwrap_or_else(|| "ackwell".to_owned());
+        Ok(Settings {
+            client,
+            folder: config.data.join(FOLDER),
+            prefix: prefix.replace(
+                |c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_',
+                "-",
+            ),
+            instance: transactions.instance.clone(),
+            timeout: transactions.timeout,
+            producers: transactions.producers as usize,
+            limits: Limits {
+                records: producer.queue_records as usize,
+                bytes: (producer.queue_kbytes as usize).saturating_mul(1024),
+            },
+        })
+    }
+}
+
+/// Producers with transactional ids. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pool(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    leases: Leases,
+    permits: Arc<Semaphore>,
+    free: Mutex<Vec<Client>>,
+}
+
+impl Pool {
+    pub(crate) fn new(settings: Settings) -> Result<Self, TransactionError> {
+        let leases = Leases::open(
+            &settings.folder,
+            &settings.prefix,
+            settings.instance.as_deref(),
+        )?;
+        Ok(Pool(Arc::new(Inner {
+            leases,
+            permits: Arc::new(Semaphore::new(settings.producers)),
+            free: Mutex::default(),
+            settings,
+        })))
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.settings.limits
+    }
+
+    /// Has the broker end what a crash has left open, and sees whether it does transactions at
+    /// all, before the first record comes.
+    pub(crate) async fn open(&self) -> Result<(), TransactionError> {
+        let left = self.0.leases.left(self.0.settings.producers)?;
+        let leases = if left.is_empty() {
+            vec![self.0.leases.next()?]
+        } else {
+            left
+        };
+        for lease in leases {
+            self.reopen(lease).await.map_err(|(_, error)| error)?;
+        }
+        Ok(())
+    }
+
+    /// A producer of this id: what the one before had open has ended when this returns.
+    pub(crate) async fn reopen(
+        &self,
+        lease: Lease,
+    ) -> Result<(), (Option<Lease>, TransactionError)> {
+        let client = self.connect(lease).await?;
+        self.free().push(client);
+        Ok(())
+    }
+
+    /// Begins a transaction, when one may be open.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is begun.
+    pub(crate) async fn begin(&self) -> Result<Open, TransactionError> {
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
+        let permit =
+            permit.map_err(|_| TransactionError::new(Class::Stop, "transactions are closed"))?;
+        let free = self.free().pop();
+        let mut client = match free {
+            Some(client) => client,
+            None => {
+                let lease = self.0.leases.next()?;
+                self.connect(lease).await.map_err(|(_, error)| error)?
+            }
+        };
+        client.begin()?;
+        Ok(Open {
+            client: Some(client),
+            pool: self.clone(),
+            permit: Some(permit),
+        })
+    }
+
+    /// Waits until no transaction is open; none begins from then on.
+    pub(crate) async fn close(&self, limit: Duration) -> Result<(), TransactionError> {
+        let count = u32::try_from(self.0.settings.producers).unwrap_or(u32::MAX);
+        let all = self.0.permits.acquire_many(count);
+        let waited = tokio::time::timeout(limit, all).await.is_ok();
+        self.0.permits.close();
+        if waited {
+            Ok(())
+        } else {
+            let what = format!(
+                "closing: transactions are open after {} ms",
+                limit.as_millis()
+            );
+            Err(TransactionError::unavailable(what))
+        }
+    }
+
+    async fn connect(&self, lease: Lease) -> Result<Client, (Option<Lease>, TransactionError)> {
+        let Settings {
+            client, timeout, ..
+        } = self.0.settings.clone();
+        let opened = tokio::task::spawn_blocking(move || Client::open(client, timeout, lease));
+        match opened.await {
+            Ok(opened) => opened.map_err(|(lease, error)| (Some(lease), error)),
+            Err(_) => Err((None, TransactionError::unavailable("the runtime has ended"))),
+        }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Client>> {
+        let free = self.0.free.lock();
+        free.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let free = self.free.get_mut();
+        for client in free.unwrap_or_else(PoisonError::into_inner).drain(..) {
+            client.close();
+        }
+    }
+}
+
+/// A transaction that was begun. Dropped, it is aborted in the background.
+pub(crate) struct Open {
+    client: Option<Client>,
+    pool: Pool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Why a transaction was not committed, and the id under which it may have been.
+pub(crate) struct Uncommitted {
+    pub(crate) error: TransactionError,
+    pub(crate) lease: Option<Lease>,
+}
+
+impl Open {
+    /// Sends a record, waiting while the queue is full.
+    ///
+    /// # Cancel safety
+    /// Dropped, the record is not sent.
+    pub(crate) async fn send(&self, record: Outgoing<'_>) -> Result<(), TransactionError> {
+        let Some(client) = &self.client else {
+            return Err(TransactionError::ended());
+        };
+        let mut record = record;
+        while let Some(refused) = client.put(record)? {
+            record = refused;
+            tokio::time::sleep(QUEUE_FULL_WAIT).await;
+        }
+        Ok(())
+    }
+
+    /// Commits what was sent, with positions if there are any.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is committed all the same, and nobody learns of it.
+    pub(crate) async fn commit(mut self, offsets: Option<Offsets>) -> Result<(), Uncommitted> {
+        let (Some(client), permit) = (self.client.take(), self.permit.take()) else {
+            return Err(TransactionError::ended().into());
+        };
+        let pool = self.pool.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            match client.commit(offsets.as_ref()) {
+                End::Usable(client, result) => {
+                    pool.free().push(client);
+                    result.map_err(Uncommitted::from)
+                }
+                End::Broken(lease, error) => Err(Uncommitted {
+                    error,
+                    lease: Some(lease),
+                }),
+            }
+        });
+        ended.await.unwrap_or_else(|_| {
+            let ended = TransactionError::unavailable("the runtime has ended");
+            Err(ended.unknown().into())
+        })
+    }
+
+    /// Aborts it and waits for that.
+    pub(crate) async fn abort(mut self) {
+        if let Some(work) = self.take_abort() {
+            // It fails only when the runtime ends.
+            let _ = tokio::task::spawn_blocking(work).await;
+        }
+    }
+
+    fn take_abort(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+        let (client, permit) = (self.client.take()?, self.permit.take());
+        let pool = self.pool.clone();
+        Some(move || {
+            let _permit = permit;
+            if !client.is_open() {
+                pool.free().push(client);
+            } else if let Ok(client) = client.abort() {
+                pool.free().push(client);
+            }
+        })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let (Some(abort), Ok(runtime)) = (self.take_abort(), Handle::try_current()) {
+            drop(runtime.spawn_blocking(abort));
+        }
+    }
+}
+
+impl From<TransactionError> for Uncommitted {
+    fn from(error: TransactionError) -> Self {
+        Uncommitted { error, lease: None }
+    }
+}

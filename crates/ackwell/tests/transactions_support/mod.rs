@@ -1,0 +1,147 @@
+//! A broker, a data folder, and topics to send to.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ackwell::producer::OutgoingRecord;
+use ackwell::{App, Config, Producer, RunningApp};
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tempfile::TempDir;
+
+use crate::container_support::Cluster;
+
+/// Longer than anything here takes on a busy machine; a test that waits for it has failed.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Awaits `future`, and names what was waited for if it takes too long.
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(LIMIT, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// Two topics to send to.
+#[derive(Clone, Debug)]
+pub(crate) struct Out(pub(crate) String, pub(crate) String);
+
+/// What handlers were called with.
+#[derive(Clone, Default)]
+pub(crate) struct Calls(Arc<Mutex<Vec<String>>>);
+
+impl Calls {
+    pub(crate) fn push(&self, call: String) {
+        self.0.lock().unwrap().push(call);
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+pub(crate) fn out(topic: &str, value: &str) -> OutgoingRecord {
+    OutgoingRecord::to(topic.to_owned()).value(value.to_owned())
+}
+
+pub(crate) struct Scene {
+    pub(crate) cluster: Cluster,
+    folder: TempDir,
+}
+
+impl Scene {
+    /// `None` on the embedded broker while it has no transactions.
+    pub(crate) async fn new() -> Option<Self> {
+        std::env::var_os("KAFKA_BOOTSTRAP_SERVERS")?;
+        let cluster = Cluster::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        Some(Self { cluster, folder })
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let mut config = self.cluster.config();
+        config.data = self.folder.path().to_owned();
+        let session = ("session.timeout.ms".to_owned(), "6000".to_owned());
+        config.kafka.consumer.extend([session]);
+        config.transactions.timeout = Duration::from_secs(10);
+        config
+    }
+
+    pub(crate) async fn out(&self) -> Out {
+        Out(self.cluster.topic(1).await, self.cluster.topic(1).await)
+    }
+
+    /// A topic that refuses larger records.
+    pub(crate) async fn small(&self) -> String {
+        let name = format!("small-{}", uuid::Uuid::new_v4().simple());
+        let settings = [("max.message.bytes", "2000")];
+        self.cluster.make_with(&name, 1, &settings).await;
+        name
+    }
+
+    pub(crate) async fn start(&self, app: App) -> RunningApp {
+        let app = app.start().await.unwrap();
+        within("the app to be ready", app.health().until_ready()).await;
+        app
+    }
+
+    pub(crate) async fn send(&self, topic: &str, partition: i32, values: &[String]) {
+        let producer = Producer::new(&self.cluster.config()).unwrap();
+        let records = values
+            .iter()
+            .map(|value| out(topic, value).partition(partition));
+        for sent in producer.send_batch(records).await {
+            sent.unwrap();
+        }
+    }
+
+    /// Waits until the group of the topic has committed this position.
+    pub(crate) async fn settled(&self, topic: &str, partition: i32, position: i64) {
+        self.cluster.reaches(topic, partition, position).await;
+    }
+
+    /// What readers of committed records see in a topic, partition by partition.
+    pub(crate) fn seen(&self, topic: &str) -> Vec<String> {
+        let consumer: BaseConsumer = self
+            .cluster
+            .client()
+            .set("group.id", "reader")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
+            .create()
+            .unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), LIMIT).unwrap();
+        let mut list = TopicPartitionList::new();
+        let partitions = metadata.topics()[0].partitions();
+        for partition in partitions {
+            let offset = Offset::Beginning;
+            list.add_partition_offset(topic, partition.id(), offset)
+                .unwrap();
+        }
+        consumer.assign(&list).unwrap();
+        let (mut seen, mut ends) = (Vec::new(), 0);
+        while ends < partitions.len() {
+            match consumer.poll(LIMIT) {
+                Some(Ok(message)) => {
+                    let value = message.payload().unwrap_or_default();
+                    let value = String::from_utf8_lossy(value).into_owned();
+                    seen.push((message.partition(), value));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
+                Some(Err(error)) => panic!("{topic}: {error}"),
+                None => panic!("{topic} does not end"),
+            }
+        }
+        seen.sort_by_key(|(partition, _)| *partition);
+        seen.into_iter().map(|(_, value)| value).collect()
+    }
+}
