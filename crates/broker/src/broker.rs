@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Node, now_ms};
 use crate::error::Kind;
 use crate::group::{self, Coordinator};
+use crate::log::Cleaner;
 use crate::server::Server;
 use crate::store::{Store, StoreConfig};
 use crate::transaction;
@@ -26,6 +27,7 @@ pub struct Broker {
     recovery: RecoveryReport,
     server: Option<Server>,
     retention: Option<JoinHandle<()>>,
+    cleaner: Option<Cleaner>,
 }
 
 impl Broker {
@@ -58,6 +60,7 @@ impl Broker {
             transaction::Coordinator::open(transactions, Arc::clone(&store), groups.clone())
                 .await?;
 
+        let cleaner = start_cleaner(&config, &store)?;
         let node = Arc::new(Node {
             config,
             store,
@@ -75,6 +78,7 @@ impl Broker {
             recovery,
             server: Some(server),
             retention: Some(retention),
+            cleaner: Some(cleaner),
         })
     }
 
@@ -109,7 +113,14 @@ impl Broker {
             let _ = retention.await;
         }
         let store = Arc::clone(&self.node.store);
-        off_the_runtime(move || store.close()).await?;
+        let cleaner = self.cleaner.take();
+        off_the_runtime(move || {
+            if let Some(cleaner) = cleaner {
+                cleaner.stop();
+            }
+            store.close()
+        })
+        .await?;
         tracing::info!("broker stopped");
         Ok(())
     }
@@ -131,6 +142,15 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.limits.request_bytes_max == 0 {
         return wrong("limits.request_bytes_max must be at least 1");
+    }
+    if config.cleaning.interval.is_zero() {
+        return wrong("cleaning.interval must be longer than nothing");
+    }
+    if config.cleaning.memory_max < 1024 * 1024 {
+        return wrong("cleaning.memory_max must be at least 1 MiB");
+    }
+    if config.cleaning.bytes_per_second == Some(0) {
+        return wrong("cleaning.bytes_per_second must be at least 1");
     }
     if config.retention_check.is_zero() {
         return wrong("retention_check must be longer than nothing");
@@ -175,6 +195,16 @@ fn topic_defaults(config: &Config) -> BTreeMap<String, String> {
         ("retention.bytes".to_owned(), retention_bytes),
         ("segment.bytes".to_owned(), config.segment_bytes.to_string()),
     ])
+}
+
+fn start_cleaner(config: &Config, store: &Arc<Store>) -> Result<Cleaner, Error> {
+    // A broker that is dropped must not be kept alive by its cleaner.
+    let store = Arc::downgrade(store);
+    Cleaner::start(config.cleaning.clone(), move |pace| {
+        if let Some(store) = store.upgrade() {
+            store.clean(now_ms(), pace);
+        }
+    })
 }
 
 fn report(recovery: &RecoveryReport) {

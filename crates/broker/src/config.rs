@@ -48,6 +48,9 @@ pub struct Config {
     /// `log.retention.check.interval.ms`.
     pub retention_check: Duration,
 
+    /// Compaction of topics with `cleanup.policy=compact`.
+    pub cleaning: Cleaning,
+
     /// Consumer groups and their offsets.
     pub groups: Groups,
 
@@ -70,6 +73,36 @@ pub enum Flush {
     /// Fsync happens every so often in the background. An acknowledged record survives a crash of
     /// the process, but a loss of power can take what was written since the last fsync.
     Interval(Duration),
+}
+
+/// How topics are compacted. Which, and when one is due, are settings of the topic (`cleanup.policy`,
+/// `min.cleanable.dirty.ratio`, `min.compaction.lag.ms`, `max.compaction.lag.ms`,
+/// `delete.retention.ms`).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Cleaning {
+    /// How often the cleaner looks for something to do. Default 15 s, as Kafka's
+    /// `log.cleaner.backoff.ms`.
+    pub interval: Duration,
+
+    /// Memory for the keys of one pass, in bytes, taken only while one runs. Default 64 MiB, some
+    /// 1.8 million keys; a log with more is compacted in several passes. Kafka's
+    /// `log.cleaner.dedupe.buffer.size` is 128 MiB.
+    pub memory_max: usize,
+
+    /// Bytes that are read and written a second. Default unlimited, as Kafka's
+    /// `log.cleaner.io.max.bytes.per.second`.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Default for Cleaning {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            memory_max: 64 * 1024 * 1024,
+            bytes_per_second: None,
+        }
+    }
 }
 
 /// What one broker is ready to carry. Every queue and every wait has its limit here.
@@ -129,6 +162,7 @@ impl Config {
             retention_bytes: None,
             segment_bytes: 128 * 1024 * 1024,
             retention_check: Duration::from_secs(5 * 60),
+            cleaning: Cleaning::default(),
             groups: Groups::default(),
             transactions: Transactions::default(),
             limits: Limits::default(),

@@ -43,7 +43,7 @@ mod store;
 mod transaction;
 
 pub use broker::Broker;
-pub use config::{Config, Flush, Limits};
+pub use config::{Cleaning, Config, Flush, Limits};
 pub use error::Error;
 pub use group::Groups;
 pub use store::{Loss, RecoveryReport};

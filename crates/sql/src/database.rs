@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::backend::{Location, open_writer};
+use crate::backend::{Connection, Location, Postgres, Server, Session, at_once, open_writer};
 use crate::error::{Error, Result};
 use crate::group::Gate;
 use crate::migration::{Migration, migrate};
@@ -23,6 +23,7 @@ use crate::value::Value;
 #[non_exhaustive]
 pub struct Settings {
     /// Units of work in one group commit; 500. More gain little, and repeat more on a crash.
+    /// On PostgreSQL at most 60: a transaction with more savepoints slows all others down.
     pub group_members: usize,
     /// Age at which a group commits although others wait; 20 ms, which bounds what a
     /// member of a busy group waits for.
@@ -32,11 +33,18 @@ pub struct Settings {
     pub turn_wait: Duration,
     /// How many may wait for their turn; 10,000. More are answered at once as unavailable.
     pub waiters_max: usize,
-    /// How long to wait for another process that writes to the same file; 5 s.
+    /// How long to wait for another process that writes to the same SQLite file, and for a row or
+    /// table that another transaction has locked on PostgreSQL; 5 s.
     pub lock_wait: Duration,
     /// Connections for [`Database::query`]; 4.
     pub readers: usize,
-    /// Bytes that the database file may grow to; no limit. Beyond it the database answers
+    /// Transactions that write at a time on PostgreSQL, each on a connection of its own; 8. Made
+    /// when they are needed. A SQLite file has one writer.
+    pub writers: usize,
+    /// How long a transaction may stand still on PostgreSQL before the server ends it; 30 s. Its
+    /// process may be stopped or cut off, and others wait for what it has locked.
+    pub idle_max: Duration,
+    /// Bytes that a SQLite file may grow to; no limit. Beyond it the database answers
     /// that it is full, as it does when the disk is.
     pub size_max: Option<u64>,
     /// Bytes of an emitted event, key and headers included; 1,000,000, what brokers take
@@ -54,6 +62,8 @@ impl Default for Settings {
             waiters_max: 10_000,
             lock_wait: Duration::from_secs(5),
             readers: 4,
+            writers: 8,
+            idle_max: Duration::from_secs(30),
             size_max: None,
             message_bytes_max: 1_000_000,
         }
@@ -105,7 +115,8 @@ impl Database {
     /// Opens the database that `url` names and brings its schema up to date.
     ///
     /// `sqlite:path/to/file.db` is a file; it and its folder are created where they are
-    /// missing. `postgres://..` is not there yet, and is answered so.
+    /// missing. `postgres://user:password@host:port/database` is a PostgreSQL server, 13 or newer;
+    /// with `?schema=name` the tables are in a schema of that name, which is created where it is missing.
     ///
     /// # Errors
     /// When the file is damaged or no database, was written by a newer program, an applied
@@ -125,32 +136,29 @@ impl Database {
         settings: Settings,
     ) -> Result<Self> {
         let location = Location::parse(url)?;
-        let migrations = migrations.to_vec();
-        let opened = tokio::task::spawn_blocking(move || {
-            Self::open_blocking(location, &migrations, settings)
-        });
-        opened
-            .await
-            .map_err(|gone| Error::unavailable("opening the database").because(gone))?
+        let writers = match &location {
+            Location::File(path) => {
+                let (path, migrations) = (path.clone(), migrations.to_vec());
+                let opened =
+                    tokio::task::spawn_blocking(move || open_file(&path, &migrations, &settings));
+                let opened = opened
+                    .await
+                    .map_err(|gone| Error::unavailable("opening the database").because(gone))?;
+                opened.map(|file| vec![file])
+            }
+            Location::Server(server) => open_server(server, migrations, &settings).await,
+        };
+        let writers =
+            writers.map_err(|error| error.while_doing(format_args!("opening {location}")))?;
+        Ok(Self::new(location, writers, settings))
     }
 
-    fn open_blocking(
-        location: Location,
-        migrations: &[Migration],
-        settings: Settings,
-    ) -> Result<Self> {
-        let mut writer = open_writer(&location, settings.lock_wait, settings.size_max)?;
-        let file = location.path().display().to_string();
-        let mut schema = || {
-            writer.begin(settings.lock_wait)?;
-            migrate(writer.as_mut(), migrations)?;
-            writer.commit()
-        };
-        schema().map_err(|error| error.while_doing(format_args!("opening {file}")))?;
-        let readers = Readers::new(location.clone(), settings.readers, settings.lock_wait);
+    fn new(location: Location, writers: Vec<Connection>, settings: Settings) -> Self {
+        let session = session(&settings, true);
+        let readers = Readers::new(location.clone(), settings.readers, session);
         let stats = Arc::new(Stats::default());
         let emitted = Arc::new(Notify::new());
-        let gate = Gate::new(writer, settings, Arc::clone(&stats), Arc::clone(&emitted));
+        let gate = Gate::new(writers, settings, Arc::clone(&stats), Arc::clone(&emitted));
         let shared = Shared {
             location,
             settings,
@@ -159,9 +167,9 @@ impl Database {
             stats,
             emitted,
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
-        })
+        }
     }
 
     /// A transaction outside of a listener, such as an HTTP request's.
@@ -207,7 +215,7 @@ impl Database {
         // Ids are given in a row, so their ends tell the depth without counting.
         let row = self
             .query_opt(
-                "SELECT ifnull((SELECT max(id) FROM ackwell_outbox) \
+                "SELECT coalesce((SELECT max(id) FROM ackwell_outbox) \
                  - (SELECT min(id) FROM ackwell_outbox) + 1, 0) AS depth, \
                  (SELECT created_at FROM ackwell_outbox ORDER BY id LIMIT 1) AS oldest",
                 &[],
@@ -233,14 +241,14 @@ impl Database {
         self.shared.gate.waiting()
     }
 
-    /// A short name for health and logs: the file's, without its ending.
+    /// A short name for health and logs: the file's, without its ending; on PostgreSQL the schema's
+    /// or the database's.
     pub fn name(&self) -> String {
-        let stem = self.path().file_stem().unwrap_or_default();
-        stem.to_string_lossy().into_owned()
+        self.shared.location.name()
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.shared.location.path()
+    pub(crate) fn location(&self) -> &Location {
+        &self.shared.location
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -258,6 +266,47 @@ impl Database {
     /// Told after each commit, in this process, that has outbox rows.
     pub(crate) fn emitted(&self) -> &Notify {
         &self.shared.emitted
+    }
+}
+
+/// The one writer of a file, with the schema up to date. Blocks.
+fn open_file(path: &Path, migrations: &[Migration], settings: &Settings) -> Result<Connection> {
+    let mut file = open_writer(path, settings.lock_wait, settings.size_max)?;
+    file.begin(settings.lock_wait)?;
+    let mut connection = Connection::Sqlite(file);
+    at_once(migrate(&mut connection, migrations))?;
+    at_once(connection.commit())?;
+    Ok(connection)
+}
+
+/// The writers of a server, with the schema up to date. One of them is connected.
+async fn open_server(
+    server: &Arc<Server>,
+    migrations: &[Migration],
+    settings: &Settings,
+) -> Result<Vec<Connection>> {
+    let session = session(settings, false);
+    let mut first = Postgres::new(Arc::clone(server), session);
+    first.begin().await?;
+    first.create_schema().await?;
+    let mut first = Connection::Postgres(Box::new(first));
+    migrate(&mut first, migrations).await?;
+    first.commit().await?;
+    let others = (1..settings.writers).map(|_| {
+        let postgres = Postgres::new(Arc::clone(server), session);
+        Connection::Postgres(Box::new(postgres))
+    });
+    let mut writers: Vec<_> = others.collect();
+    // The last one is taken first.
+    writers.push(first);
+    Ok(writers)
+}
+
+fn session(settings: &Settings, read_only: bool) -> Session {
+    Session {
+        lock_wait: settings.lock_wait,
+        idle_max: settings.idle_max,
+        read_only,
     }
 }
 

@@ -15,6 +15,8 @@ use ackwell::{Class, Classify};
 pub struct Error {
     kind: Kind,
     doing: Cow<'static, str>,
+    /// The constraint that was violated.
+    constraint: Option<Arc<str>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -27,6 +29,8 @@ pub(crate) enum Kind {
     Full,
     /// Another process holds the lock. Becomes `Unavailable` when the wait is over.
     Locked,
+    /// Two transactions were in each other's way, and this one had to give in.
+    Conflict,
     /// A unique or primary key exists already.
     Unique,
     /// A row that this one refers to is missing; it may still come.
@@ -53,6 +57,7 @@ impl Error {
         Self {
             kind,
             doing: doing.into(),
+            constraint: None,
             source: None,
         }
     }
@@ -62,6 +67,11 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    pub(crate) fn violating(mut self, constraint: Option<String>) -> Self {
+        self.constraint = constraint.map(Arc::from);
         self
     }
 
@@ -117,6 +127,18 @@ impl Error {
         )
     }
 
+    /// The constraint that was violated: its name on PostgreSQL; on SQLite the name of a check, and
+    /// table and columns (`products.id`) of a key.
+    pub fn constraint(&self) -> Option<&str> {
+        self.constraint.as_deref()
+    }
+
+    /// Whether two transactions were in each other's way, by a deadlock or because they can't be put in an
+    /// order, and this one had to give in. The same work succeeds when it is done again.
+    pub fn is_conflict(&self) -> bool {
+        self.kind == Kind::Conflict
+    }
+
     /// Whether the database file is damaged, cut short, or not a database.
     pub fn is_damaged(&self) -> bool {
         self.kind == Kind::Damaged
@@ -155,12 +177,13 @@ impl std::error::Error for Error {
 
 impl Classify for Error {
     /// Unavailable databases are waited for, damaged ones stop the listener. A missing
-    /// referenced row may still come; everything else would fail the same way again.
+    /// referenced row may still come, and a conflict is over when the other one is done; everything
+    /// else would fail the same way again.
     fn class(&self) -> Class {
         match self.kind {
             Kind::Unavailable | Kind::Full | Kind::Locked | Kind::Fenced => Class::Unavailable,
             Kind::Damaged => Class::Stop,
-            Kind::ForeignKey => Class::Transient,
+            Kind::ForeignKey | Kind::Conflict => Class::Transient,
             Kind::Unique | Kind::Constraint | Kind::Schema | Kind::Usage | Kind::TooLarge => {
                 Class::Permanent
             }

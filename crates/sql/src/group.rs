@@ -1,36 +1,53 @@
 //! Group commit: many units of work share one transaction, and so one wait for the disk.
 //!
-//! The database has one writing connection, and a [`Turn`] is the right to use it. Turns
-//! are given in the order in which they were asked for. Whoever gets one joins the open
-//! group, or begins one, and works under a savepoint of its own, so that it can be taken
-//! back alone. On leaving it either hands the open transaction to the next who waits,
-//! or commits, when nobody waits or the group is large or old enough. There is no timer:
-//! a lone unit commits at once, and while one group waits for the disk, the next gathers
+//! A [`Turn`] is the right to use a writing connection. Turns are given in the order in which they
+//! were asked for. Whoever gets one joins the open group, or begins one, and works under a
+//! savepoint of its own, so that it can be taken back alone.
+//!
+//! **SQLite** has one writer. On leaving, a unit either hands the open transaction to the next
+//! who waits, or commits, when nobody waits or the group is large or old enough. There is no
+//! timer: a lone unit commits at once, and while one group waits for the disk, the next gathers
 //! in the queue.
+//!
+//! **PostgreSQL** has several writers, and its rows are locked one by one until the commit. Strangers in one
+//! transaction would hold each other's locks, and wait for each other in circles; so here a group is the
+//! records of one lane's run, and several groups commit at a time, which the server then writes
+//! to the disk together.
 //!
 //! Nothing is left half done: a turn that is dropped takes its work back and sees to the
 //! group, and a waiter that gives up checks whether it was the one to commit.
 
+mod leave;
 mod outcome;
 mod turn;
 
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use outcome::Outcome;
 pub(crate) use turn::Turn;
 
-use crate::backend::Backend;
+use crate::backend::Connection;
 use crate::database::Settings;
 use crate::error::{Chain, Error, Kind, Result};
 use crate::stats::Stats;
 
-/// The writing connection and those who wait for it.
+/// Members of a group on PostgreSQL. Each savepoint is a subtransaction there, and a server keeps 64
+/// of a transaction at hand; with more, every other transaction becomes slower.
+const SUBTRANSACTIONS: usize = 60;
+
+/// The writing connections and those who wait for one.
 pub(crate) struct Gate {
-    writer: Arc<Mutex<Writer>>,
+    /// Who is not at work. On SQLite it may have a group that was handed over.
+    idle: Mutex<Vec<Box<Writer>>>,
+    permits: Arc<Semaphore>,
+    /// Whether strangers share transactions.
+    shares: bool,
+    group_members: usize,
     waiting: AtomicUsize,
     settings: Settings,
     stats: Arc<Stats>,
@@ -39,7 +56,7 @@ pub(crate) struct Gate {
 }
 
 struct Writer {
-    backend: Box<dyn Backend>,
+    connection: Connection,
     group: Option<Group>,
 }
 
@@ -51,36 +68,38 @@ struct Group {
     outcome: watch::Sender<Option<Result<()>>>,
 }
 
-/// What to do with the open group on leaving.
-#[derive(Debug, PartialEq, Eq)]
-enum Leave {
-    HandOver,
-    Commit,
-    Discard,
-}
-
-fn decide(members: usize, age: Duration, waiting: usize, settings: &Settings) -> Leave {
-    let full = members >= settings.group_members || age >= settings.group_time;
-    match (members, waiting) {
-        (_, 1..) if !full => Leave::HandOver,
-        (0, _) => Leave::Discard,
-        _ => Leave::Commit,
-    }
+/// A writer that is at work. It goes back when this is dropped.
+struct Lease {
+    gate: Arc<Gate>,
+    writer: Option<Box<Writer>>,
+    /// Given back after the writer.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Gate {
+    /// One connection is shared by all; of several, each unit has one to itself.
     pub(crate) fn new(
-        backend: Box<dyn Backend>,
+        connections: Vec<Connection>,
         settings: Settings,
         stats: Arc<Stats>,
         emitted: Arc<Notify>,
     ) -> Self {
-        let writer = Arc::new(Mutex::new(Writer {
-            backend,
-            group: None,
-        }));
+        let shares = matches!(connections[..], [Connection::Sqlite(_)]);
+        let group_members = if shares {
+            settings.group_members
+        } else {
+            settings.group_members.min(SUBTRANSACTIONS)
+        };
+        let writers = connections.into_iter().map(|connection| {
+            let group = None;
+            Box::new(Writer { connection, group })
+        });
+        let idle: Vec<_> = writers.collect();
         Self {
-            writer,
+            permits: Arc::new(Semaphore::new(idle.len())),
+            idle: Mutex::new(idle),
+            shares,
+            group_members,
             waiting: AtomicUsize::new(0),
             settings,
             stats,
@@ -88,49 +107,96 @@ impl Gate {
         }
     }
 
-    /// Waits for the turn and joins the open group or begins one.
+    /// Waits for a turn and joins the open group or begins one.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place in the queue and leaves nothing behind.
     pub(crate) async fn join(self: &Arc<Self>) -> Result<Turn> {
-        let writer = match Arc::clone(&self.writer).try_lock_owned() {
-            Ok(writer) => writer,
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
             Err(_) => self.queue().await?,
         };
-        self.enter(writer).await
+        let mut lease = self.lease(permit)?;
+        if lease.group.is_none() {
+            lease = self.begin(lease).await?;
+        }
+        Ok(Turn::new(lease))
     }
 
-    /// Joins or begins the group. Begins at once when no other process writes; otherwise
-    /// waits for it on a blocking thread.
-    async fn enter(self: &Arc<Self>, mut writer: OwnedMutexGuard<Writer>) -> Result<Turn> {
-        let gate = Arc::clone(self);
-        match writer.begin(None) {
-            Ok(()) => return Ok(Turn::new(gate, writer)),
-            Err(error) if error.kind() != Kind::Locked => return Err(error),
-            Err(_) => {}
+    /// Like [`join`](Self::join), after the group `before`, which holds the record before in the same
+    /// lane. It is decided before the next one begins: where that record was not kept, this one
+    /// must not be either.
+    ///
+    /// # Cancel safety
+    /// That of [`join`](Self::join).
+    pub(crate) async fn join_after(self: &Arc<Self>, before: Option<&Outcome>) -> Result<Turn> {
+        let Some(before) = before else {
+            return self.join().await;
+        };
+        if !self.shares {
+            // With a turn in hand, somebody in that group could wait for us.
+            before.clone().durable().await?;
         }
+        let turn = self.join().await?;
+        before.check()?;
+        Ok(turn)
+    }
+
+    /// Begins a group. On SQLite at once when no other process writes; otherwise it waits for it
+    /// on a blocking thread.
+    async fn begin(&self, mut lease: Lease) -> Result<Lease> {
         let wait = self.settings.lock_wait;
-        let begun = tokio::task::spawn_blocking(move || {
-            writer.begin(Some(wait)).map(|()| Turn::new(gate, writer))
-        });
-        match begun.await {
-            Ok(begun) => begun.map_err(|error| {
-                error.while_doing("waiting for another process that writes to the database")
-            }),
-            Err(gone) => Err(Error::unavailable("beginning a transaction").because(gone)),
+        match &mut lease.connection {
+            Connection::Postgres(server) => server.begin().await?,
+            Connection::Sqlite(file) => match file.try_begin() {
+                Ok(()) => {}
+                Err(error) if error.kind() == Kind::Locked => {
+                    let begun = tokio::task::spawn_blocking(move || {
+                        if let Connection::Sqlite(file) = &mut lease.connection {
+                            file.begin(wait)?;
+                        }
+                        Ok(lease)
+                    });
+                    let begun = begun.await.map_err(|gone| {
+                        Error::unavailable("beginning a transaction").because(gone)
+                    })?;
+                    lease = begun.map_err(|error: Error| {
+                        error.while_doing("waiting for another process that writes to the database")
+                    })?;
+                }
+                Err(error) => return Err(error),
+            },
         }
+        lease.group = Some(Group::new());
+        Ok(lease)
     }
 
-    async fn queue(self: &Arc<Self>) -> Result<OwnedMutexGuard<Writer>> {
+    async fn queue(self: &Arc<Self>) -> Result<OwnedSemaphorePermit> {
         let waiting = Waiting::enter(self)?;
         let wait = self.settings.turn_wait;
-        let lock = tokio::time::timeout(wait, Arc::clone(&self.writer).lock_owned()).await;
+        let permit = tokio::time::timeout(wait, Arc::clone(&self.permits).acquire_owned()).await;
         drop(waiting);
-        lock.map_err(|_| {
-            Error::unavailable(format!(
-                "waiting for the database: another transaction has kept it for {wait:?}"
-            ))
+        match permit {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Error::unavailable(format!(
+                "waiting for the database: other transactions have kept it for {wait:?}"
+            ))),
+        }
+    }
+
+    /// There are as many writers as permits.
+    fn lease(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<Lease> {
+        let writer = self.idle().pop();
+        let writer = writer.ok_or_else(|| Error::unavailable("no writing connection is left"))?;
+        Ok(Lease {
+            gate: Arc::clone(self),
+            writer: Some(writer),
+            _permit: permit,
         })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Box<Writer>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many wait for their turn.
@@ -140,33 +206,30 @@ impl Gate {
 
     /// Sees to a group that was handed over to somebody who then gave up.
     fn tend(self: &Arc<Self>) {
-        if self.waiting.load(SeqCst) > 0 {
+        if !self.shares || self.waiting() > 0 {
             return;
         }
-        // Whoever has the lock tends the group when leaving.
-        let Ok(writer) = Arc::clone(&self.writer).try_lock_owned() else {
+        // Whoever has the writer tends the group when leaving.
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return;
         };
-        if writer.group.is_some() {
-            drop(Turn::new(Arc::clone(self), writer));
+        if let Ok(lease) = self.lease(permit)
+            && lease.group.is_some()
+        {
+            drop(Turn::new(lease));
         }
     }
 
     /// Commits `writer`'s group and tells its members.
-    fn commit(&self, writer: &mut Writer) {
+    async fn commit(&self, writer: &mut Writer) {
         let Some(group) = writer.group.take() else {
             return;
         };
+        if group.emitted {
+            writer.connection.announce();
+        }
         let start = Instant::now();
-        let result = writer.backend.commit().map_err(|error| {
-            writer.backend.rollback();
-            let kind = if error.is_full() {
-                Kind::Full
-            } else {
-                Kind::Unavailable
-            };
-            error.while_doing("committing the group").seen_as(kind)
-        });
+        let result = writer.connection.commit().await;
         match &result {
             Ok(()) => {
                 self.stats.committed(group.members, start.elapsed());
@@ -181,10 +244,23 @@ impl Gate {
                     members = group.members,
                     "a group was not committed; its members see the database as unavailable"
                 );
+                writer.connection.rollback().await;
             }
         }
-        group.outcome.send_replace(Some(result));
+        group
+            .outcome
+            .send_replace(Some(result.map_err(not_committed)));
     }
+}
+
+/// What the members of a group are told.
+fn not_committed(error: Error) -> Error {
+    let kind = if error.is_full() {
+        Kind::Full
+    } else {
+        Kind::Unavailable
+    };
+    error.while_doing("committing the group").seen_as(kind)
 }
 
 /// A place in the queue.
@@ -210,28 +286,22 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Writer {
-    fn begin(&mut self, wait: Option<Duration>) -> Result<()> {
-        if self.group.is_some() {
-            return Ok(());
-        }
-        match wait {
-            None => self.backend.try_begin()?,
-            Some(wait) => self.backend.begin(wait)?,
-        }
-        self.group = Some(Group {
+impl Group {
+    fn new() -> Self {
+        Self {
             begun: Instant::now(),
             members: 0,
             emitted: false,
             outcome: watch::Sender::new(None),
-        });
-        Ok(())
+        }
     }
+}
 
-    /// A serious error (a full disk, failing I/O) ends the whole transaction: then none of
+impl Writer {
+    /// A serious error (a full disk, a lost connection) ends the whole transaction: then none of
     /// the group's members is kept, and all are told.
     fn mourn(&mut self, error: &Error) {
-        if self.backend.in_transaction() {
+        if self.connection.in_transaction() {
             return;
         }
         if let Some(group) = self.group.take() {
@@ -242,48 +312,24 @@ impl Writer {
     }
 }
 
-/// A commit on its way to a blocking thread. It happens when this is dropped, so also
-/// when the runtime ends before the thread begins.
-struct Commit {
-    gate: Arc<Gate>,
-    writer: OwnedMutexGuard<Writer>,
+#[expect(clippy::expect_used, reason = "the writer is there until the drop")]
+impl Deref for Lease {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        self.writer.as_deref().expect("a lease has a writer")
+    }
 }
 
-impl Drop for Commit {
+#[expect(clippy::expect_used, reason = "the writer is there until the drop")]
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Writer {
+        self.writer.as_deref_mut().expect("a lease has a writer")
+    }
+}
+
+impl Drop for Lease {
     fn drop(&mut self) {
-        self.gate.commit(&mut self.writer);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const YOUNG: Duration = Duration::ZERO;
-
-    #[test]
-    fn a_lone_member_commits_at_once() {
-        assert_eq!(decide(1, YOUNG, 0, &Settings::default()), Leave::Commit);
-    }
-
-    #[test]
-    fn a_group_is_handed_to_the_next_who_waits() {
-        assert_eq!(decide(1, YOUNG, 1, &Settings::default()), Leave::HandOver);
-        assert_eq!(decide(0, YOUNG, 1, &Settings::default()), Leave::HandOver);
-    }
-
-    #[test]
-    fn a_large_or_old_group_commits_although_others_wait() {
-        let settings = Settings::default();
-        assert_eq!(
-            decide(settings.group_members, YOUNG, 9, &settings),
-            Leave::Commit
-        );
-        assert_eq!(decide(1, settings.group_time, 9, &settings), Leave::Commit);
-    }
-
-    #[test]
-    fn a_group_without_members_is_not_worth_a_commit() {
-        assert_eq!(decide(0, YOUNG, 0, &Settings::default()), Leave::Discard);
+        self.gate.idle().extend(self.writer.take());
     }
 }

@@ -34,15 +34,17 @@ impl Entry {
     }
 
     /// Marks the record as handled; answers whether it was new.
-    pub(crate) fn insert(&self, turn: &mut Turn) -> Result<bool> {
+    pub(crate) async fn insert(&self, turn: &mut Turn) -> Result<bool> {
         let now = jiff::Timestamp::now();
         let event = self.record.identity().to_bytes();
-        let inserted = turn.execute(
-            "INSERT INTO ackwell_inbox (consumer_group, event, handled_at) VALUES ($1, $2, $3) \
+        let inserted = turn
+            .execute(
+                "INSERT INTO ackwell_inbox (consumer_group, event, handled_at) VALUES ($1, $2, $3) \
              ON CONFLICT DO NOTHING",
-            params![*self.group, event, now],
-        )?;
-        Ok(inserted == 1 || mutation::is(Fault::MarkUnchecked))
+                params![*self.group, event, now],
+            )
+            .await;
+        Ok(inserted? == 1 || mutation::is(Fault::MarkUnchecked))
     }
 }
 
@@ -51,13 +53,17 @@ const LOOKUP_MAX: usize = 500;
 
 /// Marks records as handled, in the order of their marks, so that two transactions never wait for
 /// each other. Answers the offsets of those that were marked before, by others or among themselves.
-pub(crate) fn mark_all(group: &Arc<str>, records: &[Record], turn: &mut Turn) -> Result<Vec<i64>> {
+pub(crate) async fn mark_all(
+    group: &Arc<str>,
+    records: &[Record],
+    turn: &mut Turn,
+) -> Result<Vec<i64>> {
     let mut ordered: Vec<_> = records.iter().collect();
     // Stable: of two of one event, the first one counts.
     ordered.sort_by_cached_key(|record| record.identity().to_bytes());
     let mut known = Vec::new();
     for record in ordered {
-        if !Entry::new(group, record.clone()).insert(turn)? {
+        if !Entry::new(group, record.clone()).insert(turn).await? {
             known.push(record.offset());
         }
     }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::backend::Backend;
+use crate::backend::{Connection, Dialect};
 use crate::error::{Error, Kind, Result};
 use crate::params;
 
@@ -22,17 +22,46 @@ use crate::params;
 pub struct Migration {
     name: &'static str,
     sql: &'static str,
+    /// PostgreSQL's words, where they are others.
+    postgres: Option<&'static str>,
 }
 
 impl Migration {
     /// A step called `name` that runs `sql`: one or several statements, no placeholders.
     pub const fn new(name: &'static str, sql: &'static str) -> Self {
-        Self { name, sql }
+        Self {
+            name,
+            sql,
+            postgres: None,
+        }
+    }
+
+    /// The same step in PostgreSQL's words; without, it is one text for both databases.
+    ///
+    /// ```
+    /// use ackwell_sql::Migration;
+    /// const PICTURES: Migration = Migration::new(
+    ///     "pictures",
+    ///     "CREATE TABLE pictures (id INTEGER PRIMARY KEY, picture BLOB NOT NULL) STRICT",
+    /// )
+    /// .postgres("CREATE TABLE pictures (id BIGINT PRIMARY KEY, picture BYTEA NOT NULL)");
+    /// ```
+    #[must_use]
+    pub const fn postgres(mut self, sql: &'static str) -> Self {
+        self.postgres = Some(sql);
+        self
+    }
+
+    fn text(&self, dialect: Dialect) -> &'static str {
+        match (dialect, self.postgres) {
+            (Dialect::Postgres, Some(sql)) => sql,
+            _ => self.sql,
+        }
     }
 
     /// Checksum of the step. SHA-1 is enough against mistakes, which is all that it is for.
-    fn checksum(&self) -> Uuid {
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, self.sql.as_bytes())
+    fn checksum(&self, dialect: Dialect) -> Uuid {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, self.text(dialect).as_bytes())
     }
 }
 
@@ -40,28 +69,26 @@ impl Migration {
 const FRAMEWORK: &str = "ackwell";
 const PROGRAM: &str = "program";
 
-const HISTORY: &str = "CREATE TABLE IF NOT EXISTS ackwell_migrations (
-    scope TEXT NOT NULL,
-    place INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    checksum BLOB NOT NULL,
-    applied_at INTEGER NOT NULL,
-    PRIMARY KEY (scope, place)
-) STRICT, WITHOUT ROWID";
-
-/// Brings the schema up to date inside the open transaction of `backend`.
-pub(crate) fn migrate(backend: &mut dyn Backend, program: &[Migration]) -> Result<()> {
-    backend.run_script(HISTORY)?;
-    let framework = backend.statements().schema;
-    apply(backend, FRAMEWORK, framework)?;
-    apply(backend, PROGRAM, program)
+/// Brings the schema up to date inside the open transaction of `connection`.
+pub(crate) async fn migrate(connection: &mut Connection, program: &[Migration]) -> Result<()> {
+    let statements = connection.dialect().statements();
+    if let Some(lock) = statements.lock_schema {
+        connection.query(lock, &[]).await?;
+    }
+    connection.run_script(statements.history).await?;
+    apply(connection, FRAMEWORK, statements.schema).await?;
+    apply(connection, PROGRAM, program).await
 }
 
-fn apply(backend: &mut dyn Backend, scope: &str, steps: &[Migration]) -> Result<()> {
-    let applied = backend.query(
-        "SELECT name, checksum FROM ackwell_migrations WHERE scope = $1 ORDER BY place",
-        params![scope],
-    )?;
+async fn apply(connection: &mut Connection, scope: &str, steps: &[Migration]) -> Result<()> {
+    let dialect = connection.dialect();
+    let applied = connection
+        .query(
+            "SELECT name, checksum FROM ackwell_migrations WHERE scope = $1 ORDER BY place",
+            params![scope],
+        )
+        .await;
+    let applied = applied?;
     if applied.len() > steps.len() {
         let name: String = applied[steps.len()].get("name")?;
         return Err(Error::new(
@@ -73,34 +100,43 @@ fn apply(backend: &mut dyn Backend, scope: &str, steps: &[Migration]) -> Result<
         ));
     }
     for (row, step) in applied.iter().zip(steps) {
-        same(&row.get::<String>("name")?, row.get("checksum")?, step)?;
+        same(
+            &row.get::<String>("name")?,
+            row.get("checksum")?,
+            step,
+            dialect,
+        )?;
     }
     for (place, step) in steps.iter().enumerate().skip(applied.len()) {
-        backend
-            .run_script(step.sql)
+        connection
+            .run_script(step.text(dialect))
+            .await
             .map_err(|error| error.while_doing(format_args!("migrating step {:?}", step.name)))?;
-        if !backend.in_transaction() {
+        if !connection.in_transaction() {
             let text = format!("migrating step {:?}: it ended the transaction", step.name);
             return Err(Error::new(Kind::Schema, text));
         }
-        backend.execute(
-            "INSERT INTO ackwell_migrations (scope, place, name, checksum, applied_at) \
+        let noted = connection
+            .execute(
+                "INSERT INTO ackwell_migrations (scope, place, name, checksum, applied_at) \
              VALUES ($1, $2, $3, $4, $5)",
-            params![
-                scope,
-                place as i64,
-                step.name,
-                step.checksum(),
-                jiff::Timestamp::now()
-            ],
-        )?;
+                params![
+                    scope,
+                    place as i64,
+                    step.name,
+                    step.checksum(dialect),
+                    jiff::Timestamp::now()
+                ],
+            )
+            .await;
+        noted?;
         tracing::info!(scope, step = step.name, "schema step applied");
     }
     Ok(())
 }
 
-fn same(name: &str, checksum: Uuid, step: &Migration) -> Result<()> {
-    if name == step.name && checksum == step.checksum() {
+fn same(name: &str, checksum: Uuid, step: &Migration, dialect: Dialect) -> Result<()> {
+    if name == step.name && checksum == step.checksum(dialect) {
         return Ok(());
     }
     Err(Error::new(

@@ -30,19 +30,21 @@ pub(crate) fn check_size(event: &EncodedEvent, bytes_max: usize) -> Result<()> {
 }
 
 /// Adds the event to the transaction of `turn`.
-pub(crate) fn insert(turn: &mut Turn, event: &EncodedEvent) -> Result<()> {
-    turn.execute(
-        "INSERT INTO ackwell_outbox (topic, key, value, headers, created_at) \
+pub(crate) async fn insert(turn: &mut Turn, event: &EncodedEvent) -> Result<()> {
+    let inserted = turn
+        .execute(
+            "INSERT INTO ackwell_outbox (topic, key, value, headers, created_at) \
          VALUES ($1, $2, $3, $4, $5)",
-        params![
-            event.topic,
-            event.key,
-            event.value,
-            encode_headers(&event.headers),
-            jiff::Timestamp::now()
-        ],
-    )?;
-    Ok(())
+            params![
+                event.topic,
+                event.key,
+                event.value,
+                encode_headers(&event.headers),
+                jiff::Timestamp::now()
+            ],
+        )
+        .await;
+    inserted.map(drop)
 }
 
 /// Length of a null value, which Kafka tells apart from an empty one.

@@ -105,9 +105,9 @@ impl Seat {
     }
 
     /// Marks the records of a batch; answers whether all are new.
-    fn mark_batch(&self, group: &Arc<str>, turn: &mut Turn) -> Result<bool> {
+    async fn mark_batch(&self, group: &Arc<str>, turn: &mut Turn) -> Result<bool> {
         let records = std::mem::take(&mut self.state().records);
-        let known = inbox::mark_all(group, &records, turn)?;
+        let known = inbox::mark_all(group, &records, turn).await?;
         let all_new = known.is_empty();
         self.state().known = known;
         Ok(all_new)
@@ -124,11 +124,14 @@ impl Seat {
         let joined = match self.approach()? {
             Approach::Joined => return Ok(()),
             Approach::Duplicate => Ok(false),
-            Approach::With(turn) => self.sit_down(turn),
-            Approach::Queue => match self.database.gate().join().await {
-                Ok(turn) => self.sit_down(turn),
-                Err(error) => Err(error),
-            },
+            Approach::With(turn) => self.sit_down(turn).await,
+            Approach::Queue => {
+                let gate = self.database.gate();
+                match gate.join_after(self.before.as_ref()).await {
+                    Ok(turn) => self.sit_down(turn).await,
+                    Err(error) => Err(error),
+                }
+            }
         };
         match joined {
             Ok(true) => Ok(()),
@@ -149,23 +152,22 @@ impl Seat {
     }
 
     /// Answers whether the record is new.
-    fn sit_down(&self, mut turn: Turn) -> Result<bool> {
-        // A group is decided before the next one begins. Where the record before was not
-        // kept, this one must not be either.
+    async fn sit_down(&self, mut turn: Turn) -> Result<bool> {
+        // Where the record before was not kept, this one must not be either.
         if let Some(before) = &self.before {
             before.check()?;
         }
-        let early = self.mark_outside(&mut turn)?;
+        let early = self.mark_outside(&mut turn).await?;
         turn.start()?;
         if let Some(stay) = &self.stay {
-            stay.check(&mut turn)?;
+            stay.check(&mut turn).await?;
         }
         let new = match &self.mark {
             _ if early.is_some() => early.unwrap_or_default(),
             Mark::Own => true,
-            Mark::Record(entry) => entry.insert(&mut turn)?,
-            Mark::Batch(group) => self.mark_batch(group, &mut turn)?,
-            Mark::Parked(claim) => claim.remove(&mut turn)?,
+            Mark::Record(entry) => entry.insert(&mut turn).await?,
+            Mark::Batch(group) => self.mark_batch(group, &mut turn).await?,
+            Mark::Parked(claim) => claim.remove(&mut turn).await?,
         };
         let mut state = self.state();
         if matches!(state.stage, Stage::Over) {
@@ -181,33 +183,41 @@ impl Seat {
     }
 
     /// With a fault: the mark is set where the way back does not reach it.
-    fn mark_outside(&self, turn: &mut Turn) -> Result<Option<bool>> {
+    async fn mark_outside(&self, turn: &mut Turn) -> Result<Option<bool>> {
         match &self.mark {
             Mark::Record(entry) if mutation::is(Fault::MarkOutsideTransaction) => {
-                entry.insert(turn).map(Some)
+                entry.insert(turn).await.map(Some)
             }
             Mark::Parked(claim) if mutation::is(Fault::ParkedOutsideTransaction) => {
-                claim.remove(turn).map(Some)
+                claim.remove(turn).await.map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    /// Runs `work` in the transaction; its failure leaves only the way back.
-    pub(crate) fn work<T>(&self, work: impl FnOnce(&mut Turn) -> Result<T>) -> Result<T> {
-        let result = match &mut *self.state() {
-            State {
-                stage: Stage::Joined,
-                turn: Some(turn),
-                ..
-            } => work(turn),
-            State {
-                stage: Stage::Failed(error),
-                ..
-            } => return Err(doomed(error)),
+    /// Takes the transaction for one statement. Unless that comes to its [end](AtWork::ended), nothing but the
+    /// way back is left.
+    pub(crate) fn work(&self) -> Result<AtWork<'_>> {
+        let mut state = self.state();
+        match &state.stage {
+            Stage::Joined => {}
+            Stage::Failed(error) => return Err(doomed(error)),
             _ => return Err(over()),
-        };
-        result.map_err(|error| self.fail(error))
+        }
+        let turn = state.turn.take().ok_or_else(over)?;
+        state.stage = Stage::Failed(abandoned());
+        Ok(AtWork { seat: self, turn })
+    }
+
+    /// Takes the turn back from a statement.
+    fn worked(&self, turn: Turn) -> Result<()> {
+        let mut state = self.state();
+        if matches!(state.stage, Stage::Over) {
+            return Err(over());
+        }
+        state.turn = Some(turn);
+        state.stage = Stage::Joined;
+        Ok(())
     }
 
     pub(crate) fn fail(&self, error: Error) -> Error {
@@ -260,6 +270,20 @@ impl Seat {
     }
 }
 
+/// A transaction with a statement at work.
+pub(crate) struct AtWork<'a> {
+    seat: &'a Seat,
+    pub(crate) turn: Turn,
+}
+
+impl AtWork<'_> {
+    /// The statement has ended; a failure leaves only the way back.
+    pub(crate) fn ended<T>(self, result: Result<T>) -> Result<T> {
+        self.seat.worked(self.turn)?;
+        result.map_err(|error| self.seat.fail(error))
+    }
+}
+
 /// What a statement finds on its way to the seat.
 enum Approach {
     Joined,
@@ -278,6 +302,10 @@ pub(crate) struct Closed {
 
 fn over() -> Error {
     Error::usage("using a transaction after its end")
+}
+
+fn abandoned() -> Error {
+    Error::usage("a statement was dropped before it was answered, and its transaction with it")
 }
 
 /// A swallowed error must not look like success.

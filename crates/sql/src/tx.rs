@@ -69,7 +69,9 @@ impl Tx {
     /// When the statement fails, the database is unavailable, or the transaction failed before.
     pub async fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
         self.seat.join().await?;
-        self.seat.work(|turn| turn.execute(sql, params))
+        let mut work = self.seat.work()?;
+        let changed = work.turn.execute(sql, params).await;
+        work.ended(changed)
     }
 
     /// Runs a query (or a statement with `RETURNING`) and answers its rows.
@@ -78,7 +80,9 @@ impl Tx {
     /// Those of [`execute`](Self::execute).
     pub async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         self.seat.join().await?;
-        self.seat.work(|turn| turn.query(sql, params))
+        let mut work = self.seat.work()?;
+        let rows = work.turn.query(sql, params).await;
+        work.ended(rows)
     }
 
     /// Like [`query`](Self::query), for at most one row: the first, if there are several.
@@ -115,7 +119,9 @@ impl Tx {
         let encoded = self.encode(event, trace);
         let encoded = encoded.map_err(|error| self.seat.fail(error))?;
         self.seat.join().await?;
-        self.seat.work(|turn| outbox::insert(turn, &encoded))?;
+        let mut work = self.seat.work()?;
+        let inserted = outbox::insert(&mut work.turn, &encoded).await;
+        work.ended(inserted)?;
         self.seat.note_emitted();
         Ok(())
     }

@@ -162,7 +162,7 @@ impl<'a> Lane<'a> {
             return Ok(());
         };
         let end = self.drive(run, &seat, handling).await?;
-        self.conclude(run, end, seat.close())
+        self.conclude(run, end, seat.close()).await
     }
 
     /// Has the next record handled, unless it was or has to wait for another one of its key; parks
@@ -249,20 +249,21 @@ impl<'a> Lane<'a> {
             Some(turn) => turn,
             None => {
                 run.report();
-                self.database.gate().join().await?
+                let before = self.unsettled.back().map(|batch| &batch.outcome);
+                self.database.gate().join_after(before).await?
             }
         };
         if let Some(before) = self.unsettled.back() {
             before.outcome.check().map_err(unavailable_halt)?;
         }
-        if let Some(rank) = stay.park(&mut turn, record, waiting)? {
+        if let Some(rank) = stay.park(&mut turn, record, waiting).await? {
             turn.keep(false)?;
             self.batch(&turn).handled += 1;
             if rank == Rank::Head {
                 run.retry_at(waiting.due);
             }
         } else {
-            turn.undo();
+            turn.undo().await;
             self.database.stats().duplicate();
             self.batch(&turn).duplicates += 1;
         }
@@ -304,7 +305,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Keeps or takes back what the handler did, by how it ended.
-    fn conclude(
+    async fn conclude(
         &mut self,
         run: &mut Run,
         end: Option<Result<(), Failure>>,
@@ -321,7 +322,7 @@ impl<'a> Lane<'a> {
                 self.database.stats().duplicate();
                 tracing::debug!(group = &*self.group, "record was handled before; skipped");
                 if let Some(turn) = &mut turn {
-                    turn.undo();
+                    turn.undo().await;
                     self.batch(turn).duplicates += 1;
                 }
                 Ok(())
@@ -349,7 +350,7 @@ impl<'a> Lane<'a> {
             }
         };
         if let Some(turn) = &mut turn {
-            turn.undo();
+            turn.undo().await;
         }
         self.turn = turn;
         result

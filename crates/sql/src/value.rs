@@ -10,16 +10,20 @@ use uuid::Uuid;
 
 /// A parameter of a statement.
 ///
-/// | Rust | SQLite |
-/// |---|---|
-/// | `bool` | INTEGER 0 or 1 |
-/// | `i64`, `i32`, `u32` | INTEGER |
-/// | `f64` | REAL |
-/// | `str`, `String` | TEXT |
-/// | `[u8]`, `Vec<u8>` | BLOB |
-/// | [`Uuid`] | BLOB of 16 bytes: half the index of its text, and in the order of its text |
-/// | [`Timestamp`] | INTEGER, microseconds since 1970 (what PostgreSQL keeps, too) |
-/// | `Option<T>` | NULL or `T` |
+/// | Rust | SQLite | PostgreSQL |
+/// |---|---|---|
+/// | `bool` | INTEGER 0 or 1 | BOOLEAN; SMALLINT, INTEGER, BIGINT 0 or 1 |
+/// | `i64`, `i32`, `u32` | INTEGER | SMALLINT, INTEGER, BIGINT, NUMERIC, where it fits |
+/// | `f64` | REAL | DOUBLE PRECISION, REAL |
+/// | `str`, `String` | TEXT | TEXT, VARCHAR, CHAR, JSON, JSONB, UUID, enums |
+/// | `[u8]`, `Vec<u8>` | BLOB | BYTEA |
+/// | [`Uuid`] | BLOB of 16 bytes: half the index of its text, and in the order of its text | UUID, BYTEA, TEXT |
+/// | [`Timestamp`] | INTEGER, microseconds since 1970 | TIMESTAMPTZ; BIGINT, microseconds since 1970 |
+/// | `Option<T>` | NULL or `T` | NULL or `T` |
+///
+/// On PostgreSQL the server says of which type a placeholder is, by where it stands; a value that the type
+/// can't hold is refused. What is read comes back the same way, also as NUMERIC (the type of `sum` of BIGINT:
+/// an integer where it is whole and has no decimals, text otherwise) and DATE (text).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -107,6 +111,19 @@ impl ToValue for Cow<'_, str> {
 }
 
 impl Value<'_> {
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "NULL",
+            Self::Bool(_) => "a truth value",
+            Self::Integer(_) => "an integer",
+            Self::Real(_) => "a real number",
+            Self::Text(_) => "text",
+            Self::Bytes(_) => "bytes",
+            Self::Uuid(_) => "a UUID",
+            Self::Timestamp(_) => "a timestamp",
+        }
+    }
+
     /// The same value, borrowing nothing.
     pub(crate) fn into_owned(self) -> Value<'static> {
         match self {

@@ -75,7 +75,7 @@ fn works_until_it_is_killed() {
     };
     let number: i64 = std::env::var(NUMBER).unwrap().parse().unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let url = format!("sqlite:{folder}/test.db");
+        let url = events::database_url::database_url(folder.as_ref());
         let db = Database::open(&url, events::SCHEMA).await.unwrap();
         let lanes = (1..=3).map(|lane| tokio::spawn(redeliver_all(db.clone(), lane)));
         let requests = (0..3).map(|task| tokio::spawn(request(db.clone(), number * 10 + task)));
@@ -114,7 +114,7 @@ async fn request(db: Database, round: i64) {
 }
 
 async fn check(folder: &std::path::Path, accepted: &BTreeSet<i64>) {
-    let url = format!("sqlite:{}/test.db", folder.display());
+    let url = events::database_url::database_url(folder);
     let db = Database::open(&url, events::SCHEMA).await.unwrap();
     let found: BTreeSet<i64> = ids(&db).await.into_iter().collect();
     let missing: Vec<_> = accepted.difference(&found).collect();

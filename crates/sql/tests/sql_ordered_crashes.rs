@@ -150,7 +150,7 @@ fn signal(child: &Child, signal: &str) {
 
 /// Stops a process at a moment when it does not hold the file's lock: nobody could write then.
 async fn stop_between_transactions(world: &World, child: &Child) {
-    let url = format!("sqlite:{}/test.db", world.folder.path().display());
+    let url = ordered_support::database_url::database_url(world.folder.path());
     let mut settings = Settings::default();
     settings.lock_wait = Duration::from_millis(200);
     let database = Database::open_with(&url, ordered_support::SCHEMA, settings);

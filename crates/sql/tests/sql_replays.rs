@@ -4,6 +4,8 @@
 #[path = "../../ackwell/tests/support/kafka.rs"]
 mod kafka;
 
+mod database_url;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,13 +15,15 @@ use ackwell::extract::{State, Text};
 use ackwell::producer::OutgoingRecord;
 use ackwell::{App, EVENT_ID, Failure, Headers, Listener, Producer, RunningApp};
 use ackwell_sql::{Database, Migration, Tx, params};
+use database_url::database_url;
 use kafka::{Kafka, within};
 use uuid::Uuid;
 
 const SCHEMA: &[Migration] = &[Migration::new(
     "effects",
     "CREATE TABLE applied (item TEXT NOT NULL) STRICT; CREATE TABLE noted (item TEXT NOT NULL) STRICT",
-)];
+)
+.postgres("CREATE TABLE applied (item TEXT NOT NULL); CREATE TABLE noted (item TEXT NOT NULL)")];
 
 type Mended = Arc<AtomicBool>;
 
@@ -78,7 +82,7 @@ async fn send(producer: &Producer, value: &'static str, id: Option<Uuid>) {
 async fn a_dead_letter_that_is_replayed_twice_takes_effect_once() {
     let kafka = Kafka::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", folder.path().join("test.db").display());
+    let url = database_url(folder.path());
     let db = Database::open(&url, SCHEMA).await.unwrap();
     let mended = Mended::default();
     // Both listeners are in the app's group: that a dead letter was noted must not make the

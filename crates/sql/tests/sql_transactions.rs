@@ -6,9 +6,12 @@
     reason = "helpers of tests"
 )]
 
+mod database_url;
+
 use std::time::Duration;
 
 use ackwell_sql::{Database, Error, Migration, Row, Settings, Tx, params};
+use database_url::{database_url, is_postgres};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -16,14 +19,17 @@ use uuid::Uuid;
 const SCHEMA: &[Migration] = &[Migration::new(
     "items",
     "CREATE TABLE items (id INTEGER PRIMARY KEY, note TEXT, CHECK (id >= 0)) STRICT;
-     CREATE TABLE parts (id INTEGER PRIMARY KEY, item INTEGER REFERENCES items (id)) STRICT;",
+     CREATE TABLE parts (id INTEGER PRIMARY KEY, item INTEGER REFERENCES items (id)) STRICT;
+     CREATE TABLE things (whole INTEGER, yes INTEGER, real REAL, text TEXT, bytes BLOB, id BLOB, at INTEGER) STRICT;",
+)
+.postgres(
+    "CREATE TABLE items (id BIGINT PRIMARY KEY, note TEXT, CONSTRAINT positive CHECK (id >= 0));
+     CREATE TABLE parts (id BIGINT PRIMARY KEY, item BIGINT REFERENCES items (id));
+     CREATE TABLE things (whole BIGINT, yes BOOLEAN, real DOUBLE PRECISION, text TEXT, bytes BYTEA, id UUID, at TIMESTAMPTZ);",
 )];
 
 fn url(folder: &TempDir) -> String {
-    format!(
-        "sqlite:{}",
-        folder.path().join("data").join("test.db").display()
-    )
+    database_url(folder.path())
 }
 
 async fn open(folder: &TempDir) -> Database {
@@ -97,14 +103,14 @@ async fn every_type_comes_back_as_it_was_bound() {
     let row: Row = tx
         .query_opt(
             // Out of order on purpose: SQLite numbers $n by first appearance.
-            "SELECT $8 AS none, $7 AS at, $6 AS id, $5 AS bytes, $4 AS text, $3 AS real, $2 AS yes, $1 AS whole, $1 + 1 AS next",
-            params![41_i64, true, 0.5, "t", &b"b"[..], id, at, None::<i64>],
+            "INSERT INTO things (at, id, bytes, text, real, yes, whole) VALUES ($7, $6, $5, $4, $3, $2, $1) \
+             RETURNING *, CAST(NULL AS INTEGER) AS none",
+            params![41_i64, true, 0.5, "t", &b"b"[..], id, at],
         )
         .await
         .unwrap()
         .unwrap();
     assert_eq!(row.get::<i64>("whole").unwrap(), 41);
-    assert_eq!(row.get::<i64>("next").unwrap(), 42);
     assert!(row.get::<bool>("yes").unwrap());
     assert_eq!(row.get::<f64>("real").unwrap(), 0.5);
     assert_eq!(row.get::<String>("text").unwrap(), "t");

@@ -71,10 +71,8 @@ impl Journal {
                 .partition
                 .read(next, READ_BYTES, true)
                 .map_err(|error| journal.unreadable(next, error))?;
+            let Some(end) = read.end() else { break };
             let mut batches = read.records;
-            if batches.is_empty() {
-                break;
-            }
             journal.grown += batches.len() as u64;
             while !batches.is_empty() {
                 let set = RecordBatchDecoder::decode(&mut batches)
@@ -83,12 +81,8 @@ impl Journal {
                     journal.take_up(machine, record);
                     records += 1;
                 }
-                next = set
-                    .records
-                    .last()
-                    .map_or(next, |record| record.offset + 1)
-                    .max(next);
             }
+            next = end.max(next);
         }
         machine.replay_done(now);
         info!(

@@ -46,6 +46,12 @@ pub(super) fn check(
         let bytes = records.split_to(size);
         check_batch(&header, &bytes)?;
         check_timestamps(&header, config, now_ms)?;
+        // Apache Kafka's rule; compaction would remove such a record at once.
+        if config.compacts && super::cleaner::has_keys(&header, &bytes) == Some(false) {
+            return Err(AppendError::Invalid(
+                "a record without key cannot be kept by a compacted topic",
+            ));
+        }
         batches.push(Incoming { header, bytes });
     }
     match batches.as_slice() {

@@ -44,6 +44,8 @@ struct State {
     written: Option<u64>,
     tail: Vec<Entry>,
     last_position: u64,
+    /// The file at the path is another segment's now, or will be.
+    retired: bool,
 }
 
 impl Index {
@@ -83,6 +85,11 @@ impl Index {
         state.tail.push(end);
         let all = state.tail.len();
         self.write_tail(&mut state, all);
+    }
+
+    /// From now on the file is left alone; or that is taken back.
+    pub(super) fn retire(&self, retired: bool) {
+        self.write_state().retired = retired;
     }
 
     fn flush(&self) {
@@ -130,12 +137,16 @@ impl Index {
             .collect();
         let unfinished = self.path.with_added_extension(crate::store::UNFINISHED);
         let mut state = self.write_state();
+        if state.retired {
+            return Ok(());
+        }
         fs::write(&unfinished, bytes)?;
         fs::rename(&unfinished, &self.path)?;
         *state = State {
             written: Some(entries.len() as u64),
             tail: Vec::new(),
             last_position: entries.last().map_or(0, |entry| entry.position),
+            retired: false,
         };
         Ok(())
     }
@@ -226,7 +237,7 @@ impl Index {
     /// Moves the oldest `count` entries to the file. If the disk refuses they are given up: lookups walk further.
     fn write_tail(&self, state: &mut State, count: usize) {
         let entries: Vec<Entry> = state.tail.drain(..count).collect();
-        if entries.is_empty() {
+        if entries.is_empty() || state.retired {
             return;
         }
         let bytes: Vec<u8> = entries

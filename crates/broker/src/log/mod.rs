@@ -14,11 +14,13 @@
 //! | [`flush`] | the threads that force records to the disk, group commit |
 //! | [`segment`], [`index`], [`scan`] | a file of the log, where in it an offset or time is, going through it |
 //! | [`checkpoint`], [`recovery`], [`listing`] | what is known good, and opening a log whatever the last process left |
+//! | [`cleaner`] | compaction: of each key the last record stays |
 //! | [`open_files`] | so many files open at most |
 
 mod aborted;
 mod batch;
 mod checkpoint;
+mod cleaner;
 mod control;
 mod error;
 mod flush;
@@ -42,6 +44,7 @@ mod unpack;
 mod writer;
 
 pub(crate) use aborted::AbortedTransaction;
+pub(crate) use cleaner::{Cleaner, Halt, Pace};
 pub(crate) use control::{ProducerEpoch, Verdict, marker};
 pub(crate) use error::{AppendError, ReadError};
 pub(crate) use flush::Flusher;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::aborted::{Aborted, AbortedTransaction};
+use super::cleaner::Compaction;
 use super::error::AppendError;
 use super::flush::{Flushed, Flusher, Stopped};
 use super::incoming::{self, Incoming};
@@ -93,6 +94,8 @@ pub(crate) struct Partition {
     pub(super) start_moves: Mutex<()>,
     pub(super) log_start: AtomicI64,
     log_end: AtomicI64,
+    /// Held while the log is compacted.
+    pub(super) compaction: Mutex<Compaction>,
     deleted: AtomicBool,
     pub(super) undecided: Mutex<Undecided>,
     last_stable: AtomicI64,
@@ -155,6 +158,7 @@ impl Partition {
             start_moves: Mutex::new(()),
             log_start: AtomicI64::new(recovered.log_start),
             log_end: AtomicI64::new(end),
+            compaction: Mutex::new(std::mem::take(&mut recovered.compaction)),
             deleted: AtomicBool::new(false),
             undecided: Mutex::new(undecided),
             last_stable: AtomicI64::new(last_stable),

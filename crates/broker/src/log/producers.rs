@@ -198,6 +198,13 @@ impl Producers {
         });
     }
 
+    /// The last offset that each producer wrote.
+    pub(super) fn last_offsets(&self) -> FxHashMap<i64, i64> {
+        let last =
+            |(&id, producer): (&i64, &Producer)| Some((id, producer.batches.back()?.last_offset));
+        self.by_id.iter().filter_map(last).collect()
+    }
+
     fn forget_oldest(&mut self) {
         let mut seen: Vec<i64> = self
             .by_id

@@ -20,6 +20,13 @@ pub(crate) enum Isolation {
     Committed,
 }
 
+impl Read {
+    /// The offset behind the last batch; `None` when nothing was read.
+    pub(crate) fn end(&self) -> Option<i64> {
+        end_of(&self.records)
+    }
+}
+
 /// The offset behind the last of some whole batches.
 fn end_of(mut batches: &[u8]) -> Option<i64> {
     let mut end = None;
@@ -89,11 +96,19 @@ impl Partition {
         min_one_batch: bool,
     ) -> Result<Bytes, ReadError> {
         self.check_readable(from)?;
-        for segment in self.segments_from(from) {
+        let mut segments = self.segments_from(from).into_iter();
+        while let Some(segment) = segments.next() {
             if segment.base() >= below {
                 break;
             }
-            match segment.read(from, below, max_bytes, min_one_batch) {
+            let read = segment.read(from, below, max_bytes, min_one_batch);
+            if segment.is_removed() {
+                // It was compacted or deleted meanwhile: what was read may not be its own.
+                self.check_readable(from)?;
+                segments = self.segments_from(from).into_iter();
+                continue;
+            }
+            match read {
                 Ok(None) => {}
                 Ok(Some(records)) => return Ok(records),
                 Err(error) => {
@@ -129,8 +144,22 @@ impl Partition {
         ms: i64,
         isolation: Isolation,
     ) -> Result<Option<(i64, i64)>, Error> {
+        loop {
+            let segments = self.segments_from(self.log_start_offset());
+            let found = self.first_since(&segments, ms, isolation);
+            if !segments.iter().any(|segment| segment.is_removed()) {
+                return found;
+            }
+        }
+    }
+
+    fn first_since(
+        &self,
+        segments: &[Arc<Segment>],
+        ms: i64,
+        isolation: Isolation,
+    ) -> Result<Option<(i64, i64)>, Error> {
         let (start, end) = (self.log_start_offset(), self.end_for(isolation));
-        let segments = self.segments_from(start);
         for (at, segment) in segments.iter().enumerate() {
             if segment.max_timestamp() < ms {
                 continue;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::aborted::{Aborted, AbortedTransaction};
 use super::batch::Header;
 use super::checkpoint::{self, Checkpoint};
+use super::cleaner::Compaction;
 use super::control::Verdict;
 use super::listing::{Listing, copy};
 use super::open_files::OpenFiles;
@@ -45,6 +46,8 @@ pub(super) struct Recovered {
     pub(super) aborted: Aborted,
     pub(super) checked_bytes: u64,
     pub(super) losses: Vec<Loss>,
+    /// How far the log was compacted.
+    pub(super) compaction: Compaction,
     /// The log is not as the checkpoint says: it should be synced and a new one written.
     pub(super) changed: bool,
 }
@@ -57,6 +60,7 @@ pub(super) fn recover(
     files: &Arc<OpenFiles>,
     now_ms: i64,
 ) -> Result<Recovered, Error> {
+    let (compaction, interrupted) = Compaction::recover(folder)?;
     let mut listing = Listing::read(folder)?;
     let log_start = checkpoint::read_log_start(folder)?.unwrap_or(0);
     listing.remove_deleted(folder, log_start, files)?;
@@ -89,7 +93,8 @@ pub(super) fn recover(
             aborted,
             checked_bytes: 0,
             losses: Vec::new(),
-            changed: false,
+            compaction,
+            changed: interrupted,
         },
         known,
     };
@@ -189,6 +194,8 @@ impl Recovery<'_> {
         let end = self.next;
         self.skip_to(self.known.next_offset);
         self.next = self.next.max(self.done.log_start);
+        // Compaction may have removed the last records of what it cleaned.
+        self.next = self.next.max(self.done.compaction.first_dirty);
         if self.next > end || self.done.segments.is_empty() {
             self.begin_segment()?;
         }
@@ -205,7 +212,13 @@ impl Recovery<'_> {
     /// The log goes on at `offset`; what is missing before it was deleted, or is a loss.
     fn skip_to(&mut self, offset: i64) {
         let from = self.next.max(self.done.log_start);
-        if from < offset {
+        let opened = &self.done.segments;
+        let is_opened = |base| opened.iter().any(|segment| segment.base() == base);
+        let is_gap =
+            self.done
+                .compaction
+                .explains_gap(self.next, offset, self.done.log_start, is_opened);
+        if from < offset && !is_gap {
             tracing::warn!(
                 topic = self.topic,
                 partition = self.partition,
@@ -314,7 +327,10 @@ impl Recovery<'_> {
             let position = segment.size();
             let batch = scan.intact(position).map_err(reading)?;
             let Some((header, bytes)) = batch.filter(|(header, _)| {
-                header.base_offset == self.next && header.next_offset() <= below
+                let follows = header.base_offset == self.next
+                    || header.base_offset > self.next
+                        && self.done.compaction.may_have_gaps(segment.base());
+                follows && header.next_offset() <= below
             }) else {
                 break;
             };
@@ -323,7 +339,10 @@ impl Recovery<'_> {
             self.done.checked_bytes += bytes;
             if header.base_offset >= self.known.next_offset {
                 let verdict = match header.is_control() {
-                    true => Verdict::of_batch(scan.batch(position, bytes).map_err(reading)?),
+                    true => scan
+                        .batch(position)
+                        .map_err(reading)?
+                        .and_then(|(_, batch)| Verdict::of_batch(batch)),
                     false => None,
                 };
                 self.take_up(&header, verdict);

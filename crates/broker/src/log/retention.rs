@@ -66,8 +66,10 @@ impl Partition {
         for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
             left -= segment.size();
             let too_much = config.retention_bytes.is_some_and(|max| left >= max);
+            // Compaction may leave a segment empty; there is nothing in it to keep.
+            let is_empty = segment.size() == 0;
             if next.base() > self.high_watermark()
-                || !(too_much || is_expired(segment, config, now_ms))
+                || !(too_much || is_empty || is_expired(segment, config, now_ms))
             {
                 break;
             }
@@ -122,11 +124,15 @@ fn is_expired(segment: &Segment, config: &TopicConfig, now_ms: i64) -> bool {
     let Some(max_age) = config.retention_ms else {
         return false;
     };
-    let newest = match segment.max_timestamp() {
+    segment.size() > 0 && now_ms.saturating_sub(newest_ms(segment, now_ms)) > max_age
+}
+
+/// The time of a segment's newest record; where its records have none, of its last change.
+pub(super) fn newest_ms(segment: &Segment, now_ms: i64) -> i64 {
+    match segment.max_timestamp() {
         -1 => modified_ms(segment).unwrap_or(now_ms),
         timestamp => timestamp,
-    };
-    segment.size() > 0 && now_ms.saturating_sub(newest) > max_age
+    }
 }
 
 fn modified_ms(segment: &Segment) -> Option<i64> {

@@ -64,10 +64,13 @@ impl<'a> Scan<'a> {
         Ok((crc == header.crc).then_some((header, size)))
     }
 
-    /// The bytes of the batch of `size` at `position`; fewer when it is larger than the window.
-    pub(super) fn batch(&mut self, position: u64, size: u64) -> io::Result<&[u8]> {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        self.bytes(position, size.min(self.window_max))
+    /// As [`Scan::intact`], with the batch's bytes.
+    pub(super) fn batch(&mut self, position: u64) -> io::Result<Option<(Header, &[u8])>> {
+        let Some((header, size)) = self.intact(position)? else {
+            return Ok(None);
+        };
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        Ok(Some((header, self.bytes(position, size)?)))
     }
 
     /// An intact batch whose base offset is in `offsets`: at `likely`, or else the first at or behind `from`. Its position
@@ -101,6 +104,7 @@ impl<'a> Scan<'a> {
         if !inside {
             let fill = self
                 .window_max
+                .max(want)
                 .min(usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX));
             self.window.resize(fill, 0);
             self.window_at = position;

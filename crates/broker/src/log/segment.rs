@@ -1,4 +1,4 @@
-//! One file of a partition's log: batches one behind the other, without gaps between their offsets.
+//! One file of a partition's log: batches one behind the other. Only compaction leaves gaps between their offsets.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -142,6 +142,26 @@ impl Segment {
             Err(_) if self.removed.load(Ordering::Acquire) => Ok(()),
             synced => synced,
         }
+    }
+
+    /// Its file is being replaced, or not after all: whoever reads it looks again, and its index stays as it is.
+    pub(super) fn retire(&self, retired: bool) {
+        self.index.retire(retired);
+        self.removed.store(retired, Ordering::Release);
+    }
+
+    /// Whether what was read of it just now may be something else's.
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// The time of its first batch; `None` if it has none.
+    pub(super) fn first_timestamp(&self) -> Result<Option<i64>, Error> {
+        if self.size() == 0 {
+            return Ok(None);
+        }
+        let first = self.header_at(0)?.ok_or_else(|| self.damaged(0))?;
+        Ok(Some(first.base_timestamp).filter(|&ms| ms >= 0))
     }
 
     /// Removes its files. A read that has the file open goes on.
@@ -336,7 +356,7 @@ impl Segment {
         Error::io(format_args!("{doing} {}", self.path.display()), error)
     }
 
-    fn damaged(&self, position: u64) -> Error {
+    pub(super) fn damaged(&self, position: u64) -> Error {
         Error::new(
             Kind::Corrupt,
             format!(

@@ -193,6 +193,12 @@ impl Writer {
         })
     }
 
+    /// The segments are no longer as the last checkpoint says: the next flush writes one.
+    pub(super) fn request_checkpoint(&mut self) {
+        self.since_checkpoint = CHECKPOINT_BYTES;
+        self.unflushed = true;
+    }
+
     /// Whether more came while a flush ran.
     pub(super) fn is_unflushed(&self) -> bool {
         self.unflushed

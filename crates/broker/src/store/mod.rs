@@ -34,7 +34,7 @@ pub(crate) use topic::Topic;
 pub(crate) use topic_config::{TimestampType, TopicConfig};
 
 use crate::error::Kind;
-use crate::log::{Flusher, OpenFiles, Shared};
+use crate::log::{Flusher, Halt, OpenFiles, Pace, Shared};
 use crate::{Error, Flush};
 use catalog::{Catalog, Entry};
 use folder::Folder;
@@ -45,6 +45,9 @@ use topic_folder::TopicFolder;
 const NAME_MAX: usize = 249;
 /// Partitions of one topic: each has a folder and some KiB of memory.
 const PARTITIONS_MAX: i32 = 10_000;
+
+/// Topics whose owners write what lives anew and delete what is before.
+const KEPT_SHORT: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 
 /// How a data folder is opened.
 #[derive(Debug, Clone)]
@@ -295,6 +298,36 @@ impl Store {
             for partition in topic.partitions().iter() {
                 if let Err(error) = partition.retain(now_ms) {
                     tracing::warn!(topic = %topic.name, partition = partition.index(), %error, "retention failed: it is tried again");
+                }
+            }
+        }
+    }
+
+    /// Compacts what is due, one partition after the other. Blocking: the cleaner's thread runs it.
+    pub(crate) fn clean(&self, now_ms: i64, pace: &mut Pace<'_>) {
+        let topics = self.topics();
+        let topics = topics
+            .iter()
+            .filter(|topic| !KEPT_SHORT.contains(&topic.name.as_str()));
+        for partition in topics.flat_map(|topic| topic.partitions().to_vec()) {
+            match partition.clean(now_ms, pace) {
+                Ok(_) => {}
+                Err(Halt::Stopped) => return,
+                Err(Halt::Storage(error)) if error.is_corrupt() => {
+                    tracing::error!(
+                        topic = partition.topic(),
+                        partition = partition.index(),
+                        error = &error as &dyn std::error::Error,
+                        "a damaged log is not compacted until the broker is restarted"
+                    );
+                }
+                Err(Halt::Storage(error)) => {
+                    tracing::warn!(
+                        topic = partition.topic(),
+                        partition = partition.index(),
+                        error = &error as &dyn std::error::Error,
+                        "compaction failed: it is tried again"
+                    );
                 }
             }
         }

@@ -19,20 +19,29 @@ pub(crate) enum TimestampType {
 }
 
 /// A topic's settings in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TopicConfig {
     overrides: BTreeMap<String, String>,
     values: BTreeMap<&'static str, String>,
-    /// `cleanup.policy` has `delete`: old segments are given up. Compaction is not there yet: a topic with only `compact`
-    /// keeps everything.
+    /// `cleanup.policy` has `delete`: old segments are given up.
     pub(crate) deletes: bool,
+    /// `cleanup.policy` has `compact`: of each key the last record stays.
+    pub(crate) compacts: bool,
+    /// `min.cleanable.dirty.ratio`: compaction begins when more of the log is dirty.
+    pub(crate) min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: younger records stay.
+    pub(crate) min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: compaction begins when a record has waited for longer.
+    pub(crate) max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long tombstones and the markers of transactions stay after compaction saw them.
+    pub(crate) delete_retention_ms: i64,
     /// `retention.ms`; `None` keeps records of any age.
     pub(crate) retention_ms: Option<i64>,
     /// `retention.bytes` of one partition; `None` keeps any number.
     pub(crate) retention_bytes: Option<u64>,
     /// `segment.bytes`: a new segment begins before one gets larger.
     pub(crate) segment_bytes: usize,
-    /// `segment.ms`: a new segment begins when one is older.
+    /// `segment.ms`: a new segment begins when one is older; with compaction not later than `max.compaction.lag.ms`.
     pub(crate) segment_ms: i64,
     /// `max.message.bytes` of one batch as it is sent.
     pub(crate) max_message_bytes: usize,
@@ -130,14 +139,33 @@ impl TopicConfig {
         let text = |name: &str| values.get(name).map(String::as_str).unwrap_or_default();
         let number = |name: &str| text(name).parse::<i64>().unwrap_or(i64::MAX);
         let size = |name: &str| usize::try_from(number(name)).unwrap_or(usize::MAX);
+        let policy = |wanted: &str| {
+            let mut policies = text("cleanup.policy").split(',');
+            policies.any(|policy| policy.trim() == wanted)
+        };
+        let compacts = policy("compact");
+        let max_compaction_lag_ms = number("max.compaction.lag.ms");
+        if compacts && number("min.compaction.lag.ms") > max_compaction_lag_ms {
+            return Err(invalid(
+                "min.compaction.lag.ms",
+                text("min.compaction.lag.ms"),
+                "it must not be more than max.compaction.lag.ms",
+            ));
+        }
         Ok(Self {
-            deletes: text("cleanup.policy")
-                .split(',')
-                .any(|policy| policy.trim() == "delete"),
+            deletes: policy("delete"),
+            compacts,
+            min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
+            min_compaction_lag_ms: number("min.compaction.lag.ms"),
+            max_compaction_lag_ms,
+            delete_retention_ms: number("delete.retention.ms"),
             retention_ms: Some(number("retention.ms")).filter(|&ms| ms >= 0),
             retention_bytes: u64::try_from(number("retention.bytes")).ok(),
             segment_bytes: size("segment.bytes"),
-            segment_ms: number("segment.ms"),
+            segment_ms: match compacts {
+                true => number("segment.ms").min(max_compaction_lag_ms),
+                false => number("segment.ms"),
+            },
             max_message_bytes: size("max.message.bytes"),
             timestamp_type: match text("message.timestamp.type") {
                 "LogAppendTime" => TimestampType::LogAppendTime,

@@ -19,6 +19,11 @@ impl Outcome {
         self.0.same_channel(&other.0)
     }
 
+    /// Whether it is known what became of the group.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.0.borrow().is_some() || self.0.has_changed().is_err()
+    }
+
     /// Fails when the group is known not to be durable.
     pub(crate) fn check(&self) -> Result<()> {
         self.0.borrow().clone().unwrap_or(Ok(()))

@@ -1,15 +1,10 @@
-//! One member's time at the writing connection.
+//! One member's time at a writing connection.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-use tokio::sync::OwnedMutexGuard;
-
-use super::{Commit, Gate, Leave, Outcome, Writer, decide};
-use crate::backend::Backend;
-use crate::database::Settings;
+use super::leave::leave;
+use super::{Lease, Outcome};
+use crate::backend::Dialect;
 use crate::error::{Error, Result};
 use crate::row::Row;
 use crate::value::Value;
@@ -17,10 +12,16 @@ use crate::value::Value;
 /// A turn held longer than this keeps everybody waiting, and is worth a line in the log.
 const TURN_WORTH_A_WARNING: Duration = Duration::from_secs(1);
 
-/// The right to use the writing connection, with the group open.
+/// The right to use a writing connection, with the group open.
+///
+/// Dropping it gives it up: what was not kept is taken back; the group is handed to the next who
+/// waits, or committed in the background.
+///
+/// # Cancel safety
+/// Of all its async functions: a future that is dropped may have done its work all the same; then
+/// drop the turn.
 pub(crate) struct Turn {
-    gate: Arc<Gate>,
-    writer: Option<OwnedMutexGuard<Writer>>,
+    lease: Option<Lease>,
     outcome: Outcome,
     /// Whether there is work that is neither kept nor taken back.
     pending: bool,
@@ -28,14 +29,13 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(gate: Arc<Gate>, writer: OwnedMutexGuard<Writer>) -> Self {
-        let outcome = match &writer.group {
+    pub(super) fn new(lease: Lease) -> Self {
+        let outcome = match &lease.group {
             Some(group) => Outcome(group.outcome.subscribe()),
             None => Outcome::lost(),
         };
         Self {
-            gate,
-            writer: Some(writer),
+            lease: Some(lease),
             outcome,
             pending: false,
             since: Instant::now(),
@@ -44,52 +44,54 @@ impl Turn {
 
     /// Marks where [`undo`](Self::undo) goes back to.
     pub(crate) fn start(&mut self) -> Result<()> {
-        self.run(|backend| backend.savepoint())?;
+        let marked = self.open()?.connection.savepoint();
+        self.concluded(marked)?;
         self.pending = true;
         Ok(())
     }
 
-    pub(crate) fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
-        self.run(|backend| backend.execute(sql, params))
+    pub(crate) async fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
+        let changed = self.open()?.connection.execute(sql, params).await;
+        self.concluded(changed)
     }
 
-    pub(crate) fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
-        self.run(|backend| backend.query(sql, params))
+    pub(crate) async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        let rows = self.open()?.connection.query(sql, params).await;
+        self.concluded(rows)
     }
 
-    fn run<T>(&mut self, work: impl FnOnce(&mut dyn Backend) -> Result<T>) -> Result<T> {
-        let Some(writer) = self
-            .writer
-            .as_deref_mut()
-            .filter(|writer| writer.group.is_some())
-        else {
-            return Err(Error::unavailable(
-                "the group's transaction was ended by an error",
-            ));
+    /// The writer, as long as its group is open.
+    fn open(&mut self) -> Result<&mut Lease> {
+        let open = self.lease.as_mut().filter(|lease| lease.group.is_some());
+        open.ok_or_else(|| Error::unavailable("the group's transaction was ended by an error"))
+    }
+
+    /// Looks whether the transaction is still there.
+    fn concluded<T>(&mut self, result: Result<T>) -> Result<T> {
+        let Some(lease) = &mut self.lease else {
+            return result;
         };
-        let result = work(writer.backend.as_mut());
-        match &result {
-            Err(error) => writer.mourn(error),
-            // Ended by the statement itself, which the check of statements did not catch.
-            Ok(_) if !writer.backend.in_transaction() => {
-                let error = Error::usage("a statement ended the shared transaction");
-                writer.mourn(&error);
-                return Err(error);
+        match result {
+            Err(error) => {
+                lease.mourn(&error);
+                Err(error)
             }
-            Ok(_) => {}
+            // Ended by the statement itself, which the check of statements did not catch.
+            Ok(_) if !lease.connection.in_transaction() => {
+                let error = Error::usage("a statement ended the shared transaction");
+                lease.mourn(&error);
+                Err(error)
+            }
+            done => done,
         }
-        result
     }
 
     /// Keeps the work: it becomes durable with the group.
     pub(crate) fn keep(&mut self, emitted: bool) -> Result<()> {
-        self.run(|backend| backend.release())?;
+        let kept = self.open()?.connection.release();
+        self.concluded(kept)?;
         self.pending = false;
-        if let Some(group) = self
-            .writer
-            .as_deref_mut()
-            .and_then(|writer| writer.group.as_mut())
-        {
+        if let Some(group) = &mut self.open()?.group {
             group.members += 1;
             group.emitted |= emitted;
         }
@@ -97,40 +99,25 @@ impl Turn {
     }
 
     /// Takes the work back, and only this work.
-    pub(crate) fn undo(&mut self) {
-        if !std::mem::take(&mut self.pending) {
-            return;
-        }
-        self.gate.stats.rolled_back();
-        let Some(writer) = self
-            .writer
-            .as_deref_mut()
-            .filter(|writer| writer.group.is_some())
-        else {
-            return; // went with the group
-        };
-        if let Err(error) = writer.backend.undo() {
-            // What cannot be taken back alone must not be committed with the others.
-            writer.backend.rollback();
-            writer.mourn(&error);
+    pub(crate) async fn undo(&mut self) {
+        if self.pending
+            && let Some(lease) = &mut self.lease
+        {
+            lease.undo().await;
+            self.pending = false;
         }
     }
 
     /// Whether the group should be committed before it takes another member.
     pub(crate) fn is_full(&self) -> bool {
-        let Some(group) = self
-            .writer
-            .as_deref()
-            .and_then(|writer| writer.group.as_ref())
-        else {
+        let Some(lease) = &self.lease else {
             return true;
         };
-        let Settings {
-            group_members,
-            group_time,
-            ..
-        } = self.gate.settings;
-        group.members >= group_members || group.begun.elapsed() >= group_time
+        let Some(group) = &lease.group else {
+            return true;
+        };
+        let gate = &lease.gate;
+        group.members >= gate.group_members || group.begun.elapsed() >= gate.settings.group_time
     }
 
     /// Whether it belongs to the group of this outcome.
@@ -142,55 +129,25 @@ impl Turn {
     pub(crate) fn outcome(&self) -> Outcome {
         self.outcome.clone()
     }
+
+    /// Which SQL is spoken.
+    pub(crate) fn dialect(&self) -> Dialect {
+        let lease = self.lease.as_ref();
+        lease.map_or(Dialect::Sqlite, |lease| lease.connection.dialect())
+    }
 }
 
-/// Gives the turn up. What was not kept is taken back; the group is handed to the next who
-/// waits, or committed on a blocking thread.
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.undo();
         let held = self.since.elapsed();
         if held > TURN_WORTH_A_WARNING {
             tracing::warn!(
                 held_ms = held.as_millis() as u64,
-                "a transaction kept all others waiting; do slow work before its first statement"
+                "a transaction was kept open for long; do slow work before its first statement"
             );
         }
-        let Some(mut writer) = self.writer.take() else {
-            return;
-        };
-        let waiting = self.gate.waiting.load(SeqCst);
-        let next = match &writer.group {
-            None => return,
-            Some(group) => decide(
-                group.members,
-                group.begun.elapsed(),
-                waiting,
-                &self.gate.settings,
-            ),
-        };
-        match next {
-            Leave::HandOver => {
-                drop(writer);
-                self.gate.tend();
-            }
-            Leave::Discard => {
-                writer.backend.rollback();
-                if let Some(group) = writer.group.take() {
-                    // Records that turned out to be duplicates wait for it, too.
-                    group.outcome.send_replace(Some(Ok(())));
-                }
-            }
-            Leave::Commit => {
-                let commit = Commit {
-                    gate: Arc::clone(&self.gate),
-                    writer,
-                };
-                match Handle::try_current() {
-                    Ok(runtime) => drop(runtime.spawn_blocking(move || drop(commit))),
-                    Err(_) => drop(commit),
-                }
-            }
+        if let Some(lease) = self.lease.take() {
+            leave(lease, self.pending);
         }
     }
 }

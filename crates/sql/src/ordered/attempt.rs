@@ -56,15 +56,15 @@ impl Retry<'_> {
         progress.turn = turn;
         match (stage, end.unwrap_or(Ok(()))) {
             (Stage::Duplicate, _) => {
-                progress.undo();
+                progress.undo().await;
                 Ok(End::Gone)
             }
             (Stage::Failed(error), end) if end.is_ok() || must_wait(&error) => {
-                progress.undo();
+                progress.undo().await;
                 Err(error.into())
             }
             (_, Err(failure)) => {
-                progress.undo();
+                progress.undo().await;
                 self.failed(progress, parked, failure).await
             }
             (Stage::Joined, Ok(())) => {
@@ -80,7 +80,9 @@ impl Retry<'_> {
     }
 
     async fn remove(&self, progress: &mut Progress, claim: Claim) -> Result<End, Halt> {
-        let removed = self.write(progress, |turn| claim.remove(turn)).await?;
+        let mut turn = self.start(progress).await?;
+        let removed = claim.remove(&mut turn).await?;
+        progress.keep_if(removed, turn).await?;
         Ok(if removed { End::Done } else { End::Gone })
     }
 
@@ -149,9 +151,9 @@ impl Retry<'_> {
             Verdict::GiveUp => waiting.given_up = true,
         }
         let row = parked.row;
-        let there = self
-            .write(progress, |turn| rows::failed(turn, row, &waiting))
-            .await?;
+        let mut turn = self.start(progress).await?;
+        let there = rows::failed(&mut turn, row, &waiting).await?;
+        progress.keep_if(there, turn).await?;
         Ok(match verdict {
             _ if !there => End::Gone,
             Verdict::Again(due) => End::Again(due),

@@ -206,8 +206,8 @@ impl InOrder {
         let stay = self.stay(record.topic(), record.partition()).await?;
         let waiting = stay.first_failure(judged, attempts, first);
         let mut turn = self.database.gate().join().await?;
-        if stay.park(&mut turn, record, &waiting)?.is_none() {
-            turn.undo();
+        if stay.park(&mut turn, record, &waiting).await?.is_none() {
+            turn.undo().await;
             self.database.stats().duplicate();
             return Ok(None);
         }

@@ -42,10 +42,21 @@ pub(crate) struct Partition {
 struct State {
     id: i64,
     epoch: i64,
-    /// The group whose transaction has found the epoch unchanged. Nobody can change it before
-    /// that transaction ends.
-    checked: Option<Outcome>,
+    /// The groups whose transactions have found the epoch unchanged: one on SQLite, one a writer on
+    /// PostgreSQL. Nobody can change it before such a transaction ends.
+    checked: Vec<Outcome>,
     parked: Parked<Slot>,
+}
+
+impl State {
+    fn is_checked(&self, turn: &Turn) -> bool {
+        self.checked.iter().any(|seen| turn.is_of(seen))
+    }
+
+    fn note_checked(&mut self, turn: &Turn) {
+        self.checked.retain(|seen| !seen.is_decided());
+        self.checked.push(turn.outcome());
+    }
 }
 
 /// The right to work on a partition, until somebody else takes it over.
@@ -60,7 +71,7 @@ impl Partition {
         let state = State {
             id: 0,
             epoch: 0,
-            checked: None,
+            checked: Vec::new(),
             parked: Parked::new(terms.limits),
         };
         Self {
@@ -94,7 +105,7 @@ impl Partition {
         }
         let mut turn = database.gate().join().await?;
         turn.start()?;
-        let taken = rows::take_over(&mut turn, &self.address)?;
+        let taken = rows::take_over(&mut turn, &self.address).await?;
         turn.keep(false)?;
         let outcome = turn.outcome();
         drop(turn);
@@ -142,7 +153,7 @@ impl Partition {
         *self.state() = State {
             id: taken.id,
             epoch: taken.epoch,
-            checked: None,
+            checked: Vec::new(),
             parked,
         };
     }
@@ -194,15 +205,18 @@ impl Stay {
 
     /// Fails unless this process is still the owner, and will be until the transaction of `turn`
     /// ends.
-    pub(crate) fn check(&self, turn: &mut Turn) -> Result<()> {
+    pub(crate) async fn check(&self, turn: &mut Turn) -> Result<()> {
         if !self.is_current() {
             return Err(fenced());
         }
-        let mut state = self.partition.state();
-        if state.checked.as_ref().is_some_and(|seen| turn.is_of(seen)) {
-            return Ok(());
-        }
-        let overtaken = rows::epoch(turn, state.id)? != state.epoch;
+        let (id, epoch) = {
+            let state = self.partition.state();
+            if state.is_checked(turn) {
+                return Ok(());
+            }
+            (state.id, state.epoch)
+        };
+        let overtaken = rows::epoch(turn, id).await? != epoch;
         if overtaken && !mutation::is(Fault::OwnerUnchecked) {
             // Found out before the group coordinator told; the next run takes over anew.
             let _ = self
@@ -211,7 +225,10 @@ impl Stay {
                 .compare_exchange(self.term, 0, AcqRel, Acquire);
             return Err(fenced());
         }
-        state.checked = Some(turn.outcome());
+        let mut state = self.partition.state();
+        if state.epoch == epoch {
+            state.note_checked(turn);
+        }
         Ok(())
     }
 
@@ -274,18 +291,19 @@ impl Stay {
 
     /// Parks a record under a savepoint of its own; `None` if it was known before. From here on,
     /// before anybody else can see it, its key waits.
-    pub(crate) fn park(
+    pub(crate) async fn park(
         &self,
         turn: &mut Turn,
         record: &Record,
         waiting: &Waiting,
     ) -> Result<Option<Rank>> {
         turn.start()?;
-        self.check(turn)?;
-        if !Entry::new(&self.address().group, record.clone()).insert(turn)? {
+        self.check(turn).await?;
+        let entry = Entry::new(&self.address().group, record.clone());
+        if !entry.insert(turn).await? {
             return Ok(None);
         }
-        rows::park(turn, self.id(), record, waiting)?;
+        rows::park(turn, self.id(), record, waiting).await?;
         let slot = Slot::of(record).detached();
         let mut state = self.partition.state();
         let rank = state.parked.park(rows::now(), slot, waiting.due);

@@ -144,7 +144,8 @@ impl<'a> Retry<'a> {
             let mut turn = self.turn(progress).await?;
             let seen = key.seen();
             let place = (self.stay.id(), self.stay.address());
-            let records = rows::first(&mut turn, place, key.slot(), progress.after, count)?;
+            let records = rows::first(&mut turn, place, key.slot(), progress.after, count).await;
+            let records = records?;
             progress.hold(turn);
             let (found, mut bytes) = (records.len(), 0);
             for mut parked in records {
@@ -173,33 +174,23 @@ impl<'a> Retry<'a> {
     async fn turn(&self, progress: &mut Progress) -> Result<Turn, Halt> {
         let mut turn = match progress.turn.take() {
             Some(turn) => turn,
-            None => self.database.gate().join().await?,
+            None => {
+                let gate = self.database.gate();
+                gate.join_after(progress.outcome.as_ref()).await?
+            }
         };
-        // A group is decided before the next one begins.
         if let Some(before) = &progress.outcome {
             before.check()?;
         }
-        self.stay.check(&mut turn)?;
+        self.stay.check(&mut turn).await?;
         Ok(turn)
     }
 
-    /// Writes something under a savepoint of its own; answers what `write` says, and keeps it if
-    /// that is true.
-    pub(super) async fn write(
-        &self,
-        progress: &mut Progress,
-        write: impl FnOnce(&mut Turn) -> Result<bool>,
-    ) -> Result<bool, Halt> {
+    /// Begins to write something under a savepoint of its own.
+    pub(super) async fn start(&self, progress: &mut Progress) -> Result<Turn, Halt> {
         let mut turn = self.turn(progress).await?;
         turn.start()?;
-        let done = write(&mut turn)?;
-        if done {
-            turn.keep(false)?;
-        } else {
-            turn.undo();
-        }
-        progress.hold(turn);
-        Ok(done)
+        Ok(turn)
     }
 
     /// Writes the dead letter of a record that is given up, durably; then it leaves.
@@ -229,11 +220,10 @@ impl<'a> Retry<'a> {
             return Ok(());
         }
         let group = Arc::clone(&self.stay.address().group);
-        self.write(&mut progress, |turn| {
-            rows::mark_given_up(turn, &group, &record)?;
-            Claim(row).remove(turn)
-        })
-        .await?;
+        let mut turn = self.start(&mut progress).await?;
+        rows::mark_given_up(&mut turn, &group, &record).await?;
+        let removed = Claim(row).remove(&mut turn).await?;
+        progress.keep_if(removed, turn).await?;
         progress.durable().await?;
         key.settled(progress.settled + 1);
         Ok(())
@@ -247,15 +237,26 @@ impl Progress {
         self.turn = Some(turn);
     }
 
+    /// Keeps what was written if that was `done`, and takes it back otherwise.
+    pub(super) async fn keep_if(&mut self, done: bool, mut turn: Turn) -> Result<()> {
+        if done {
+            turn.keep(false)?;
+        } else {
+            turn.undo().await;
+        }
+        self.hold(turn);
+        Ok(())
+    }
+
     /// A record has left.
     fn passed(&mut self, parked: &Parked) {
         self.settled += 1;
         self.after = parked.record.offset();
     }
 
-    pub(super) fn undo(&mut self) {
+    pub(super) async fn undo(&mut self) {
         if let Some(turn) = &mut self.turn {
-            turn.undo();
+            turn.undo().await;
         }
     }
 

@@ -98,38 +98,46 @@ pub(super) struct Taken {
 }
 
 /// Makes whoever calls it the owner: all earlier ones are fenced from here on.
-pub(super) fn take_over(turn: &mut Turn, address: &Address) -> Result<Taken> {
+pub(super) async fn take_over(turn: &mut Turn, address: &Address) -> Result<Taken> {
     let Address {
         group,
         topic,
         partition,
     } = address;
+    if let Some(sql) = turn.dialect().statements().await_owners {
+        turn.query(sql, params![**group, **topic, *partition])
+            .await?;
+    }
     let rows = turn.query(
         "INSERT INTO ackwell_ordered_partitions (consumer_group, topic, partition, epoch, parked_to) \
          VALUES ($1, $2, $3, 1, -1) ON CONFLICT (consumer_group, topic, partition) \
          DO UPDATE SET epoch = ackwell_ordered_partitions.epoch + 1 RETURNING id, epoch, parked_to",
         params![**group, **topic, *partition],
-    )?;
+    ).await;
+    let rows = rows?;
     let row = rows.first().ok_or_else(damaged)?;
     let id = row.get("id")?;
     Ok(Taken {
         id,
         epoch: row.get("epoch")?,
         parked_to: row.get("parked_to")?,
-        lines: lines(turn, id)?,
+        lines: lines(turn, id).await?,
     })
 }
 
 /// The keys of a partition, with what is known of their heads.
-fn lines(turn: &mut Turn, id: i64) -> Result<Vec<(Slot, Stored)>> {
-    let rows = turn.query(
-        "SELECT line.slot, line.records, line.since, head.due_at FROM \
+async fn lines(turn: &mut Turn, id: i64) -> Result<Vec<(Slot, Stored)>> {
+    let rows = turn
+        .query(
+            "SELECT line.slot, line.records, line.since, head.due_at FROM \
          (SELECT slot, min(record_offset) AS first, count(*) AS records, min(parked_at) AS since \
           FROM ackwell_parked WHERE partition_id = $1 GROUP BY slot) AS line \
          JOIN ackwell_parked AS head ON head.partition_id = $1 AND head.slot = line.slot \
           AND head.record_offset = line.first",
-        params![id],
-    )?;
+            params![id],
+        )
+        .await;
+    let rows = rows?;
     let line = |row: &Row| {
         let stored = Stored {
             records: usize::try_from(row.get::<i64>("records")?).unwrap_or(0),
@@ -142,11 +150,9 @@ fn lines(turn: &mut Turn, id: i64) -> Result<Vec<(Slot, Stored)>> {
 }
 
 /// Who owns the partition now.
-pub(super) fn epoch(turn: &mut Turn, id: i64) -> Result<i64> {
-    let rows = turn.query(
-        "SELECT epoch FROM ackwell_ordered_partitions WHERE id = $1",
-        params![id],
-    )?;
+pub(super) async fn epoch(turn: &mut Turn, id: i64) -> Result<i64> {
+    let sql = turn.dialect().statements().epoch;
+    let rows = turn.query(sql, params![id]).await?;
     rows.first().ok_or_else(damaged)?.get("epoch")
 }
 
@@ -202,7 +208,12 @@ fn shortened(reason: Option<&String>) -> Option<&str> {
 }
 
 /// Parks a record.
-pub(super) fn park(turn: &mut Turn, id: i64, record: &Record, waiting: &Waiting) -> Result<()> {
+pub(super) async fn park(
+    turn: &mut Turn,
+    id: i64,
+    record: &Record,
+    waiting: &Waiting,
+) -> Result<()> {
     let slot = Slot::of(record).to_bytes();
     let Waiting {
         attempts,
@@ -213,36 +224,41 @@ pub(super) fn park(turn: &mut Turn, id: i64, record: &Record, waiting: &Waiting)
         first,
     } = waiting;
     let first = first.as_ref();
-    turn.execute(
-        "INSERT INTO ackwell_parked (partition_id, slot, record_offset, attempts, in_place, \
+    let inserted = turn
+        .execute(
+            "INSERT INTO ackwell_parked (partition_id, slot, record_offset, attempts, in_place, \
          failed_at, parked_at, due_at, given_up, class, reason, record_timestamp, headers, value, \
          first_failed_at, first_class, first_reason) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        params![
-            id,
-            slot,
-            record.offset(),
-            attempts.all,
-            attempts.in_place,
-            attempts.since.map(sql_time),
-            Timestamp::now(),
-            sql_time(*due),
-            *given_up,
-            class.map(Class::as_str),
-            shortened(reason.as_ref()),
-            record.timestamp(),
-            encode_headers(record.headers()),
-            record.value().map(<[u8]>::to_vec),
-            first.map(|first| sql_time(first.at)),
-            first.map(|first| first.class.as_str()),
-            shortened(first.map(|first| &first.reason)),
-        ],
-    )?;
-    turn.execute(
-        "UPDATE ackwell_ordered_partitions SET parked_to = $2 WHERE id = $1 AND parked_to < $2",
-        params![id, record.offset()],
-    )
-    .map(drop)
+            params![
+                id,
+                slot,
+                record.offset(),
+                attempts.all,
+                attempts.in_place,
+                attempts.since.map(sql_time),
+                Timestamp::now(),
+                sql_time(*due),
+                *given_up,
+                class.map(Class::as_str),
+                shortened(reason.as_ref()),
+                record.timestamp(),
+                encode_headers(record.headers()),
+                record.value().map(<[u8]>::to_vec),
+                first.map(|first| sql_time(first.at)),
+                first.map(|first| first.class.as_str()),
+                shortened(first.map(|first| &first.reason)),
+            ],
+        )
+        .await;
+    inserted?;
+    let noted = turn
+        .execute(
+            "UPDATE ackwell_ordered_partitions SET parked_to = $2 WHERE id = $1 AND parked_to < $2",
+            params![id, record.offset()],
+        )
+        .await;
+    noted.map(drop)
 }
 
 /// A parked record.
@@ -253,7 +269,7 @@ pub(super) struct Parked {
 }
 
 /// The first records of a key, in their order, behind offset `after`.
-pub(super) fn first(
+pub(super) async fn first(
     turn: &mut Turn,
     (id, address): (i64, &Address),
     slot: &Slot,
@@ -271,7 +287,8 @@ pub(super) fn first(
             after,
             i64::try_from(count).unwrap_or(i64::MAX)
         ],
-    )?;
+    ).await;
+    let rows = rows?;
     rows.iter().map(|row| parked(row, address, slot)).collect()
 }
 
@@ -344,48 +361,57 @@ pub(crate) struct Claim(pub(super) i64);
 
 impl Claim {
     /// Takes the row out; answers whether it was there.
-    pub(crate) fn remove(self, turn: &mut Turn) -> Result<bool> {
-        let removed = turn.execute("DELETE FROM ackwell_parked WHERE id = $1", params![self.0])?;
-        Ok(removed == 1)
+    pub(crate) async fn remove(self, turn: &mut Turn) -> Result<bool> {
+        let removed = turn
+            .execute("DELETE FROM ackwell_parked WHERE id = $1", params![self.0])
+            .await;
+        Ok(removed? == 1)
     }
 }
 
 /// Notes that a record has failed again; answers whether it was still there.
-pub(super) fn failed(turn: &mut Turn, row: i64, waiting: &Waiting) -> Result<bool> {
+pub(super) async fn failed(turn: &mut Turn, row: i64, waiting: &Waiting) -> Result<bool> {
     let first = waiting.first.as_ref();
-    let changed = turn.execute(
-        "UPDATE ackwell_parked SET attempts = $2, failed_at = $3, due_at = $4, given_up = $5, \
+    let changed = turn
+        .execute(
+            "UPDATE ackwell_parked SET attempts = $2, failed_at = $3, due_at = $4, given_up = $5, \
          class = $6, reason = $7, first_failed_at = $8, first_class = $9, first_reason = $10 \
          WHERE id = $1",
-        params![
-            row,
-            waiting.attempts.all,
-            waiting.attempts.since.map(sql_time),
-            sql_time(waiting.due),
-            waiting.given_up,
-            waiting.class.map(Class::as_str),
-            shortened(waiting.reason.as_ref()),
-            first.map(|first| sql_time(first.at)),
-            first.map(|first| first.class.as_str()),
-            shortened(first.map(|first| &first.reason)),
-        ],
-    )?;
-    Ok(changed == 1)
+            params![
+                row,
+                waiting.attempts.all,
+                waiting.attempts.since.map(sql_time),
+                sql_time(waiting.due),
+                waiting.given_up,
+                waiting.class.map(Class::as_str),
+                shortened(waiting.reason.as_ref()),
+                first.map(|first| sql_time(first.at)),
+                first.map(|first| first.class.as_str()),
+                shortened(first.map(|first| &first.reason)),
+            ],
+        )
+        .await;
+    Ok(changed? == 1)
 }
 
 /// A record that was given up is no longer known by its event, so that a replay of its dead letter
 /// takes effect, but by its place, so that a redelivery does not.
-pub(super) fn mark_given_up(turn: &mut Turn, group: &str, record: &Record) -> Result<()> {
-    turn.execute(
-        "DELETE FROM ackwell_inbox WHERE consumer_group = $1 AND event = $2",
-        params![group, record.identity().to_bytes()],
-    )?;
-    turn.execute(
-        "INSERT INTO ackwell_inbox (consumer_group, event, handled_at) VALUES ($1, $2, $3) \
+pub(super) async fn mark_given_up(turn: &mut Turn, group: &str, record: &Record) -> Result<()> {
+    let forgotten = turn
+        .execute(
+            "DELETE FROM ackwell_inbox WHERE consumer_group = $1 AND event = $2",
+            params![group, record.identity().to_bytes()],
+        )
+        .await;
+    forgotten?;
+    let marked = turn
+        .execute(
+            "INSERT INTO ackwell_inbox (consumer_group, event, handled_at) VALUES ($1, $2, $3) \
          ON CONFLICT DO NOTHING",
-        params![group, given_up_mark(record), Timestamp::now()],
-    )
-    .map(drop)
+            params![group, given_up_mark(record), Timestamp::now()],
+        )
+        .await;
+    marked.map(drop)
 }
 
 /// Where the record stands, told apart from any identity by its tag.

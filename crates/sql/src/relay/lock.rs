@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
-use std::path::Path;
 
+use crate::backend::Location;
 use crate::error::{Error, Result};
 
 /// Held while a relay works.
@@ -18,7 +18,12 @@ pub(super) struct Lock {
 
 impl Lock {
     /// The lock, or `None` while another relay has it.
-    pub(super) fn try_new(database: &Path) -> Result<Option<Self>> {
+    pub(super) fn try_new(database: &Location) -> Result<Option<Self>> {
+        let Some(database) = database.path() else {
+            return Err(Error::unavailable(
+                "relaying from PostgreSQL, which is not there yet",
+            ));
+        };
         let mut path = OsString::from(database);
         path.push("-relay");
         let failed =
@@ -44,7 +49,7 @@ mod tests {
     #[test]
     fn the_lock_is_held_once_and_passes_on() {
         let folder = tempfile::tempdir().unwrap();
-        let database = folder.path().join("test.db");
+        let database = Location::File(folder.path().join("test.db"));
         let held = Lock::try_new(&database).unwrap();
         assert!(held.is_some());
         assert!(Lock::try_new(&database).unwrap().is_none());

@@ -98,7 +98,7 @@ impl Relay {
     /// Waits until this relay is the one; `None` when it is told to stop before.
     async fn stand_by(&self, cx: &ServiceContext) -> Option<Lock> {
         loop {
-            match Lock::try_new(self.database.path()) {
+            match Lock::try_new(self.database.location()) {
                 Ok(Some(lock)) => return Some(lock),
                 Ok(None) => cx.running(),
                 Err(error) => cx.degraded(Chain(&error).to_string()),

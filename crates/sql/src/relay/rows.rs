@@ -26,7 +26,7 @@ pub(super) struct Waiting {
 pub(super) async fn read(database: &Database, after: i64) -> Result<(Vec<Waiting>, bool)> {
     let sizes = database
         .query(
-            "SELECT id, ifnull(length(value), 0) + ifnull(length(key), 0) + length(headers) AS bytes \
+            "SELECT id, coalesce(length(value), 0) + coalesce(length(key), 0) + length(headers) AS bytes \
              FROM ackwell_outbox WHERE id > $1 ORDER BY id LIMIT $2",
             params![after, ROWS],
         )

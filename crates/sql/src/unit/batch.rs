@@ -81,7 +81,7 @@ impl Lane<'_> {
             }
         };
         if let Some(turn) = &mut turn {
-            turn.undo();
+            turn.undo().await;
         }
         self.turn = turn;
         Ok(again)

@@ -1,10 +1,14 @@
 //! What the tests of listeners and relays have in common: a schema and two events.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+#[path = "../database_url/mod.rs"]
+pub mod database_url;
+
 use std::borrow::Cow;
 
 use ackwell::{Event, Topic};
 use ackwell_sql::{Database, Migration, params};
+use database_url::database_url;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -12,11 +16,16 @@ pub const SCHEMA: &[Migration] = &[
     Migration::new(
         "items",
         "CREATE TABLE items (id INTEGER PRIMARY KEY) STRICT",
-    ),
+    )
+    .postgres("CREATE TABLE items (id BIGINT PRIMARY KEY)"),
     Migration::new(
         "effects",
         "CREATE TABLE effects (place INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, \
          number INTEGER NOT NULL, worker TEXT NOT NULL) STRICT",
+    )
+    .postgres(
+        "CREATE TABLE effects (place BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+         key TEXT NOT NULL, number BIGINT NOT NULL, worker TEXT NOT NULL)",
     ),
 ];
 
@@ -66,7 +75,7 @@ impl Event for Large {
 }
 
 pub fn url(folder: &TempDir) -> String {
-    format!("sqlite:{}", folder.path().join("test.db").display())
+    database_url(folder.path())
 }
 
 pub async fn open(folder: &TempDir) -> Database {

@@ -8,6 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../database_url/mod.rs"]
+pub mod database_url;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -18,6 +21,7 @@ use ackwell::retry::{Retry, fixed};
 use ackwell::{App, Class, Config, Failure, Listener, RunningApp, by_key};
 use ackwell_broker::Broker;
 use ackwell_sql::{Database, Migration, Tx, params};
+use database_url::database_url;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -39,6 +43,14 @@ pub const SCHEMA: &[Migration] = &[Migration::new(
         value TEXT NOT NULL,
         UNIQUE (key, value)
     ) STRICT",
+)
+.postgres(
+    "CREATE TABLE effects (
+        place BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        UNIQUE (key, value)
+    )",
 )];
 
 pub struct World {
@@ -212,8 +224,7 @@ pub fn config(bootstrap: &str) -> Config {
 }
 
 pub async fn open(folder: &Path) -> Database {
-    let url = format!("sqlite:{}/test.db", folder.display());
-    Database::open(&url, SCHEMA).await.unwrap()
+    Database::open(&database_url(folder), SCHEMA).await.unwrap()
 }
 
 /// Waits until `condition` holds.

@@ -133,7 +133,7 @@ impl Scene {
     }
 
     pub fn database_file(&self) -> std::path::PathBuf {
-        self.folder().join("test.db")
+        self.folder().join("data").join("test.db")
     }
 
     /// A worker that can be changed before it starts.
@@ -454,7 +454,7 @@ impl Drop for Scene {
 }
 
 fn url(folder: &Path) -> String {
-    format!("sqlite:{}", folder.join("test.db").display())
+    crate::events::database_url::database_url(folder)
 }
 
 fn client(servers: &str) -> ClientConfig {

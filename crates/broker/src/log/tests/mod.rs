@@ -1,6 +1,7 @@
 //! Tests of a partition's log, on real files.
 
 mod append;
+mod cleaner;
 mod durability;
 mod producers;
 mod property;

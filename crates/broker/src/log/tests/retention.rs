@@ -82,13 +82,6 @@ fn segments_beyond_the_size_are_removed_oldest_first() {
 }
 
 #[test]
-fn a_compacted_topic_keeps_everything() {
-    let log = segments(&[("cleanup.policy", "compact"), ("retention.bytes", "1")]);
-    log.partition.retain(NOW + 100 * DAY).unwrap();
-    assert_eq!(log.all().len(), 10);
-}
-
-#[test]
 fn deleted_records_stay_deleted_after_a_crash() {
     let mut log = segments(&[]);
     assert_eq!(log.partition.delete_records(5).unwrap(), 5);

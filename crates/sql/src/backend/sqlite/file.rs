@@ -1,13 +1,12 @@
-//! Where a database is, and opening it so that what is wrong is said at once.
+//! Opening a file so that what is wrong is said at once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::Backend;
-use super::sqlite::{Sqlite, explain};
+use super::{Sqlite, explain};
 use crate::error::{Error, Kind, Result};
 
 /// Distinct statements kept prepared on a connection; more are prepared anew each time.
@@ -26,53 +25,9 @@ const WRITER_CACHE_KIB: u32 = 4096;
 /// connection SQLite forgets them all.
 const READER_CACHE_KIB: u32 = 1024;
 
-/// Which database a URL means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// A SQLite file.
-    File(PathBuf),
-}
-
-impl Location {
-    /// Reads `sqlite:path`.
-    pub(crate) fn parse(url: &str) -> Result<Self> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return match path {
-                "" | ":memory:" => Err(Error::usage(format!(
-                    "opening {url:?}: a database needs a file that outlives the program; \
-                     write sqlite:path/to/file.db"
-                ))),
-                path => Ok(Self::File(PathBuf::from(path))),
-            };
-        }
-        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Err(Error::usage(
-                "opening DATABASE_URL: PostgreSQL is not supported yet; \
-                 use sqlite:path/to/file.db",
-            ));
-        }
-        Err(Error::usage(
-            "opening DATABASE_URL: it begins with neither sqlite: nor postgres:; \
-             write sqlite:path/to/file.db",
-        ))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Self::File(path) => path,
-        }
-    }
-}
-
 /// Opens the one writing connection; creates folder and file where they are missing.
 /// Blocks, and waits at most `wait` for another process.
-pub(crate) fn open_writer(
-    location: &Location,
-    wait: Duration,
-    size_max: Option<u64>,
-) -> Result<Box<dyn Backend>> {
-    let Location::File(path) = location;
+pub(crate) fn open_writer(path: &Path, wait: Duration, size_max: Option<u64>) -> Result<Sqlite> {
     if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -96,19 +51,18 @@ pub(crate) fn open_writer(
             let pages = i64::try_from(size_max).unwrap_or(i64::MAX) / page;
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
         }
-        // Waiting happens where it is bounded and off the async threads: in `Backend::begin`.
+        // Waiting happens where it is bounded and off the async threads: in `Sqlite::begin`.
         connection.busy_timeout(Duration::ZERO)
     };
     ready().map_err(|error| mended(path, explain("reading the database", error)))?;
-    Ok(Box::new(Sqlite(connection)))
+    Ok(Sqlite(connection))
 }
 
 /// Opens a connection that can only read, for blocking threads: it waits for locks itself.
-pub(crate) fn open_reader(location: &Location, wait: Duration) -> Result<Box<dyn Backend>> {
-    let Location::File(path) = location;
+pub(crate) fn open_reader(path: &Path, wait: Duration) -> Result<Sqlite> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection = open(path, flags, wait, READER_CACHE_KIB)?;
-    Ok(Box::new(Sqlite(connection)))
+    Ok(Sqlite(connection))
 }
 
 fn open(path: &Path, flags: OpenFlags, wait: Duration, cache_kib: u32) -> Result<Connection> {
@@ -140,42 +94,5 @@ fn mended(path: &Path, error: Error) -> Error {
             "opening {path}: another process has locked it"
         )),
         _ => error.while_doing(format_args!("opening {path}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_names_a_file() {
-        for url in ["sqlite:data/orders.db", "sqlite://data/orders.db"] {
-            assert_eq!(
-                Location::parse(url).unwrap().path(),
-                Path::new("data/orders.db")
-            );
-        }
-        assert_eq!(
-            Location::parse("sqlite:///srv/x.db").unwrap().path(),
-            Path::new("/srv/x.db")
-        );
-    }
-
-    #[test]
-    fn postgres_is_answered_with_not_yet_and_without_its_password() {
-        let error = Location::parse("postgres://ackwell:secret@db/orders").unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("PostgreSQL is not supported yet")
-        );
-        assert!(!error.to_string().contains("secret"));
-    }
-
-    #[test]
-    fn a_database_in_memory_is_refused() {
-        assert!(Location::parse("sqlite::memory:").is_err());
-        assert!(Location::parse("sqlite:").is_err());
-        assert!(Location::parse("orders.db").is_err());
     }
 }

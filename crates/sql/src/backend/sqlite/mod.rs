@@ -1,5 +1,7 @@
 //! SQLite: one file, one writer at a time, statements in the caller's thread.
 
+mod file;
+
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,10 +9,11 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, ffi};
 
-use super::{Backend, Statements, statement};
+pub(crate) use file::{open_reader, open_writer};
+
+use super::statement::{self, shortened};
 use crate::error::{Chain, Error, Kind, Result};
 use crate::row::{Cell, Row};
-use crate::schema;
 use crate::value::Value;
 
 /// How often a locked file is tried again. Short, because the other process leaves the
@@ -18,7 +21,7 @@ use crate::value::Value;
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 /// A connection to a SQLite file.
-pub(super) struct Sqlite(pub(super) rusqlite::Connection);
+pub(crate) struct Sqlite(rusqlite::Connection);
 
 impl Sqlite {
     fn simple(&self, sql: &'static str) -> Result<()> {
@@ -43,25 +46,28 @@ impl Sqlite {
             let number = statement::number(prepared.parameter_name(index))?;
             let value = params
                 .get(number - 1)
-                .ok_or_else(|| wrong_count(sql, number, params))?;
+                .ok_or_else(|| statement::wrong_count(sql, number, params.len()))?;
             prepared
                 .raw_bind_parameter(index, stored(value))
                 .map_err(|error| explain(sql, error))?;
             used = used.max(number);
         }
         if used != params.len() {
-            return Err(wrong_count(sql, used, params));
+            return Err(statement::wrong_count(sql, used, params.len()));
         }
         Ok(prepared)
     }
 }
 
-impl Backend for Sqlite {
-    fn try_begin(&mut self) -> Result<()> {
+impl Sqlite {
+    /// Begins a writing transaction, or answers `Locked` at once.
+    pub(crate) fn try_begin(&mut self) -> Result<()> {
         self.simple("BEGIN IMMEDIATE")
     }
 
-    fn begin(&mut self, wait: Duration) -> Result<()> {
+    /// Begins a writing transaction; waits at most `wait` for another process, and so is for
+    /// blocking threads.
+    pub(crate) fn begin(&mut self, wait: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             match self.try_begin() {
@@ -73,11 +79,11 @@ impl Backend for Sqlite {
         }
     }
 
-    fn commit(&mut self) -> Result<()> {
+    pub(super) fn commit(&mut self) -> Result<()> {
         self.simple("COMMIT")
     }
 
-    fn rollback(&mut self) {
+    pub(super) fn rollback(&mut self) {
         if self.in_transaction()
             && let Err(error) = self.simple("ROLLBACK")
         {
@@ -85,31 +91,31 @@ impl Backend for Sqlite {
         }
     }
 
-    fn in_transaction(&self) -> bool {
+    pub(super) fn in_transaction(&self) -> bool {
         !self.0.is_autocommit()
     }
 
-    fn savepoint(&mut self) -> Result<()> {
+    pub(super) fn savepoint(&mut self) -> Result<()> {
         self.simple("SAVEPOINT member")
     }
 
-    fn release(&mut self) -> Result<()> {
+    pub(super) fn release(&mut self) -> Result<()> {
         self.simple("RELEASE member")
     }
 
-    fn undo(&mut self) -> Result<()> {
+    pub(super) fn undo(&mut self) -> Result<()> {
         self.simple("ROLLBACK TO member")?;
         self.simple("RELEASE member")
     }
 
-    fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
+    pub(super) fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
         let changed = self.prepare(sql, params)?.raw_execute();
         changed
             .map(|rows| rows as u64)
             .map_err(|error| explain(sql, error))
     }
 
-    fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+    pub(super) fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         let mut prepared = self.prepare(sql, params)?;
         let columns: Arc<[String]> = prepared.column_names().map(String::from).collect();
         let mut found = Vec::new();
@@ -127,14 +133,10 @@ impl Backend for Sqlite {
         Ok(found)
     }
 
-    fn run_script(&mut self, sql: &str) -> Result<()> {
+    pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
         self.0
             .execute_batch(sql)
             .map_err(|error| explain(sql, error))
-    }
-
-    fn statements(&self) -> &'static Statements {
-        &schema::SQLITE
     }
 }
 
@@ -166,19 +168,22 @@ fn cell(value: ValueRef<'_>) -> Result<Cell> {
     })
 }
 
-fn wrong_count(sql: &str, needed: usize, params: &[Value<'_>]) -> Error {
-    Error::usage(format!(
-        "binding parameters: {} given, the statement needs {needed}: {}",
-        params.len(),
-        shortened(sql)
-    ))
-}
-
 /// Says which statement failed, and sorts SQLite's code into what callers act on.
 pub(super) fn explain(sql: &str, error: rusqlite::Error) -> Error {
     let kind = kind(&error);
     let text = format!("running {:?}: {}", shortened(sql), words(kind));
-    Error::new(kind, text).because(error)
+    Error::new(kind, text)
+        .violating(constraint(&error))
+        .because(error)
+}
+
+/// What SQLite says of a constraint: the name of a check, table and columns of a key.
+fn constraint(error: &rusqlite::Error) -> Option<String> {
+    let rusqlite::Error::SqliteFailure(failure, Some(text)) = error else {
+        return None;
+    };
+    let name = text.split_once("constraint failed: ")?.1;
+    (failure.code == ErrorCode::ConstraintViolation).then(|| name.to_owned())
 }
 
 /// What a dead letter says, where the cause is not shown.
@@ -187,6 +192,7 @@ fn words(kind: Kind) -> &'static str {
         Kind::Unavailable => "the database is unavailable",
         Kind::Full => "the disk or the database is full",
         Kind::Locked => "another process has locked the database",
+        Kind::Conflict => "another transaction was in the way",
         Kind::Unique => "a unique key exists already",
         Kind::ForeignKey => "a row that it refers to is missing",
         Kind::Constraint => "a constraint of the table is violated",
@@ -220,15 +226,4 @@ fn kind(error: &rusqlite::Error) -> Kind {
         ) => Kind::Unavailable,
         _ => Kind::Usage,
     }
-}
-
-/// Statements hold no values, so a log may show their beginning.
-fn shortened(sql: &str) -> String {
-    const SHOWN: usize = 80;
-    let mut words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((end, _)) = words.char_indices().nth(SHOWN) {
-        words.truncate(end);
-        words.push_str("..");
-    }
-    words
 }

@@ -1,0 +1,336 @@
+//! PostgreSQL: several writers at a time, statements over a connection.
+//!
+//! A round trip costs more than most statements, so what needs no answer travels with what comes
+//! next: savepoints are set and released that way. `BEGIN` is awaited, since a statement
+//! that comes after one that failed would take effect by itself.
+
+mod error;
+mod numeric;
+mod server;
+mod value;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join;
+use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
+
+use super::statement;
+use crate::error::{Chain, Error, Kind, Result};
+use crate::row::Row;
+use crate::value::Value;
+use error::explain;
+pub(crate) use server::{Server, Session};
+use value::Bound;
+
+/// Distinct statements kept prepared on a connection; then they are prepared anew.
+const STATEMENTS: usize = 256;
+
+/// The channel on which is told that outbox rows were committed. What is said is the schema's name.
+pub(crate) const EMITTED: &str = "ackwell_outbox";
+
+/// A connection to a server; made when it is needed, and again when it was lost.
+pub(crate) struct Postgres {
+    server: Arc<Server>,
+    session: Session,
+    link: Option<Link>,
+    /// Whether a transaction is open that should be.
+    open: bool,
+    /// Whether the server may have one open that was given up.
+    stale: bool,
+    /// What is sent before the next statement.
+    ahead: String,
+}
+
+struct Link {
+    client: Client,
+    statements: HashMap<Box<str>, Prepared>,
+    /// Ends when the client is dropped, or the connection lost.
+    _driver: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Prepared {
+    statement: Statement,
+    columns: Arc<[String]>,
+}
+
+impl Postgres {
+    pub(crate) fn new(server: Arc<Server>, session: Session) -> Self {
+        Self {
+            server,
+            session,
+            link: None,
+            open: false,
+            stale: false,
+            ahead: String::new(),
+        }
+    }
+
+    /// Begins a transaction, on a new connection where the one before was lost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing that the next transaction would see.
+    pub(crate) async fn begin(&mut self) -> Result<()> {
+        self.ahead.clear();
+        self.open = false;
+        if self.is_linked() {
+            match self.send_begin().await {
+                Err(error) if !self.is_linked() => {
+                    tracing::debug!(error = %Chain(&error), "a connection was lost while it was idle");
+                }
+                begun => return begun,
+            }
+        }
+        self.link().await?;
+        self.send_begin().await
+    }
+
+    async fn send_begin(&mut self) -> Result<()> {
+        let sql = if std::mem::replace(&mut self.stale, true) {
+            "ROLLBACK; BEGIN"
+        } else {
+            "BEGIN"
+        };
+        self.send(sql).await?;
+        self.stale = false;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Creates the schema that the URL names, if it is missing; in the open transaction.
+    pub(crate) async fn create_schema(&mut self) -> Result<()> {
+        let Some(schema) = self.server.schema() else {
+            return Ok(());
+        };
+        let found = self
+            .query(
+                "SELECT to_regnamespace($1) IS NOT NULL AS found",
+                crate::params![schema],
+            )
+            .await?;
+        let found = found.first().map(|row| row.get("found")).transpose()?;
+        if found == Some(true) {
+            return Ok(());
+        }
+        // Several that start at once would all not see it.
+        let lock = "SELECT pg_advisory_xact_lock(hashtext('ackwell schema'))";
+        self.query(lock, &[]).await?;
+        self.send(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"))
+            .await
+    }
+
+    /// Makes the transaction durable. An error without a word from the server leaves open whether it is.
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        // After a failure the server would answer COMMIT by rolling back, without an error.
+        let sql = format!("{}SELECT 1; COMMIT", std::mem::take(&mut self.ahead));
+        let committed = self.send(&sql).await;
+        self.open = false;
+        self.stale = committed.is_err();
+        committed
+    }
+
+    pub(super) fn announce(&mut self) {
+        let schema = self.server.schema_name();
+        self.ahead
+            .push_str(&format!("NOTIFY {EMITTED}, '{schema}'; "));
+    }
+
+    pub(super) async fn rollback(&mut self) {
+        self.ahead.clear();
+        self.open = false;
+        self.stale = true;
+        if self.is_linked() && self.send("ROLLBACK").await.is_ok() {
+            self.stale = false;
+        }
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.open
+    }
+
+    pub(super) fn savepoint(&mut self) -> Result<()> {
+        self.later("SAVEPOINT member; ")
+    }
+
+    pub(super) fn release(&mut self) -> Result<()> {
+        self.later("RELEASE member; ")
+    }
+
+    pub(super) async fn undo(&mut self) -> Result<()> {
+        self.later("ROLLBACK TO member; RELEASE member; ")?;
+        let sql = std::mem::take(&mut self.ahead);
+        self.send(&sql).await
+    }
+
+    fn later(&mut self, sql: &str) -> Result<()> {
+        if !self.open {
+            return Err(Error::unavailable("the transaction was ended by an error"));
+        }
+        self.ahead.push_str(sql);
+        Ok(())
+    }
+
+    pub(super) async fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
+        let prepared = self.prepare(sql, params).await?;
+        let bound = bound(params);
+        let bound = references(&bound);
+        let ahead = std::mem::take(&mut self.ahead);
+        let client = self.client()?;
+        let (first, answer) = join(
+            batch(client, &ahead),
+            client.execute(&prepared.statement, &bound),
+        )
+        .await;
+        self.ended(sql, first.and(answer)).await
+    }
+
+    pub(super) async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        let prepared = self.prepare(sql, params).await?;
+        let bound = bound(params);
+        let bound = references(&bound);
+        let ahead = std::mem::take(&mut self.ahead);
+        let client = self.client()?;
+        let (first, answer) = join(
+            batch(client, &ahead),
+            client.query(&prepared.statement, &bound),
+        )
+        .await;
+        let rows = self.ended(sql, first.and(answer)).await?;
+        let read = |row| value::row(row, &prepared.columns);
+        rows.iter().map(read).collect()
+    }
+
+    /// Runs a script inside the open transaction, and fails if it ended that.
+    pub(super) async fn run_script(&mut self, sql: &str) -> Result<()> {
+        self.send("SAVEPOINT script").await?;
+        self.send(sql).await?;
+        self.send("RELEASE script").await.map_err(|_| {
+            self.open = false;
+            self.stale = true;
+            Error::new(Kind::Schema, "a script ended the transaction")
+        })
+    }
+
+    /// The statement, prepared on this connection.
+    async fn prepare(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Prepared> {
+        statement::check(sql)?;
+        if self.link.is_none() && self.session.read_only {
+            self.link().await?;
+        }
+        let known = self
+            .link
+            .as_ref()
+            .and_then(|link| link.statements.get(sql))
+            .cloned();
+        let prepared = match known {
+            Some(prepared) => prepared,
+            None => self.prepare_anew(sql).await?,
+        };
+        let needed = prepared.statement.params().len();
+        if needed != params.len() {
+            return Err(statement::wrong_count(sql, needed, params.len()));
+        }
+        Ok(prepared)
+    }
+
+    async fn prepare_anew(&mut self, sql: &str) -> Result<Prepared> {
+        let ahead = std::mem::take(&mut self.ahead);
+        let client = self.client()?;
+        let (first, answer) = join(batch(client, &ahead), client.prepare(sql)).await;
+        let statement = self.ended(sql, first.and(answer)).await?;
+        let columns = statement.columns();
+        let columns = columns.iter().map(|column| column.name().to_owned());
+        let prepared = Prepared {
+            columns: columns.collect(),
+            statement,
+        };
+        if let Some(link) = &mut self.link {
+            if link.statements.len() >= STATEMENTS {
+                link.statements.clear();
+            }
+            link.statements.insert(sql.into(), prepared.clone());
+        }
+        Ok(prepared)
+    }
+
+    async fn send(&mut self, sql: &str) -> Result<()> {
+        let answer = self.client()?.batch_execute(sql).await;
+        self.ended(sql, answer).await
+    }
+
+    /// Notes what an error means for the connection and its transaction.
+    async fn ended<T>(&mut self, sql: &str, answer: Result<T, tokio_postgres::Error>) -> Result<T> {
+        let error = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if error.is_closed() || !self.is_linked() {
+            self.link = None;
+            self.open = false;
+        }
+        let code = error.code().map(|code| code.code().to_owned());
+        match code.as_deref() {
+            // Its snapshot is too old: no statement after this one can succeed.
+            Some("40001") if self.open => Box::pin(self.rollback()).await,
+            // Prepared anew, it works again.
+            Some("0A000" | "26000") => {
+                if let Some(link) = &mut self.link {
+                    link.statements.clear();
+                }
+            }
+            _ => {}
+        }
+        Err(explain(sql, error))
+    }
+
+    async fn link(&mut self) -> Result<()> {
+        self.link = None;
+        self.stale = false;
+        let (client, connection) = self.server.connect().await?;
+        let server = self.server.to_string();
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(server, error = %Chain(&error), "a connection ended");
+            }
+        });
+        self.server.prepare(&client, &self.session).await?;
+        self.link = Some(Link {
+            client,
+            statements: HashMap::new(),
+            _driver: driver,
+        });
+        Ok(())
+    }
+
+    /// Whether the connection is there, as far as is known.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|link| !link.client.is_closed())
+    }
+
+    fn client(&self) -> Result<&Client> {
+        let link = self.link.as_ref();
+        let client = link.map(|link| &link.client);
+        client.ok_or_else(|| Error::unavailable("the connection to the database was lost"))
+    }
+}
+
+/// Sent before what comes next, without waiting for its answer.
+async fn batch(client: &Client, sql: &str) -> Result<(), tokio_postgres::Error> {
+    if sql.is_empty() {
+        return Ok(());
+    }
+    client.batch_execute(sql).await
+}
+
+fn bound<'a>(params: &'a [Value<'a>]) -> Vec<Bound<'a>> {
+    params.iter().map(Bound).collect()
+}
+
+fn references<'a>(bound: &'a [Bound<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    bound.iter().map(|value| value as _).collect()
+}
