@@ -96,6 +96,8 @@ enum Benchmark {
     Broker(broker::Arguments),
     /// The embedded broker against Apache Kafka on one node, which `scripts/kafka.sh` fetches and starts.
     Kafka(kafka::Arguments),
+    /// Transactions of 100 records a second, on the embedded broker and on Apache Kafka.
+    Transactions(kafka::transactions::Arguments),
     /// `orders import` of a whole file, with memory over time and the audit afterwards.
     Import(import::Arguments),
 }
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         Benchmark::Ordered(arguments) => ordered::run(arguments),
         Benchmark::Broker(arguments) => broker::run(arguments),
         Benchmark::Kafka(arguments) => kafka::run(arguments),
+        Benchmark::Transactions(arguments) => kafka::transactions::run(arguments),
         Benchmark::Import(arguments) => import::run(arguments),
     };
     match result.and_then(|report| print(&report, arguments.json)) {

@@ -7,6 +7,7 @@
 mod latency;
 mod load;
 mod server;
+pub(crate) mod transactions;
 
 use std::path::PathBuf;
 
@@ -128,10 +129,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         note(&format!("starting both brokers, {}", durability.name));
         let pair = Pair::start(&program, durability)?;
         memory(&pair, &format!("idle, {}", durability.name), &mut report)?;
-        latency::compare(arguments, &pair, durability.name, &mut report)?;
         for shape in arguments.shapes() {
             load::compare(arguments, &pair, shape, durability.name, &mut report)?;
         }
+        // The Java machine has compiled what it runs often by now.
+        latency::compare(arguments, &pair, durability.name, &mut report)?;
         memory(
             &pair,
             &format!("after all, {}", durability.name),

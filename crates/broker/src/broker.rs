@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::protocol::StrBytes;
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,17 +13,19 @@ use crate::api::{Node, now_ms};
 use crate::error::Kind;
 use crate::group::{self, Coordinator};
 use crate::log::Cleaner;
-use crate::server::Server;
+use crate::sasl::Users;
+use crate::server::{Door, Server};
 use crate::store::{Store, StoreConfig};
 use crate::transaction;
-use crate::{Config, Error, RecoveryReport};
+use crate::{Config, Error, Mechanism, RecoveryReport};
 
 /// A running broker. [`Broker::shutdown`] stops it cleanly; dropping it stops serving at once, as a
 /// crash would: nothing acknowledged is lost, and the next start checks the log's end.
 #[derive(Debug)]
 pub struct Broker {
     node: Arc<Node>,
-    local_addr: SocketAddr,
+    /// By the names of the listeners, in the order of the settings.
+    addresses: Vec<(String, SocketAddr)>,
     recovery: RecoveryReport,
     server: Option<Server>,
     retention: Option<JoinHandle<()>>,
@@ -37,8 +39,8 @@ impl Broker {
     ///
     /// # Errors
     /// When the folder is used by another broker ([`Error::is_folder_in_use`]) or cannot be read,
-    /// when the address is used by another process ([`Error::is_address_in_use`]), or when a
-    /// setting cannot work ([`Error::is_config`]).
+    /// when an address is used by another process ([`Error::is_address_in_use`]), or when a
+    /// setting or a file of TLS cannot work ([`Error::is_config`]).
     ///
     /// # Cancel safety
     /// Not cancel safe: a cancelled start may hold the folder until its recovery has ended.
@@ -46,13 +48,13 @@ impl Broker {
         check(&config)?;
         let coordinator = group::Config::new(&config.groups)?;
         let transactions = transaction::Config::new(&config.transactions)?;
-        let advertised = config
-            .advertised
-            .as_deref()
-            .map(host_and_port)
-            .transpose()?;
         // Before the folder: a second broker by mistake then fails without touching anything.
-        let (listener, local_addr) = Server::bind(&config.listen).await?;
+        let doors = bind(&config).await?;
+        let addresses: Vec<_> = doors
+            .iter()
+            .map(|door| (door.name().to_owned(), door.local_addr))
+            .collect();
+        let users = Arc::new(Users::new(&config.users, secret()?));
         let (store, recovery) = open(&config).await?;
         report(&recovery);
         let groups = Coordinator::open(coordinator, Arc::clone(&store)).await?;
@@ -66,15 +68,17 @@ impl Broker {
             store,
             groups,
             transactions,
-            advertised,
+            users,
             stopping: CancellationToken::new(),
         });
-        let server = Server::start(Arc::clone(&node), listener);
+        let server = Server::start(&node, doors);
         let retention = tokio::spawn(retain(Arc::clone(&node)));
-        tracing::info!(address = %local_addr, "broker ready");
+        for (listener, address) in &addresses {
+            tracing::info!(%listener, %address, "broker ready");
+        }
         Ok(Self {
             node,
-            local_addr,
+            addresses,
             recovery,
             server: Some(server),
             retention: Some(retention),
@@ -82,9 +86,19 @@ impl Broker {
         })
     }
 
-    /// The address bound; with port 0 in the settings, the port that was picked.
+    /// The address bound by the first listener; with port 0 in the settings, the port that was
+    /// picked.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.addresses
+            .first()
+            .map_or(unbound, |(_, address)| *address)
+    }
+
+    /// The names of all listeners and the addresses bound, in the order of the settings.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        let addresses = self.addresses.iter();
+        addresses.map(|(name, address)| (name.as_str(), *address))
     }
 
     /// What opening the data folder found.
@@ -158,19 +172,32 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-fn host_and_port(address: &str) -> Result<(StrBytes, i32), Error> {
-    let parsed = address.rsplit_once(':').and_then(|(host, port)| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port: u16 = port.parse().ok()?;
-        (!host.is_empty() && port != 0)
-            .then(|| (StrBytes::from_string(host.to_owned()), i32::from(port)))
-    });
-    parsed.ok_or_else(|| {
-        Error::new(
-            Kind::Config,
-            format!("advertised address {address}: it must be host:port, as in broker.local:9092"),
-        )
-    })
+async fn bind(config: &Config) -> Result<Vec<Door>, Error> {
+    let mut doors = Vec::new();
+    for listener in config.effective_listeners()? {
+        let door = Door::bind(&listener).await?;
+        let readable = listener.tls.is_none() && listener.sasl.contains(&Mechanism::Plain);
+        if readable && !door.local_addr.ip().is_loopback() {
+            tracing::warn!(
+                listener = %listener.name,
+                "passwords cross the network as they are: PLAIN without TLS, beyond loopback"
+            );
+        }
+        doors.push(door);
+    }
+    Ok(doors)
+}
+
+/// Bytes that nobody can guess.
+fn secret() -> Result<[u8; 32], Error> {
+    let mut secret = [0; 32];
+    SystemRandom::new()
+        .fill(&mut secret)
+        .map_err(|_unspecified| {
+            let what = "the operating system gave no random bytes, which logging in needs";
+            Error::new(Kind::Io, what)
+        })?;
+    Ok(secret)
 }
 
 async fn open(config: &Config) -> Result<(Arc<Store>, RecoveryReport), Error> {

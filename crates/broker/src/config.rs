@@ -1,7 +1,14 @@
 //! The broker's settings, each with its default and the reason for it.
 
+mod check;
+mod listener;
+mod user;
+
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use listener::{Listener, Mechanism, Tls};
+pub use user::{Password, User};
 
 use crate::{Groups, Transactions};
 
@@ -14,12 +21,19 @@ pub struct Config {
     pub folder: PathBuf,
 
     /// Address to listen on, `host:port`. Default `127.0.0.1:9092`: Kafka's port, on loopback
-    /// because the broker has no authentication yet. Port 0 picks a free one.
+    /// because nobody is asked who they are there. Port 0 picks a free one.
     pub listen: String,
 
     /// Address that clients are told to connect to, `host:port`. Default: the address bound.
     /// Needed when clients reach the broker by another name (a container, a tunnel).
     pub advertised: Option<String>,
+
+    /// Listeners with TLS, logins or names of their own, in place of the plain one at
+    /// [`listen`](Self::listen). Default none.
+    pub listeners: Vec<Listener>,
+
+    /// Who may log in on listeners with [`sasl`](Listener::sasl). Default nobody.
+    pub users: Vec<User>,
 
     /// When an acknowledged record is on disk. Default [`Flush::Always`].
     pub flush: Flush,
@@ -141,6 +155,10 @@ pub struct Limits {
     /// `connections.max.idle.ms`. Also how long a peer may take to accept an answer.
     pub idle_max: Duration,
 
+    /// How long a client may take to agree on TLS and to log in. Default 10 s: a connection that
+    /// has not said who it is must not hold a seat for the ten minutes of `idle_max`.
+    pub login_max: Duration,
+
     /// How long shutting down waits for requests in flight. Default 5 s.
     pub drain_max: Duration,
 
@@ -149,12 +167,17 @@ pub struct Limits {
 }
 
 impl Config {
+    /// Where the broker listens by default.
+    const LISTEN: &str = "127.0.0.1:9092";
+
     /// The defaults, with the data in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
-            listen: "127.0.0.1:9092".to_owned(),
+            listen: Self::LISTEN.to_owned(),
             advertised: None,
+            listeners: Vec::new(),
+            users: Vec::new(),
             flush: Flush::Always,
             auto_create_topics: false,
             default_partitions: 1,
@@ -181,6 +204,7 @@ impl Default for Limits {
             fetch_bytes_max: 55 * 1024 * 1024,
             fetch_wait_max: Duration::from_secs(60),
             idle_max: Duration::from_secs(10 * 60),
+            login_max: Duration::from_secs(10),
             drain_max: Duration::from_secs(5),
             partitions_max: 10_000,
         }

@@ -319,6 +319,76 @@ fn settings_that_contradict_each_other_are_refused_with_a_mend() {
     }
 }
 
+async fn sends(_: crate::Transaction) {}
+
+/// As a transaction of a database does.
+struct Database;
+
+impl crate::FromRecord for Database {
+    fn from_record(_: &mut crate::Context) -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    fn prepare(setup: &mut crate::Setup<'_>) -> Result<(), crate::SetupError> {
+        setup.unit_of_work(std::sync::Arc::new(crate::unit::OneByOne));
+        Ok(())
+    }
+}
+
+async fn both(_: Database, _: crate::Transaction) {}
+
+#[test]
+fn what_contradicts_transactions_of_kafka_is_refused_with_a_mend() {
+    use crate::retry::{Ordered, fixed};
+    let on = || Listener::on("a");
+    let parked = fixed(Duration::from_secs(1)).max_attempts(3);
+    for (listener, says, mend) in [
+        (on().ack_mode(AckMode::Record), "ack mode", "run_limit(1)"),
+        (on().ack_mode(AckMode::Manual), "ack mode", "manual"),
+        (on().strict_commits(), "strict commits", "strict_commits()"),
+        (on().concurrency(by_key(4)), "`by_key`", "by_partition()"),
+        (
+            on().retry(Ordered::new(parked, Nowhere)),
+            "nowhere",
+            "nowhere",
+        ),
+    ] {
+        let said = refusal(app().listener(listener.handle(sends)));
+        assert!(said.contains(says) && said.contains(mend), "{said}");
+    }
+    let with = |set: fn(&mut Config)| {
+        let mut config = Config::default();
+        set(&mut config);
+        refusal(
+            App::new(config)
+                .named("orders")
+                .listener(on().handle(sends)),
+        )
+    };
+    let said = with(|config| {
+        let uncommitted = ("isolation.level".into(), "read_uncommitted".into());
+        config.kafka.consumer.extend([uncommitted]);
+    });
+    assert!(said.contains("aborted later"), "{said}");
+    let said = with(|config| {
+        config.producer.acks = crate::config::Acks::Leader;
+        config.producer.idempotence = false;
+    });
+    assert!(said.contains("remove `producer.acks`"), "{said}");
+    let said = with(|config| config.transactions.producers = 0);
+    assert!(said.contains("transactions.producers"), "{said}");
+    async fn twice(_: crate::Transaction, _: crate::Transaction) {}
+    let said = refusal(app().listener(on().handle(twice)));
+    assert!(said.contains("`Transaction` twice"), "{said}");
+    let said = refusal(app().listener(on().handle(both)));
+    assert!(
+        said.contains("a database") && said.contains("outbox"),
+        "{said}"
+    );
+    assert!(only(on().handle(sends)).transactions.is_some());
+    assert!(only(on().handle(nothing)).transactions.is_none());
+}
+
 #[test]
 fn a_retry_topic_has_one_listener_in_a_group() {
     let retry = retry::topics([Duration::from_secs(1)]);

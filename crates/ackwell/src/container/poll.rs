@@ -37,7 +37,12 @@ use crate::record::Record;
 /// How long the thread rests when nothing happens; whatever happens wakes it earlier.
 const REST_MAX: Duration = Duration::from_millis(100);
 
+/// Records of the client that are freed together. More of them would have left the processor's
+/// cache by then.
 const FREED_AT_ONCE: usize = 32;
+/// Records that wait for each other at most before they are dispatched: together they wake the
+/// handlers' threads once, and yet the first does not wait for the polls of a thousand partitions.
+const DISPATCHED_AT_ONCE: usize = 4000;
 
 /// The poll thread's own things.
 pub(super) struct Poller {
@@ -309,23 +314,31 @@ impl Poller {
 
     /// Takes a batch of each partition that has one and is not paused.
     fn take_records(&mut self) -> bool {
-        let mut busy = false;
+        let (mut busy, mut waiting) = (false, 0);
         for index in 0..self.partitions.count() {
-            busy |= self.take_batch(index);
+            let taken = self.take_batch(index);
+            busy |= taken > 0;
+            waiting += taken;
+            if waiting >= DISPATCHED_AT_ONCE {
+                self.act();
+                waiting = 0;
+            }
         }
         self.act();
         busy
     }
 
-    fn take_batch(&mut self, index: usize) -> bool {
+    /// Tells the engine what a partition's queue holds; what it decides is carried out by
+    /// [`act`](Poller::act). Returns how many records there were.
+    fn take_batch(&mut self, index: usize) -> usize {
         let id = PartitionId(u32::try_from(index).unwrap_or(u32::MAX));
         let Some(queue) = self.partitions.queue(index) else {
-            return false;
+            return 0;
         };
         if queue.paused || self.seeks.is_late(id) || !queue.take_ready() {
-            return false;
+            return 0;
         }
-        let (mut next, mut error) = (None, None);
+        let (mut count, mut next, mut error) = (0, None, None);
         // The client frees a record where its other thread allocates the next ones: freed one by
         // one, each would wait for that thread.
         let mut taken = Vec::with_capacity(FREED_AT_ONCE);
@@ -334,6 +347,7 @@ impl Poller {
                 Some(Ok(message)) => {
                     self.decoder.push(&message);
                     next = Some(rdkafka::Message::offset(&message).saturating_add(1));
+                    count += 1;
                     taken.push(message);
                     if taken.len() >= FREED_AT_ONCE {
                         taken.clear();
@@ -371,7 +385,7 @@ impl Poller {
         if let Some(error) = error {
             self.partition_failed(id, &error);
         }
-        next.is_some()
+        count
     }
 
     fn partition_failed(&mut self, id: PartitionId, error: &KafkaError) {

@@ -72,6 +72,8 @@ fn kind_of(name: &str) -> Kind {
 pub(super) fn of_broker(cx: &Context) -> Vec<Described> {
     let config: &Config = &cx.node.config;
     let (host, port) = cx.advertised();
+    // As for the advertised address: those of other listeners are not this client's business.
+    let protocol = cx.caller.entrance.protocol;
     let retention = config
         .retention
         .map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
@@ -89,7 +91,7 @@ pub(super) fn of_broker(cx: &Context) -> Vec<Described> {
         setting(
             "advertised.listeners",
             Kind::String,
-            format!("PLAINTEXT://{host}:{port}"),
+            format!("{protocol}://{host}:{port}"),
         ),
         setting(
             "auto.create.topics.enable",
@@ -111,7 +113,7 @@ pub(super) fn of_broker(cx: &Context) -> Vec<Described> {
         setting(
             "listeners",
             Kind::String,
-            format!("PLAINTEXT://{}", config.listen),
+            format!("{protocol}://{}", cx.caller.local),
         ),
         setting(
             "log.dirs",

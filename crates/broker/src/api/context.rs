@@ -9,9 +9,10 @@ use kafka_protocol::protocol::StrBytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::group::{Client, Coordinator};
+use crate::sasl::Users;
 use crate::store::Store;
 use crate::transaction;
-use crate::{Config, Error};
+use crate::{Config, Error, Mechanism};
 
 /// The id of the only node. Kafka's examples begin at 1, too.
 pub(crate) const NODE_ID: BrokerId = BrokerId(1);
@@ -26,17 +27,32 @@ pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Coordinator,
     pub(crate) transactions: transaction::Coordinator,
-    /// Host and port from the settings; without it, clients are told the address they came by.
-    pub(crate) advertised: Option<(StrBytes, i32)>,
+    /// Who may log in.
+    pub(crate) users: Arc<Users>,
     /// Cancelled when the broker stops: nobody waits for more records then.
     pub(crate) stopping: CancellationToken,
 }
 
-/// Both ends of a connection.
-#[derive(Debug, Clone, Copy)]
+/// Both ends of a connection, and who is at the other.
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    pub(crate) entrance: Arc<Entrance>,
+    /// Who logged in; `None` where nobody is asked, or not yet.
+    pub(crate) user: Option<Arc<str>>,
+}
+
+/// A listener, as those who came by it know it.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) name: String,
+    /// Host and port from the settings; without it, clients are told the address they came by.
+    pub(crate) advertised: Option<(StrBytes, i32)>,
+    /// How to log in; empty where nobody is asked.
+    pub(crate) mechanisms: Vec<Mechanism>,
+    /// Kafka's name for TLS and SASL together.
+    pub(crate) protocol: &'static str,
 }
 
 /// One request's surroundings.
@@ -64,10 +80,10 @@ impl Context {
 
     /// Where clients find this node: as set, else where this client found it.
     pub(super) fn advertised(&self) -> (StrBytes, i32) {
-        match &self.node.advertised {
+        match &self.caller.entrance.advertised {
             Some(advertised) => advertised.clone(),
             None => {
-                let local = self.caller.local;
+                let local = &self.caller.local;
                 let host = StrBytes::from_string(local.ip().to_string());
                 (host, i32::from(local.port()))
             }

@@ -24,6 +24,7 @@ mod groups;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
+mod login;
 mod metadata;
 mod offset_for_leader_epoch;
 mod outline;
@@ -40,7 +41,8 @@ use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::Decodable;
 
-pub(crate) use context::{Caller, Context, Node, now_ms};
+pub(crate) use context::{Caller, Context, Entrance, Node, now_ms};
+pub(crate) use login::{Login, LoginRefused, Progress};
 use outline::Part;
 pub(crate) use reply::{Refusal, Reply};
 use reply::{later, now};
@@ -87,6 +89,7 @@ apis! {
     SyncGroup               0..=5,  SYNC_GROUP                => now(groups::sync);
     DescribeGroups          0..=5,  DESCRIBE_GROUPS           => now(groups::describe);
     ListGroups              0..=4,  LIST_GROUPS               => now(groups::list);
+    SaslHandshake           0..=1,  SASL_HANDSHAKE            => now(login::handshake_again);
     ApiVersions             0..=4,  API_VERSIONS              => now(api_versions::handle);
     CreateTopics            2..=7,  CREATE_TOPICS             => now(create_topics::handle);
     DeleteTopics            1..=6,  DELETE_TOPICS             => now(delete_topics::handle);
@@ -103,6 +106,7 @@ apis! {
     DescribeConfigs         1..=4,  DESCRIBE_CONFIGS          => now(describe_configs::handle);
     AlterConfigs            0..=2,  ALTER_CONFIGS             => now(alter_configs::handle);
     DescribeLogDirs         1..=4,  DESCRIBE_LOG_DIRS         => now(describe_log_dirs::handle);
+    SaslAuthenticate        0..=2,  SASL_AUTHENTICATE         => now(login::authenticate_again);
     CreatePartitions        0..=3,  CREATE_PARTITIONS         => now(create_partitions::handle);
     DeleteGroups            0..=2,  DELETE_GROUPS             => now(groups::delete);
     IncrementalAlterConfigs 0..=1,  INCREMENTAL_ALTER_CONFIGS => now(incremental_alter_configs::handle);
@@ -117,9 +121,24 @@ apis! {
 /// be trusted.
 pub(crate) async fn answer(
     node: &Arc<Node>,
-    caller: Caller,
-    mut frame: Bytes,
+    caller: &Caller,
+    frame: Bytes,
 ) -> Result<Reply, Refusal> {
+    match open(node, caller, frame)? {
+        Opened::Request(cx, key, body) => call(&cx, key, body).await,
+        Opened::Answered(reply) => Ok(reply),
+    }
+}
+
+/// What the head of a frame says.
+enum Opened {
+    /// A request that is served, whose lengths hold; its body is not decoded yet.
+    Request(Context, ApiKey, Bytes),
+    /// A version of ApiVersions that is not known.
+    Answered(Reply),
+}
+
+fn open(node: &Arc<Node>, caller: &Caller, mut frame: Bytes) -> Result<Opened, Refusal> {
     let Some(start) = frame.first_chunk::<4>() else {
         return Err(Refusal::headless());
     };
@@ -134,7 +153,9 @@ pub(crate) async fn answer(
         .ok_or_else(unserved)?;
     if !api.versions.contains(&version) {
         return match key {
-            ApiKey::ApiVersions => api_versions::unsupported(frame.slice(4..)),
+            ApiKey::ApiVersions => {
+                api_versions::unsupported(frame.slice(4..)).map(Opened::Answered)
+            }
             _ => Err(unserved()),
         };
     }
@@ -143,7 +164,7 @@ pub(crate) async fn answer(
         .map_err(|error| Refusal::new(key, version, format!("header: {error:#}")))?;
     let cx = Context {
         node: Arc::clone(node),
-        caller,
+        caller: caller.clone(),
         version,
         correlation_id: header.correlation_id,
         client_id: header.client_id.unwrap_or_default(),
@@ -156,7 +177,7 @@ pub(crate) async fn answer(
         node.config.limits.request_elements_max,
     )
     .map_err(|malformed| Refusal::new(key, version, malformed.to_string()))?;
-    call(&cx, key, frame).await
+    Ok(Opened::Request(cx, key, frame))
 }
 
 fn decode<T: Decodable>(cx: &Context, key: ApiKey, mut body: Bytes) -> Result<T, Refusal> {

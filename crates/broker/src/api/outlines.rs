@@ -57,6 +57,12 @@ pub(super) const OFFSET_FOR_LEADER_EPOCH: &[Part] = &[
 /// The client's name and version.
 pub(super) const API_VERSIONS: &[Part] = &[text().since(3), text().since(3)];
 
+/// The mechanism.
+pub(super) const SASL_HANDSHAKE: &[Part] = &[text()];
+
+/// The token.
+pub(super) const SASL_AUTHENTICATE: &[Part] = &[bytes()];
+
 /// Transactional id, timeout; producer id and epoch.
 pub(super) const INIT_PRODUCER_ID: &[Part] = &[text(), fixed(4), fixed(8 + 2).since(3)];
 

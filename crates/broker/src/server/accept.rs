@@ -1,55 +1,115 @@
-//! Takes connections, as many as the limit allows, and sees them all end.
+//! Takes connections at every listener, as many as the limit allows, and sees them all end.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_protocol::protocol::StrBytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection;
-use crate::Error;
-use crate::api::{Caller, Node};
+use super::{connection, tls};
+use crate::api::{Caller, Entrance, Node};
 use crate::error::Kind;
+use crate::{Error, Listener};
 
 /// How long accepting rests after the operating system refused it (no file descriptors left).
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens and serves until it is shut down or dropped.
+/// A listener that has its address, and does not serve yet.
+pub(crate) struct Door {
+    listener: TcpListener,
+    pub(crate) local_addr: SocketAddr,
+    entrance: Arc<Entrance>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Door {
+    /// Takes the address and reads the files of TLS.
+    ///
+    /// # Errors
+    /// When the address is used by another process, does not exist on this machine, or needs rights;
+    /// when a file can't be read or is not what it should be.
+    pub(crate) async fn bind(wanted: &Listener) -> Result<Self, Error> {
+        let advertised = wanted
+            .advertised
+            .as_deref()
+            .map(host_and_port)
+            .transpose()?;
+        let tls = wanted.tls.as_ref().map(tls::acceptor).transpose()?;
+        let address = &wanted.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| not_bound(address, error))?;
+        let local_addr = listener
+            .local_addr()
+            .map_err(|error| not_bound(address, error))?;
+        let entrance = Arc::new(Entrance {
+            name: wanted.name.clone(),
+            advertised,
+            mechanisms: wanted.sasl.clone(),
+            protocol: wanted.protocol(),
+        });
+        Ok(Self {
+            listener,
+            local_addr,
+            entrance,
+            tls,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.entrance.name
+    }
+}
+
+fn host_and_port(address: &str) -> Result<(StrBytes, i32), Error> {
+    let parts = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
+        .filter(|(host, port)| !host.is_empty() && *port != 0);
+    let (host, port) = parts.ok_or_else(|| {
+        Error::new(
+            Kind::Config,
+            format!("advertised address {address}: it must be host:port, as in broker.local:9092"),
+        )
+    })?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok((StrBytes::from_string(host.to_owned()), i32::from(port)))
+}
+
+/// Serves at every door until it is shut down or dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    accepting: JoinHandle<()>,
+    accepting: Vec<JoinHandle<()>>,
     connections: TaskTracker,
     /// Ends connections that did not end by themselves.
     cut: CancellationToken,
 }
 
 impl Server {
-    /// Takes the address.
-    ///
-    /// # Errors
-    /// When it is used by another process, does not exist on this machine, or needs rights.
-    pub(crate) async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), Error> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| not_bound(address, error))?;
-        let local = listener
-            .local_addr()
-            .map_err(|error| not_bound(address, error))?;
-        Ok((listener, local))
-    }
-
     /// Begins to serve. `node.stopping` ends it.
-    pub(crate) fn start(node: Arc<Node>, listener: TcpListener) -> Self {
+    pub(crate) fn start(node: &Arc<Node>, doors: Vec<Door>) -> Self {
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
-        let accepting = tokio::spawn(accept(node, listener, connections.clone(), cut.clone()));
+        let seats = Arc::new(Semaphore::new(node.config.limits.connections_max));
+        let accepting = doors.into_iter().map(|door| {
+            let accepting = Accepting {
+                node: Arc::clone(node),
+                seats: Arc::clone(&seats),
+                connections: connections.clone(),
+                cut: cut.clone(),
+            };
+            tokio::spawn(accepting.run(door))
+        });
         Self {
-            accepting,
+            accepting: accepting.collect(),
             connections,
             cut,
         }
@@ -58,8 +118,10 @@ impl Server {
     /// Waits until requests in flight are answered, at most `limit`, then cuts what is left.
     /// `node.stopping` must have been cancelled.
     pub(crate) async fn drain(mut self, limit: Duration) {
-        // It ends at once; an error means that it panicked, and then it has ended, too.
-        let _ = (&mut self.accepting).await;
+        for accepting in self.accepting.drain(..) {
+            // It ends at once; an error means that it panicked, and then it has ended, too.
+            let _ = accepting.await;
+        }
         self.connections.close();
         if tokio::time::timeout(limit, self.connections.wait())
             .await
@@ -75,52 +137,92 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.accepting.abort();
+        for accepting in &self.accepting {
+            accepting.abort();
+        }
         self.cut.cancel();
     }
 }
 
-async fn accept(
+/// What one door needs of the server.
+struct Accepting {
     node: Arc<Node>,
-    listener: TcpListener,
+    /// One for each connection that may be open, at whatever door.
+    seats: Arc<Semaphore>,
     connections: TaskTracker,
     cut: CancellationToken,
-) {
-    let limit = node.config.limits.connections_max;
-    let free = Arc::new(Semaphore::new(limit));
-    loop {
-        let accepted = tokio::select! {
-            () = node.stopping.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "accepting failed");
-                tokio::time::sleep(REFUSED_PAUSE).await;
+}
+
+impl Accepting {
+    async fn run(self, door: Door) {
+        let limit = self.node.config.limits.connections_max;
+        loop {
+            let accepted = tokio::select! {
+                () = self.node.stopping.cancelled() => return,
+                accepted = door.listener.accept() => accepted,
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "accepting failed");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+                tracing::warn!(%peer, limit, "connection refused: as many as connections_max are open");
                 continue;
-            }
-        };
-        let Ok(seat) = Arc::clone(&free).try_acquire_owned() else {
-            tracing::warn!(%peer, limit, "connection refused: as many as connections_max are open");
-            continue;
-        };
-        let (node, cut) = (Arc::clone(&node), cut.clone());
-        connections.spawn(async move {
-            tokio::select! {
-                () = cut.cancelled() => {}
-                () = welcome(node, socket, peer) => {}
-            }
-            drop(seat);
-        });
+            };
+            // The peer may be gone already.
+            let Ok(local) = socket.set_nodelay(true).and_then(|()| socket.local_addr()) else {
+                continue;
+            };
+            let caller = Caller {
+                peer,
+                local,
+                entrance: Arc::clone(&door.entrance),
+                user: None,
+            };
+            let welcome = welcome(Arc::clone(&self.node), caller, socket, door.tls.clone());
+            let cut = self.cut.clone();
+            self.connections.spawn(async move {
+                tokio::select! {
+                    () = cut.cancelled() => {}
+                    () = welcome => {}
+                }
+                drop(seat);
+            });
+        }
     }
 }
 
-async fn welcome(node: Arc<Node>, socket: TcpStream, peer: SocketAddr) {
-    let ready = socket.set_nodelay(true).and_then(|()| socket.local_addr());
-    // The peer may be gone already.
-    if let Ok(local) = ready {
-        connection::serve(node, Caller { peer, local }, socket).await;
+async fn welcome(node: Arc<Node>, caller: Caller, socket: TcpStream, tls: Option<TlsAcceptor>) {
+    let login_by = Instant::now() + node.config.limits.login_max;
+    let Some(tls) = tls else {
+        let (stream, sink) = socket.into_split();
+        return connection::serve(node, caller, stream, sink, login_by).await;
+    };
+    let (peer, listener) = (caller.peer, Arc::clone(&caller.entrance));
+    let agreed = tokio::select! {
+        () = node.stopping.cancelled() => return,
+        agreed = timeout_at(login_by, tls.accept(socket)) => agreed,
+    };
+    match agreed {
+        Ok(Ok(encrypted)) => {
+            let (stream, sink) = tokio::io::split(encrypted);
+            connection::serve(node, caller, stream, sink, login_by).await;
+        }
+        Ok(Err(error)) => tracing::warn!(
+            %peer,
+            listener = %listener.name,
+            error = &error as &dyn std::error::Error,
+            "connection closed: no TLS was agreed on; does the client use security.protocol=SSL or SASL_SSL?"
+        ),
+        Err(_elapsed) => tracing::warn!(
+            %peer,
+            listener = %listener.name,
+            "connection closed: TLS was not agreed on in time"
+        ),
     }
 }
 

@@ -11,38 +11,56 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{FrameError, Frames};
-use crate::api::{self, Caller, Node, Refusal, Reply};
+use super::login::{NotIn, log_in};
+use crate::api::{self, Caller, LoginRefused, Node, Refusal, Reply};
 
 /// Unsent bytes are counted in steps of this size, so that any limit fits the semaphore.
 const BUDGET_STEP: usize = 1024;
 
+/// How long the end of a connection may take to be said.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
 /// Serves a connection until the peer closes it, a request is refused, or the broker stops.
-pub(super) async fn serve(node: Arc<Node>, caller: Caller, socket: TcpStream) {
+/// `login_by` is when the peer must have said who it is.
+pub(super) async fn serve(
+    node: Arc<Node>,
+    mut caller: Caller,
+    stream: impl AsyncRead + Unpin,
+    mut sink: impl AsyncWrite + Unpin,
+    login_by: Instant,
+) {
     let limits = &node.config.limits;
-    let (stream, sink) = socket.into_split();
-    let frames = Frames::new(stream, limits.request_bytes_max);
+    let mut frames = Frames::new(stream, limits.request_bytes_max);
+    let logging_in = log_in(&node, &mut caller, &mut frames, &mut sink);
+    let logged_in = tokio::select! {
+        () = node.stopping.cancelled() => return,
+        logged_in = timeout_at(login_by, logging_in) => logged_in,
+    };
+    match logged_in {
+        Ok(Ok(())) => {}
+        Ok(Err(not_in)) => return Closing::from(not_in).log(&caller),
+        Err(_elapsed) => return Closing::LoginLate(limits.login_max).log(&caller),
+    }
     let (replies, queue) = mpsc::channel(limits.in_flight_max.max(1));
     let mut sending = std::pin::pin!(send(queue, sink, limits.idle_max));
-    let mut reading = std::pin::pin!(read(&node, caller, frames, replies));
+    let mut reading = std::pin::pin!(read(&node, &caller, frames, replies));
     let sent = tokio::select! {
         sent = &mut sending => sent,
         read = &mut reading => {
             if let Err(closing) = read {
-                closing.log(caller);
+                closing.log(&caller);
             }
             // Earlier requests are still answered.
             sending.await
         }
     };
     if let Err(closing) = sent {
-        closing.log(caller);
+        closing.log(&caller);
     }
 }
 
@@ -57,6 +75,9 @@ enum Queued {
 enum Closing {
     Refused(Refusal),
     Malformed(FrameError),
+    NotLoggedIn(LoginRefused),
+    LoginLate(Duration),
+    Gone,
     Idle(Duration),
     Unsent(Duration),
     Panicked,
@@ -64,8 +85,8 @@ enum Closing {
 
 async fn read(
     node: &Arc<Node>,
-    caller: Caller,
-    mut frames: Frames<OwnedReadHalf>,
+    caller: &Caller,
+    mut frames: Frames<impl AsyncRead + Unpin>,
     replies: mpsc::Sender<Queued>,
 ) -> Result<(), Closing> {
     let limits = &node.config.limits;
@@ -126,22 +147,41 @@ async fn send(
                 (bytes, None)
             }
         };
-        match timeout(limit, sink.write_all(&bytes)).await {
+        // TLS keeps what the socket does not take at once until it is flushed.
+        let sending = async {
+            sink.write_all(&bytes).await?;
+            sink.flush().await
+        };
+        match timeout(limit, sending).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Closing::Malformed(error.into())),
             Err(_elapsed) => return Err(Closing::Unsent(limit)),
         }
     }
+    // The peer learns that the end is meant (TLS's close_notify); whether it does changes nothing.
+    let _ = timeout(GOODBYE_MAX, sink.shutdown()).await;
     Ok(())
+}
+
+impl From<NotIn> for Closing {
+    fn from(not_in: NotIn) -> Self {
+        match not_in {
+            NotIn::Gone => Self::Gone,
+            NotIn::Refused(refused) => Self::NotLoggedIn(refused),
+            NotIn::Misplaced(refusal) => Self::Refused(refusal),
+            NotIn::Malformed(error) => Self::Malformed(error),
+        }
+    }
 }
 
 impl Closing {
     /// One line for each connection that is closed from this side.
-    fn log(&self, caller: Caller) {
-        let peer = caller.peer;
+    fn log(&self, caller: &Caller) {
+        let (peer, listener) = (caller.peer, &caller.entrance.name);
         match self {
             Self::Refused(refusal) => tracing::warn!(
                 %peer,
+                %listener,
                 api_key = refusal.api_key,
                 version = refusal.version,
                 reason = %refusal.reason,
@@ -154,9 +194,25 @@ impl Closing {
             ),
             Self::Malformed(error) => tracing::warn!(
                 %peer,
+                %listener,
                 reason = %error,
                 "connection closed: malformed request"
             ),
+            Self::NotLoggedIn(refused) => tracing::warn!(
+                %peer,
+                %listener,
+                mechanism = refused.mechanism.map(tracing::field::display),
+                user = refused.user.as_deref(),
+                reason = refused.why,
+                "connection closed: login refused"
+            ),
+            Self::LoginLate(limit) => tracing::warn!(
+                %peer,
+                %listener,
+                limit_ms = limit.as_millis(),
+                "connection closed: it did not log in in time"
+            ),
+            Self::Gone => {}
             Self::Idle(limit) => tracing::debug!(
                 %peer,
                 limit_ms = limit.as_millis(),

@@ -14,11 +14,18 @@ const ROOM: usize = 8 * 1024;
 /// Bytes taken at once for a large request; more follow as they arrive.
 const STEP: usize = 1024 * 1024;
 
+/// How a TLS client begins: a handshake record of some version 3.
+const TLS_HANDSHAKE: i32 = 0x16_03_01;
+
 /// Why there are no more frames.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FrameError {
     #[error("a request of {claimed} bytes exceeds request_bytes_max ({max})")]
     TooLarge { claimed: i32, max: usize },
+    #[error(
+        "the peer speaks TLS, and this listener does not; it needs security.protocol=PLAINTEXT"
+    )]
+    Tls,
     #[error("a request of {claimed} bytes")]
     Negative { claimed: i32 },
     #[error("the connection ended in the middle of a request")]
@@ -41,6 +48,11 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             buffer: BytesMut::new(),
             bytes_max,
         }
+    }
+
+    /// Changes how many bytes a frame may have, and gives what it was.
+    pub(super) fn limit(&mut self, bytes_max: usize) -> usize {
+        std::mem::replace(&mut self.bytes_max, bytes_max)
     }
 
     /// The next request without its length; `None` when the peer closed between requests.
@@ -78,6 +90,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         };
         let length = usize::try_from(claimed).map_err(|_| FrameError::Negative { claimed })?;
         match length > self.bytes_max {
+            true if claimed >> 8 == TLS_HANDSHAKE => Err(FrameError::Tls),
             true => Err(FrameError::TooLarge {
                 claimed,
                 max: self.bytes_max,
@@ -123,6 +136,16 @@ mod tests {
             refused[0]
                 .as_ref()
                 .is_err_and(|error| error.contains("request_bytes_max"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_client_that_speaks_tls_is_recognised() {
+        let refused = frames(&[0x16, 3, 1, 2, 0, 1], 100).await;
+        assert!(
+            refused[0]
+                .as_ref()
+                .is_err_and(|error| error.contains("speaks TLS"))
         );
     }
 

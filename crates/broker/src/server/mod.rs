@@ -6,11 +6,15 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`accept`] | takes connections up to the limit, and ends them at shutdown |
+//! | [`tls`] | reads the files of a listener with TLS |
+//! | [`login`] | lets a peer say who it is, where the listener asks |
 //! | [`connection`] | one peer: requests in order, responses in the same order |
 //! | [`frame`] | cuts the stream into requests, within the size limit |
 
 mod accept;
 mod connection;
 mod frame;
+mod login;
+mod tls;
 
-pub(crate) use accept::Server;
+pub(crate) use accept::{Door, Server};

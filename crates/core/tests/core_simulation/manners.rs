@@ -55,14 +55,19 @@ pub(crate) struct Away {
     not_before: u64,
 }
 
-/// Offsets of records that metadata says are settled.
+/// Offsets of records that metadata says are settled. A member that could not learn the position may
+/// have overwritten the snapshot; then what was settled since it was taken is known still.
 pub(crate) fn claimed(
     position: i64,
     metadata: &str,
     snapshots: &BTreeMap<u8, Vec<u8>>,
 ) -> BTreeSet<i64> {
     let position = CommitOffset(position);
-    let spans = all_settled(position, metadata, snapshots).unwrap_or_default();
+    let spans = all_settled(position, metadata, snapshots);
+    let spans = spans.unwrap_or_else(|| match decode(position, metadata) {
+        Metadata::Referring(_, since) => since,
+        _ => Vec::new(),
+    });
     spans
         .iter()
         .flat_map(|span| span.first.0..span.end())

@@ -152,6 +152,7 @@ impl Scene {
             retries: Retries::InPlace,
             fails: (1, 0),
             one_lane: false,
+            in_lists: false,
             calls: None,
         };
         setup

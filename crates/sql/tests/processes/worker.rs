@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use ackwell::extract::{Ack, Attempt, Key, State, Text};
 use ackwell::retry::{Retry, exponential, fixed, topics};
-use ackwell::{AckMode, App, Config, Failure, Listener, TopicDeclaration, by_key, by_partition};
+use ackwell::{
+    AckMode, App, Batch, BatchError, Config, Failure, Listener, TopicDeclaration, by_key,
+    by_partition,
+};
 use ackwell_sql::{Database, Settings, Tx, ordered, params};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -60,6 +63,8 @@ pub struct Setup {
     pub fails: (i64, u32),
     /// Whether a partition's records are handled one after the other, whatever their keys.
     pub one_lane: bool,
+    /// Whether the handler takes lists of records.
+    pub in_lists: bool,
     /// Where calls of the handler are written down.
     pub calls: Option<PathBuf>,
 }
@@ -121,6 +126,12 @@ impl Setup {
     /// One record of a partition after the other.
     pub fn in_one_lane(mut self) -> Self {
         self.one_lane = true;
+        self
+    }
+
+    /// Many records in one call and one transaction.
+    pub fn in_lists(mut self) -> Self {
+        self.in_lists = true;
         self
     }
 
@@ -270,6 +281,7 @@ async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
         .revoke_drain(Duration::from_secs(2))
         .retry(retry(setup.retries));
     let listener = match setup.acks {
+        Acks::Batch if setup.in_lists => listener.handle_batch(apply_list),
         Acks::Batch => listener.handle(apply),
         Acks::Record => listener.ack_mode(AckMode::Record).handle(apply),
         Acks::Manual => listener.ack_mode(AckMode::Manual).handle(apply_by_hand),
@@ -349,7 +361,31 @@ async fn apply(
     State(setup): State<Arc<(Setup, Arc<Notify>)>>,
     mut tx: Tx,
 ) -> Result<(), Failure> {
-    let (setup, go_on) = &*setup;
+    apply_one((key, value), attempt, &setup, &mut tx).await
+}
+
+/// The same for each record of a list, in one transaction; names the one that fails.
+async fn apply_list(
+    Batch(records): Batch<(Key, Text)>,
+    Attempt(attempt): Attempt,
+    State(setup): State<Arc<(Setup, Arc<Notify>)>>,
+    mut tx: Tx,
+) -> Result<(), BatchError> {
+    for (index, (Key(key), Text(value))) in records.into_iter().enumerate() {
+        // Only the first of a list can have been tried before.
+        let attempt = if index == 0 { attempt } else { 1 };
+        let applied = apply_one((key, value), attempt, &setup, &mut tx).await;
+        applied.map_err(|failure| BatchError::at(index, failure))?;
+    }
+    Ok(())
+}
+
+async fn apply_one(
+    (key, value): (Option<String>, String),
+    attempt: u32,
+    (setup, go_on): &(Setup, Arc<Notify>),
+    tx: &mut Tx,
+) -> Result<(), Failure> {
     let number: i64 = value
         .parse()
         .map_err(|_| Failure::permanent("not a number"))?;
