@@ -14,9 +14,6 @@ use ackwell::container::{
     TopicPartition,
 };
 use ackwell::failure::Failure;
-use ackwell::listener::Assignment;
-use ackwell::observe::Status;
-use ackwell::{App, Listener};
 use container_support::raw::remove_member;
 use container_support::{Call, Cluster, Log, logged, run};
 use futures_util::FutureExt;
@@ -263,43 +260,20 @@ async fn cooperative_members_come_and_go_under_a_stream_of_records() {
     assert!(!told.heard("lost"));
 }
 
-/// A handler of the app that only has to be there.
-async fn nothing() {}
-
-/// KIP-848 needs Apache Kafka.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_assigns_or_the_listener_says_why_it_does_not_work() {
+async fn where_the_broker_assigns_members_come_and_go_without_losing_anything() {
     let cluster = Cluster::start().await;
-    if std::env::var_os("KAFKA_BOOTSTRAP_SERVERS").is_some() {
-        let told = a_member_comes_and_goes(&cluster, |spec| {
-            spec.consumer.remove("session.timeout.ms");
-            spec.consumer.set("group.protocol", "consumer");
-        })
-        .await;
-        return assert!(!told.heard("lost"));
-    }
-    let topic: &'static str = cluster.topic(1).await.leak();
-    let listener = Listener::on(topic).assignment(Assignment::ByBroker);
-    let app = App::new(cluster.config())
-        .named(format!("g-{topic}"))
-        .listener(listener.name("by-broker").handle(nothing));
-    let app = app.start().await.expect("the app starts");
-    let listener = app.listener("by-broker").expect("its handle");
-    let says_why = async || {
-        let status = listener.status();
-        matches!(status, Status::Degraded(why) if why.contains("must be Apache Kafka 4.0"))
-    };
-    until("the reason", says_why).await;
-    assert!(!app.health().ready().ok);
-    app.stop().await.expect("the app stops");
+    let told = a_member_comes_and_goes(&cluster, |spec| {
+        spec.consumer.remove("session.timeout.ms");
+        spec.consumer.set("group.protocol", "consumer");
+    })
+    .await;
+    assert!(!told.heard("lost"));
 }
 
 /// More members than partitions: who gets nothing is in the group all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_without_partitions_is_healthy_where_the_broker_assigns() {
-    if std::env::var_os("KAFKA_BOOTSTRAP_SERVERS").is_none() {
-        return;
-    }
     let cluster = Cluster::start().await;
     let topic = cluster.topic(1).await;
     let mut spec = cluster.listener(&topic, logged(&Arc::default(), quick));

@@ -87,6 +87,11 @@ pub enum Flush {
     /// Fsync happens every so often in the background. An acknowledged record survives a crash of
     /// the process, but a loss of power can take what was written since the last fsync.
     Interval(Duration),
+    /// Fsync happens when a segment is full and when the broker stops, else the operating system
+    /// decides: Kafka's default, which relies on replicas. An acknowledged record survives a crash
+    /// of the process, but a loss of power can take up to a segment. Topics may ask for more by
+    /// `flush.messages` and `flush.ms`.
+    Never,
 }
 
 /// How topics are compacted. Which, and when one is due, are settings of the topic (`cleanup.policy`,

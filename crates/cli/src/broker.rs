@@ -41,7 +41,8 @@ pub(crate) struct Args {
 
     /// When a record acknowledged with acks=all is on disk: `always` before the acknowledgement,
     /// or `interval:MS` within so many milliseconds (survives a crash of the process; a loss of
-    /// power can take the last MS)
+    /// power can take the last MS), or `never` (the operating system decides, as with Apache
+    /// Kafka's defaults; a topic can ask for more by flush.messages and flush.ms)
     #[arg(long, value_name = "WHEN", default_value = "always", value_parser = flush)]
     flush: Flush,
 
@@ -142,11 +143,12 @@ impl Args {
 fn flush(text: &str) -> Result<Flush, String> {
     match text.split_once(':') {
         None if text == "always" => Ok(Flush::Always),
+        None if text == "never" => Ok(Flush::Never),
         Some(("interval", ms)) => match ms.parse() {
             Ok(ms @ 1..) => Ok(Flush::Interval(Duration::from_millis(ms))),
             _ => Err(format!("{ms} is not a number of milliseconds from 1")),
         },
-        _ => Err("it is `always` or `interval:MS`, for instance interval:200".to_owned()),
+        _ => Err("it is `always`, `never` or `interval:MS`, as in interval:200".to_owned()),
     }
 }
 

@@ -161,7 +161,7 @@ pub(crate) static POSTGRES: Statements = Statements {
             given_up BOOLEAN NOT NULL,
             class TEXT,
             reason TEXT,
-            record_timestamp TIMESTAMPTZ,
+            record_timestamp BIGINT,
             headers BYTEA NOT NULL,
             value BYTEA,
             first_failed_at TIMESTAMPTZ,

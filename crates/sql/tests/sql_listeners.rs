@@ -16,6 +16,7 @@ use ackwell::extract::Offset;
 use ackwell::unit::Rehearsal;
 use ackwell::{Class, Classify, EVENT_ID, Failure, Headers, Record};
 use ackwell_sql::{Database, Error, Tx, params};
+use events::database_url::is_postgres;
 use events::{Happened, ids, open, outbox};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -58,7 +59,9 @@ async fn a_run_shares_one_commit() {
     let end = listener(&db).deliver(records(0..500)).await;
     assert_eq!((end.settled, end.duplicates), (500, 0));
     assert_eq!((ids(&db).await.len(), outbox(&db).await.len()), (500, 500));
-    assert!(db.counts().commits < 20, "{:?}", db.counts());
+    // On PostgreSQL a group has 60 members at most, and is old sooner.
+    let commits_max = if is_postgres() { 250 } else { 20 };
+    assert!(db.counts().commits < commits_max, "{:?}", db.counts());
 }
 
 #[tokio::test]

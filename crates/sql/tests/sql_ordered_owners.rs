@@ -173,8 +173,8 @@ async fn what_a_crashed_owner_has_given_up_is_put_away_by_its_successor_and_not_
     failing.lock().unwrap().push(0);
     old.deliver(records(0..2)).await;
     let mut tx = database.begin();
-    let given_up = "UPDATE ackwell_parked SET given_up = 1, attempts = 9 WHERE record_offset = 0";
-    tx.execute(given_up, params![]).await.unwrap();
+    let given_up = "UPDATE ackwell_parked SET given_up = $1, attempts = 9 WHERE record_offset = 0";
+    tx.execute(given_up, params![true]).await.unwrap();
     tx.commit().await.unwrap();
     failing.lock().unwrap().clear();
     new.assign("t", 0);

@@ -253,9 +253,12 @@ async fn emits_and_relays_until_it_is_killed() {
         return;
     };
     let round: i64 = std::env::var(ROUND).unwrap().parse().unwrap();
-    let db = Database::open(&format!("sqlite:{folder}/test.db"), events::SCHEMA)
-        .await
-        .unwrap();
+    let db = Database::open(
+        &events::database_url::database_url(folder.as_ref()),
+        events::SCHEMA,
+    )
+    .await
+    .unwrap();
     let _relay = start_relay(&db, &servers);
     let writers = (0..3).map(|writer| {
         let (db, first) = (db.clone(), (round * 3 + writer) * 1_000_000);

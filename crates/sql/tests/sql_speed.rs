@@ -21,7 +21,8 @@ use uuid::Uuid;
 const STOCK: &[Migration] = &[Migration::new(
     "stock",
     "CREATE TABLE stock (id INTEGER PRIMARY KEY, amount INTEGER NOT NULL) STRICT",
-)];
+)
+.postgres("CREATE TABLE stock (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)")];
 
 const RUNS: i64 = 200;
 const RUN: i64 = 500;

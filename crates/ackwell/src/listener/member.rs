@@ -17,8 +17,8 @@ pub enum Assignment {
     Range,
     /// All partitions in turn; every rebalance interrupts all.
     RoundRobin,
-    /// The broker assigns (KIP-848): no member waits for another. Apache Kafka 4.0 or newer; on an
-    /// older one, and on the embedded one, the listener reads nothing, and its health says why.
+    /// The broker assigns (KIP-848): no member waits for another. The embedded broker, or Apache Kafka
+    /// 4.0 or newer; on an older one the listener reads nothing, and its health says why.
     ByBroker,
 }
 

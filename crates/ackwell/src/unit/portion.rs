@@ -133,15 +133,23 @@ impl Portion {
     /// behind its last; `None` if nothing is done.
     pub(crate) fn position(&self) -> Option<i64> {
         match &self.end {
-            PortionEnd::Handled => self.records.last()?.offset().checked_add(1),
+            PortionEnd::Handled => self
+                .read_at(self.records.len().checked_sub(1)?)?
+                .checked_add(1),
             PortionEnd::Failed { place: 0, .. } | PortionEnd::Whole { .. } => None,
-            PortionEnd::Failed { place, .. } => self.offset(*place),
+            PortionEnd::Failed { place, .. } => self.read_at(*place),
         }
     }
 
     /// The offset of its first record.
     pub(crate) fn first_offset(&self) -> Option<i64> {
-        self.offset(0)
+        self.read_at(0)
+    }
+
+    /// The offset at which a record was read, also on a retry topic.
+    fn read_at(&self, place: usize) -> Option<i64> {
+        let (_, _, offset) = self.records.get(place)?.read_from();
+        Some(offset)
     }
 
     /// What its records share has failed, and nobody knows who is to blame.

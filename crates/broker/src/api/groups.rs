@@ -1,11 +1,13 @@
 //! The group APIs: the coordinator speaks in requests and responses, so these only hand over.
 
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    SyncGroupResponse,
 };
 
 use super::Context;
@@ -22,6 +24,23 @@ pub(super) async fn heartbeat(cx: &Context, request: HeartbeatRequest) -> Heartb
     cx.groups().heartbeat(request).await
 }
 
+pub(super) async fn consumer_heartbeat(
+    cx: &Context,
+    request: ConsumerGroupHeartbeatRequest,
+) -> ConsumerGroupHeartbeatResponse {
+    let groups = cx.groups();
+    groups
+        .consumer_heartbeat(request, cx.version, cx.client())
+        .await
+}
+
+pub(super) async fn describe_consumers(
+    cx: &Context,
+    request: ConsumerGroupDescribeRequest,
+) -> ConsumerGroupDescribeResponse {
+    cx.groups().describe_consumers(request).await
+}
+
 pub(super) async fn leave(cx: &Context, request: LeaveGroupRequest) -> LeaveGroupResponse {
     cx.groups().leave(request, cx.version).await
 }
@@ -30,7 +49,7 @@ pub(super) async fn offset_commit(
     cx: &Context,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
-    cx.groups().commit_offsets(request).await
+    cx.groups().commit_offsets(request, cx.version).await
 }
 
 pub(super) async fn offset_fetch(cx: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {

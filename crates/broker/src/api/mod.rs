@@ -87,8 +87,8 @@ apis! {
     Heartbeat               0..=4,  HEARTBEAT                 => now(groups::heartbeat);
     LeaveGroup              0..=5,  LEAVE_GROUP               => now(groups::leave);
     SyncGroup               0..=5,  SYNC_GROUP                => now(groups::sync);
-    DescribeGroups          0..=5,  DESCRIBE_GROUPS           => now(groups::describe);
-    ListGroups              0..=4,  LIST_GROUPS               => now(groups::list);
+    DescribeGroups          0..=6,  DESCRIBE_GROUPS           => now(groups::describe);
+    ListGroups              0..=5,  LIST_GROUPS               => now(groups::list);
     SaslHandshake           0..=1,  SASL_HANDSHAKE            => now(login::handshake_again);
     ApiVersions             0..=4,  API_VERSIONS              => now(api_versions::handle);
     CreateTopics            2..=7,  CREATE_TOPICS             => now(create_topics::handle);
@@ -111,6 +111,8 @@ apis! {
     DeleteGroups            0..=2,  DELETE_GROUPS             => now(groups::delete);
     IncrementalAlterConfigs 0..=1,  INCREMENTAL_ALTER_CONFIGS => now(incremental_alter_configs::handle);
     OffsetDelete            0..=0,  OFFSET_DELETE             => now(groups::offset_delete);
+    ConsumerGroupHeartbeat  0..=1,  CONSUMER_GROUP_HEARTBEAT  => now(groups::consumer_heartbeat);
+    ConsumerGroupDescribe   0..=1,  CONSUMER_GROUP_DESCRIBE   => now(groups::describe_consumers);
     DescribeCluster         0..=1,  DESCRIBE_CLUSTER          => now(describe_cluster::handle);
 }
 

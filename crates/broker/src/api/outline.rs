@@ -427,6 +427,19 @@ mod tests {
             4.. => ListGroupsRequest::default().with_states_filter(vec![text("Stable")]),
             _ => ListGroupsRequest::default(),
         });
+        walks_to_the_end(outlines::CONSUMER_GROUP_HEARTBEAT, |_| {
+            ConsumerGroupHeartbeatRequest::default()
+                .with_instance_id(Some(text("i")))
+                .with_subscribed_topic_names(Some(vec![text("t").into(), text("u").into()]))
+                .with_server_assignor(Some(text("uniform")))
+                .with_topic_partitions(Some(vec![
+                    consumer_group_heartbeat_request::TopicPartitions::default()
+                        .with_partitions(vec![0, 1]),
+                ]))
+        });
+        walks_to_the_end(outlines::CONSUMER_GROUP_DESCRIBE, |_| {
+            ConsumerGroupDescribeRequest::default().with_group_ids(vec![text("g").into()])
+        });
         walks_to_the_end(outlines::DELETE_GROUPS, |_| {
             DeleteGroupsRequest::default().with_groups_names(vec![text("g").into()])
         });

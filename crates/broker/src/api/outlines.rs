@@ -183,6 +183,24 @@ pub(super) const OFFSET_FETCH: &[Part] = &[
     fixed(1).since(7),
 ];
 
+/// Group, member, epoch, instance, rack, rebalance timeout, topics, expression, assignor; partitions
+/// held: topic id, partitions.
+pub(super) const CONSUMER_GROUP_HEARTBEAT: &[Part] = &[
+    text(),
+    text(),
+    fixed(4),
+    text(),
+    text(),
+    fixed(4),
+    plain(&text()),
+    text().since(1),
+    text(),
+    structs(&[fixed(16), plain(&fixed(4))]),
+];
+
+/// Groups; authorized operations.
+pub(super) const CONSUMER_GROUP_DESCRIBE: &[Part] = &[plain(&text()), fixed(1)];
+
 /// Groups; authorized operations.
 pub(super) const DESCRIBE_GROUPS: &[Part] = &[plain(&text()), fixed(1).since(3)];
 

@@ -27,6 +27,15 @@ pub struct Groups {
     /// generation is told the metadata of all members.
     pub members_max: usize,
 
+    /// `group.consumer.heartbeat.interval.ms`: how often members of KIP-848 groups are heard, and with
+    /// that how soon each learns what it is to read. Default 500 ms: Kafka's 5 s keep thousands of
+    /// consumers from loading a cluster; here they would only be 5 s of standstill at each change.
+    pub consumer_heartbeat_interval: Duration,
+
+    /// `group.consumer.session.timeout.ms`: how long a member of a KIP-848 group may be silent.
+    /// Default 45 s, as Kafka's.
+    pub consumer_session_timeout: Duration,
+
     /// `offset.metadata.max.bytes`. Default 4,096, as Kafka's; at most 32,767, what the format holds.
     pub offset_metadata_bytes_max: usize,
 
@@ -46,6 +55,8 @@ impl Default for Groups {
             session_timeout_min: Duration::from_secs(1),
             session_timeout_max: Duration::from_secs(30 * 60),
             members_max: 1_000,
+            consumer_heartbeat_interval: Duration::from_millis(500),
+            consumer_session_timeout: Duration::from_secs(45),
             offset_metadata_bytes_max: 4_096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offsets_partitions: 4,
@@ -60,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) session_timeout_min_ms: u64,
     pub(crate) session_timeout_max_ms: u64,
     pub(crate) members_max: usize,
+    pub(crate) consumer_heartbeat_interval_ms: u64,
+    pub(crate) consumer_session_timeout_ms: u64,
     pub(crate) offset_metadata_max: usize,
     pub(crate) offsets_retention_ms: u64,
     pub(crate) offsets_partitions: i32,
@@ -105,6 +118,13 @@ impl Groups {
         if self.session_timeout_min > self.session_timeout_max {
             return wrong("groups.session_timeout_min must not be longer than session_timeout_max");
         }
+        if self.consumer_heartbeat_interval.is_zero()
+            || self.consumer_heartbeat_interval >= self.consumer_session_timeout
+        {
+            return wrong(
+                "groups.consumer_heartbeat_interval must be shorter than consumer_session_timeout, and not 0",
+            );
+        }
         if self.members_max == 0 {
             return wrong("groups.members_max must be at least 1");
         }
@@ -128,6 +148,8 @@ impl From<&Groups> for Config {
             session_timeout_min_ms: short(groups.session_timeout_min),
             session_timeout_max_ms: short(groups.session_timeout_max),
             members_max: groups.members_max,
+            consumer_heartbeat_interval_ms: short(groups.consumer_heartbeat_interval).max(1),
+            consumer_session_timeout_ms: short(groups.consumer_session_timeout),
             offset_metadata_max: groups.offset_metadata_bytes_max,
             offsets_retention_ms: ms(groups.offsets_retention),
             offsets_partitions: groups.offsets_partitions,

@@ -1,27 +1,31 @@
 //! The coordinator as the API handlers see it: requests in, responses out, shards in between.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::consumer_group_describe_response;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest,
-    TxnOffsetCommitResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::host::GroupHost;
-use super::machine::{Client, Request, Response, commit_refused, pending_refused};
+use super::machine::{
+    Client, Request, Response, SharedTopics, Topics, commit_refused, pending_refused,
+};
 use super::{Config, fetch, known};
 use crate::Error;
 use crate::coordinator::{ProducerEpoch, Shards, Verdict, shard_of};
@@ -44,6 +48,8 @@ const UNAVAILABLE: ResponseError = ResponseError::CoordinatorNotAvailable;
 #[derive(Debug, Clone)]
 pub(crate) struct Coordinator {
     store: Arc<Store>,
+    /// The topics as of the store's last change that a request came after.
+    topics: Arc<Mutex<SharedTopics>>,
     shards: Shards<GroupHost>,
 }
 
@@ -60,7 +66,11 @@ impl Coordinator {
             store: Arc::clone(&store),
         };
         let shards = Shards::open(host, Arc::clone(&store), OFFSETS_TOPIC, partitions).await?;
-        Ok(Self { store, shards })
+        Ok(Self {
+            store,
+            topics: Arc::default(),
+            shards,
+        })
     }
 
     /// Waits for the rebalance: up to the rebalance timeout of the group's slowest member.
@@ -134,17 +144,42 @@ impl Coordinator {
         }
     }
 
+    /// What a member of a KIP-848 group has to say, and what it is to read.
+    pub(crate) async fn consumer_heartbeat(
+        &self,
+        request: ConsumerGroupHeartbeatRequest,
+        version: i16,
+        client: Client,
+    ) -> ConsumerGroupHeartbeatResponse {
+        let group = request.group_id.0.clone();
+        let heartbeat = Request::ConsumerHeartbeat {
+            request,
+            version,
+            client,
+            fresh_id: Uuid::new_v4(),
+            topics: self.topics(),
+        };
+        match self.call(&group, heartbeat).await {
+            Some(Response::ConsumerHeartbeat(response)) => response,
+            _ => ConsumerGroupHeartbeatResponse::default().with_error_code(UNAVAILABLE.code()),
+        }
+    }
+
     /// Answers when the offsets are durable; unknown topics and partitions are refused one by one.
     pub(crate) async fn commit_offsets(
         &self,
         request: OffsetCommitRequest,
+        version: i16,
     ) -> OffsetCommitResponse {
         let known = known::split(request, |topic| self.partition_count(topic));
         let refused = commit_refused(&known.request, UNAVAILABLE);
         let response = match self
             .call(
                 &known.request.group_id.0.clone(),
-                Request::CommitOffsets(known.request),
+                Request::CommitOffsets {
+                    request: known.request,
+                    version,
+                },
             )
             .await
         {
@@ -330,6 +365,45 @@ impl Coordinator {
     /// `COORDINATOR_NOT_AVAILABLE`, and ends the coordinator's tasks.
     pub(crate) async fn shutdown(&self) {
         self.shards.shutdown().await;
+    }
+
+    /// Members, epochs and assignments of KIP-848 groups.
+    pub(crate) async fn describe_consumers(
+        &self,
+        request: ConsumerGroupDescribeRequest,
+    ) -> ConsumerGroupDescribeResponse {
+        let topics = self.topics();
+        let describe = async |group: StrBytes| {
+            let request = Request::DescribeConsumers {
+                group: group.clone(),
+                topics: Arc::clone(&topics),
+            };
+            match self.call(&group, request).await {
+                Some(Response::DescribeConsumers(described)) => described,
+                _ => consumer_group_describe_response::DescribedGroup::default()
+                    .with_group_id(group.into())
+                    .with_error_code(UNAVAILABLE.code()),
+            }
+        };
+        let groups = request.group_ids.into_iter();
+        let groups = join_all(groups.map(|group| describe(group.0))).await;
+        ConsumerGroupDescribeResponse::default().with_groups(groups)
+    }
+
+    /// The topics that there are; read anew only when they have changed.
+    fn topics(&self) -> SharedTopics {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        // The version first: what changes while the topics are read is read once more.
+        let version = self.store.topics_version();
+        if topics.version() != version {
+            let all = self.store.topics();
+            let described = all.iter().map(|topic| {
+                let name = StrBytes::from_string(topic.name.clone());
+                (name, topic.id, topic.partition_count())
+            });
+            *topics = Arc::new(Topics::new(version, described));
+        }
+        Arc::clone(&topics)
     }
 
     fn partition_count(&self, topic: &str) -> i32 {

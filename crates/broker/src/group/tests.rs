@@ -65,7 +65,7 @@ fn commit(group: &str, partition: i32, offset: i64) -> OffsetCommitRequest {
 
 async fn committed(groups: &Coordinator, group: &str, partition: i32, offset: i64) -> i16 {
     groups
-        .commit_offsets(commit(group, partition, offset))
+        .commit_offsets(commit(group, partition, offset), 8)
         .await
         .topics[0]
         .partitions[0]

@@ -3,18 +3,24 @@
 //! A partition that has something to flush queues itself once. While its `fdatasync` runs, appends gather; the next
 //! turn takes all of them. No timer delays anybody: what groups is the disk's own time. Different partitions
 //! are flushed by a few threads at once, because these only wait.
+//!
+//! A topic may ask for more than the broker's setting does (`flush.messages`, `flush.ms`); the earlier one counts.
 
-use std::collections::VecDeque;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::partition::Partition;
 use crate::error::Kind;
+use crate::store::TopicConfig;
 use crate::{Error, Flush};
 
 /// Threads that flush. Each waits for the disk nearly all the time; disks answer some requests at once.
 const THREADS: usize = 4;
+/// A thread looks again after so long at the latest.
+const DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The threads that flush the partitions of one data folder.
 #[derive(Debug)]
@@ -25,14 +31,85 @@ pub(crate) struct Flusher {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Every partition is in it once at most.
+/// Every partition is once at most among those that are ready, and once among those that wait.
 #[derive(Debug, Default)]
 struct Queue {
-    ready: VecDeque<Arc<Partition>>,
-    /// With an interval: appended to since its last tick.
-    waiting: VecDeque<Arc<Partition>>,
-    next_tick: Option<Instant>,
+    ready: VecDeque<Turn>,
+    waiting: BinaryHeap<Reverse<Waiting>>,
     stopped: bool,
+}
+
+/// A partition's turn to be flushed.
+#[derive(Debug)]
+struct Turn {
+    partition: Arc<Partition>,
+    /// Its time had come; else there was enough to flush.
+    waited: bool,
+}
+
+/// A partition to flush at some time, the earliest first.
+#[derive(Debug)]
+struct Waiting {
+    due: Instant,
+    partition: Arc<Partition>,
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.due.cmp(&other.due)
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Waiting {}
+
+/// When a partition is flushed: the broker's setting and the topic's together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// An acknowledgement waits for the disk, and only what is there can be read.
+    pub(super) waits: bool,
+    /// So long after the first record that is not on the disk.
+    after: Option<Duration>,
+    /// At so many records that are not on the disk.
+    records_max: i64,
+}
+
+impl Policy {
+    pub(super) fn of(mode: Flush, config: &TopicConfig) -> Self {
+        let broker = match mode {
+            Flush::Interval(interval) => Some(interval),
+            Flush::Always | Flush::Never => None,
+        };
+        Self {
+            waits: mode == Flush::Always
+                || config.flush_messages == 1
+                || config.flush_after == Some(Duration::ZERO),
+            after: broker.into_iter().chain(config.flush_after).min(),
+            records_max: config.flush_messages,
+        }
+    }
+
+    /// How long a flush may be put off, with so many records not on the disk; `None` leaves them to the system. A closed
+    /// segment is flushed in any case, so that a start after a crash has to check one segment at most.
+    pub(super) fn delay(&self, records: i64, closed_a_segment: bool) -> Option<Duration> {
+        match self.waits || records >= self.records_max {
+            true => Some(Duration::ZERO),
+            false => self
+                .after
+                .or_else(|| closed_a_segment.then_some(Duration::ZERO)),
+        }
+    }
 }
 
 impl Flusher {
@@ -63,22 +140,20 @@ impl Flusher {
         self.mode
     }
 
-    /// Queues a partition that has something to flush and is not queued.
-    pub(super) fn schedule(&self, partition: Arc<Partition>) {
+    /// Queues a partition that has something to flush and is not queued so.
+    pub(super) fn schedule(&self, partition: Arc<Partition>, delay: Duration) {
         let mut queue = self.queue();
-        match self.mode {
-            Flush::Always => {
-                queue.ready.push_back(partition);
-                self.wake.notify_one();
-            }
-            Flush::Interval(interval) => {
-                queue.waiting.push_back(partition);
-                if queue.next_tick.is_none() {
-                    queue.next_tick = Some(Instant::now() + interval);
-                    self.wake.notify_one();
-                }
-            }
+        if delay.is_zero() {
+            queue.ready.push_back(Turn {
+                partition,
+                waited: false,
+            });
+        } else {
+            // What is too far away for the clock is looked at again in a day.
+            let due = Instant::now() + delay.min(DELAY_MAX);
+            queue.waiting.push(Reverse(Waiting { due, partition }));
         }
+        self.wake.notify_one();
     }
 
     /// Flushes what is queued and ends the threads.
@@ -95,32 +170,38 @@ impl Flusher {
     }
 
     fn work(&self) {
-        while let Some(partition) = self.take() {
-            if partition.flush(false) {
-                self.schedule(partition);
+        while let Some(turn) = self.take() {
+            if let Some(delay) = turn.partition.flush_in_turn(turn.waited) {
+                self.schedule(turn.partition, delay);
             }
         }
     }
 
     /// The next partition to flush; `None` when stopped and nothing is left.
-    fn take(&self) -> Option<Arc<Partition>> {
+    fn take(&self) -> Option<Turn> {
         let mut queue = self.queue();
         loop {
-            if queue.stopped || queue.next_tick.is_some_and(|tick| tick <= Instant::now()) {
-                queue.next_tick = None;
-                let due = std::mem::take(&mut queue.waiting);
-                queue.ready.extend(due);
-                self.wake.notify_all();
+            let now = Instant::now();
+            while let Some(Reverse(next)) = queue.waiting.peek()
+                && (queue.stopped || next.due <= now)
+            {
+                let due = queue.waiting.pop();
+                queue.ready.extend(due.map(|Reverse(due)| Turn {
+                    partition: due.partition,
+                    waited: true,
+                }));
             }
-            if let Some(partition) = queue.ready.pop_front() {
-                return Some(partition);
+            if let Some(turn) = queue.ready.pop_front() {
+                if !queue.ready.is_empty() {
+                    self.wake.notify_one();
+                }
+                return Some(turn);
             }
             if queue.stopped {
                 return None;
             }
-            let left = queue.next_tick.map_or(Duration::from_secs(60), |tick| {
-                tick.saturating_duration_since(Instant::now())
-            });
+            let next = queue.waiting.peek();
+            let left = next.map_or(DELAY_MAX, |Reverse(next)| next.due - now);
             queue = self
                 .wake
                 .wait_timeout(queue, left)
@@ -170,5 +251,66 @@ impl Stopped {
                 ),
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn policy(mode: Flush, settings: &[(&str, &str)]) -> Policy {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Policy::of(mode, &TopicConfig::new(settings, &BTreeMap::new()).unwrap())
+    }
+
+    #[test]
+    fn the_broker_decides_where_the_topic_says_nothing() {
+        let always = policy(Flush::Always, &[]);
+        assert!(always.waits);
+        assert_eq!(always.delay(1, false), Some(Duration::ZERO));
+        let interval = policy(Flush::Interval(SECOND), &[]);
+        assert!(!interval.waits);
+        assert_eq!(interval.delay(1_000_000, true), Some(SECOND));
+        let never = policy(Flush::Never, &[]);
+        assert!(!never.waits);
+        assert_eq!(never.delay(1_000_000, false), None);
+        assert_eq!(
+            never.delay(1, true),
+            Some(Duration::ZERO),
+            "a closed segment"
+        );
+    }
+
+    #[test]
+    fn the_topic_may_ask_for_more_and_never_for_less() {
+        let ms = [("flush.ms", "10")];
+        let soon = Some(Duration::from_millis(10));
+        assert_eq!(policy(Flush::Never, &ms).delay(1, false), soon);
+        assert_eq!(policy(Flush::Interval(SECOND), &ms).delay(1, false), soon);
+        assert_eq!(
+            policy(Flush::Interval(SECOND), &[("flush.ms", "9000")]).delay(1, false),
+            Some(SECOND)
+        );
+        assert_eq!(
+            policy(Flush::Always, &ms).delay(1, false),
+            Some(Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn so_many_records_are_flushed_at_once_and_one_is_waited_for() {
+        let hundred = policy(Flush::Never, &[("flush.messages", "100")]);
+        assert_eq!(hundred.delay(99, false), None);
+        assert_eq!(hundred.delay(100, false), Some(Duration::ZERO));
+        assert!(!hundred.waits);
+        assert!(policy(Flush::Never, &[("flush.messages", "1")]).waits);
+        assert!(policy(Flush::Never, &[("flush.ms", "0")]).waits);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -12,15 +13,15 @@ use tokio::sync::watch;
 use super::aborted::{Aborted, AbortedTransaction};
 use super::cleaner::Compaction;
 use super::error::AppendError;
-use super::flush::{Flushed, Flusher, Stopped};
+use super::flush::{Flushed, Flusher, Policy, Stopped};
 use super::incoming::{self, Incoming};
 use super::open_files::OpenFiles;
 use super::recovery::{self, Recovered};
 use super::segment::Segment;
 use super::undecided::Undecided;
 use super::writer::{FlushJob, Writer};
+use crate::Error;
 use crate::store::{Loss, TimestampType, TopicConfig};
-use crate::{Error, Flush};
 
 /// Where batches went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub(crate) struct Partition {
     pub(super) start_moves: Mutex<()>,
     pub(super) log_start: AtomicI64,
     log_end: AtomicI64,
+    /// Held while records are forced to the disk.
+    flushes: Mutex<()>,
     /// Held while the log is compacted.
     pub(super) compaction: Mutex<Compaction>,
     deleted: AtomicBool,
@@ -158,6 +161,7 @@ impl Partition {
             start_moves: Mutex::new(()),
             log_start: AtomicI64::new(recovered.log_start),
             log_end: AtomicI64::new(end),
+            flushes: Mutex::new(()),
             compaction: Mutex::new(std::mem::take(&mut recovered.compaction)),
             deleted: AtomicBool::new(false),
             undecided: Mutex::new(undecided),
@@ -248,16 +252,20 @@ impl Partition {
             self.stop_flushing(stopped);
             return;
         }
-        if let Flush::Interval(_) = self.shared.flusher.mode() {
+        let policy = self.flush_policy();
+        if !policy.waits {
             self.raise_high_watermark(writer.next_offset);
         }
-        if writer.is_unflushed() && !writer.scheduled {
-            writer.scheduled = true;
+        if let Some(delay) = writer.plan_flush(policy) {
             drop(writer);
             if let Some(me) = self.me.upgrade() {
-                self.shared.flusher.schedule(me);
+                self.shared.flusher.schedule(me, delay);
             }
         }
+    }
+
+    fn flush_policy(&self) -> Policy {
+        Policy::of(self.shared.flusher.mode(), &self.config())
     }
 
     /// Waits until everything up to and with `last_offset` is as safe as the flush setting promises.
@@ -265,7 +273,7 @@ impl Partition {
     /// # Cancel safety
     /// Dropping the future gives up waiting; the records are flushed anyway.
     pub(crate) async fn durable(&self, last_offset: i64) -> Result<(), Error> {
-        let waits = self.shared.flusher.mode() == Flush::Always;
+        let waits = self.flush_policy().waits;
         let is_done = |flushed: &Flushed| !waits || flushed.end > last_offset;
         let mut flushed = self.flushed.subscribe();
         let done = flushed
@@ -278,8 +286,21 @@ impl Partition {
         }
     }
 
-    /// Flushes what was appended, and tells who waits; gives whether more came meanwhile. Blocking; one at a time.
-    pub(super) fn flush(&self, closing: bool) -> bool {
+    /// Flushes for the queue; gives after how long what came meanwhile should be flushed.
+    pub(super) fn flush_in_turn(&self, waited: bool) -> Option<Duration> {
+        self.flush(false);
+        let mut writer = self.writer();
+        match waited {
+            true => writer.waiting = false,
+            false => writer.queued = false,
+        }
+        writer.plan_flush(self.flush_policy())
+    }
+
+    /// Flushes what was appended, and tells who waits. Blocking.
+    pub(super) fn flush(&self, closing: bool) {
+        // One at a time: nothing is durable before what came earlier is.
+        let _flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         let job = self.begin_flush(closing);
         let result = job
             .as_ref()
@@ -295,9 +316,6 @@ impl Partition {
             (Ok(()), None) => {}
             (Err(error), _) => self.fail(&error),
         }
-        let mut writer = self.writer();
-        writer.scheduled = writer.is_unflushed() && writer.stopped.is_none();
-        writer.scheduled
     }
 
     fn begin_flush(&self, closing: bool) -> Option<FlushJob> {
@@ -329,6 +347,12 @@ impl Partition {
         self.flushed.send_modify(|flushed| {
             flushed.stopped.get_or_insert(stopped);
         });
+    }
+
+    /// Follows how far the log is on the disk.
+    #[cfg(test)]
+    pub(super) fn flushed(&self) -> watch::Receiver<Flushed> {
+        self.flushed.subscribe()
     }
 
     /// Follows the high watermark: wakes when records become visible.

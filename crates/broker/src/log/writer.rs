@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use super::aborted::Aborted;
 use super::batch::{self, HEADER};
 use super::checkpoint::{Checkpoint, Closed};
-use super::flush::Stopped;
+use super::flush::{Policy, Stopped};
 use super::incoming::Incoming;
 use super::open_files::OpenFiles;
 use super::producers::Producers;
@@ -39,9 +40,13 @@ pub(super) struct Writer {
     /// Files were created since the last flush.
     folder_changed: bool,
     unflushed: bool,
+    /// Where the last flush ended.
+    flushed_to: i64,
     since_checkpoint: u64,
     /// It is in the flusher's queue, or being flushed.
-    pub(super) scheduled: bool,
+    pub(super) queued: bool,
+    /// It will be in the queue at some time.
+    pub(super) waiting: bool,
     pub(super) stopped: Option<Stopped>,
 }
 
@@ -70,7 +75,9 @@ impl Writer {
             } else {
                 0
             },
-            scheduled: false,
+            queued: false,
+            waiting: false,
+            flushed_to: recovered.next_offset,
             stopped: None,
         }
     }
@@ -183,6 +190,7 @@ impl Writer {
             self.since_checkpoint = 0;
         }
         self.unflushed = false;
+        self.flushed_to = self.next_offset;
         let mut unsynced = std::mem::take(&mut self.unsynced);
         unsynced.push(self.active.clone());
         Some(FlushJob {
@@ -199,9 +207,19 @@ impl Writer {
         self.unflushed = true;
     }
 
-    /// Whether more came while a flush ran.
-    pub(super) fn is_unflushed(&self) -> bool {
-        self.unflushed
+    /// When there is something to flush and nobody who does it: after how long it should be.
+    pub(super) fn plan_flush(&mut self, policy: Policy) -> Option<Duration> {
+        if !self.unflushed || self.queued || self.stopped.is_some() {
+            return None;
+        }
+        let records = self.next_offset - self.flushed_to;
+        let delay = policy.delay(records, !self.unsynced.is_empty())?;
+        match delay.is_zero() {
+            true => self.queued = true,
+            false if self.waiting => return None,
+            false => self.waiting = true,
+        }
+        Some(delay)
     }
 
     fn checkpoint(&self, segments: &[Arc<Segment>]) -> Checkpoint {

@@ -22,6 +22,7 @@ mod topic_folder;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -70,6 +71,8 @@ pub(crate) struct Store {
     shared: Shared,
     producer_ids: ProducerIds,
     topics: RwLock<BTreeMap<String, Arc<Topic>>>,
+    /// How often topics have changed, so that who keeps a copy of them knows when it is old.
+    topics_version: AtomicU64,
     /// Held while topics change; `None` when closed.
     catalog: Mutex<Option<Catalog>>,
     folder: Folder,
@@ -92,6 +95,7 @@ impl Store {
             },
             producer_ids: ProducerIds::open(folder.file(producer_ids::FILE))?,
             topics: RwLock::default(),
+            topics_version: AtomicU64::new(1),
             catalog: Mutex::new(Some(Catalog::open(folder.file(catalog::FILE))?)),
             folder,
         };
@@ -153,6 +157,16 @@ impl Store {
             .values()
             .cloned()
             .collect()
+    }
+
+    /// Grows with every topic that comes, goes or gets more partitions.
+    pub(crate) fn topics_version(&self) -> u64 {
+        self.topics_version.load(Ordering::Acquire)
+    }
+
+    /// To be called when the change can be seen.
+    fn topics_changed(&self) {
+        self.topics_version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Creates a topic with `configs` (Kafka's names); durable when it returns. Blocking (some fsyncs).
@@ -223,6 +237,7 @@ impl Store {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(name);
+        self.topics_changed();
         topic
             .partitions()
             .iter()
@@ -263,6 +278,7 @@ impl Store {
             now_ms(),
             &mut RecoveryReport::default(),
         )?);
+        self.topics_changed();
         Ok(())
     }
 
@@ -371,6 +387,7 @@ impl Store {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(entry.name.clone(), topic.clone());
+        self.topics_changed();
         Ok(topic)
     }
 

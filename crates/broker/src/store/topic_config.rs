@@ -4,6 +4,7 @@
 //! or refused with the reason. None is silently ignored that a user would rely on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 
@@ -39,6 +40,10 @@ pub(crate) struct TopicConfig {
     pub(crate) retention_ms: Option<i64>,
     /// `retention.bytes` of one partition; `None` keeps any number.
     pub(crate) retention_bytes: Option<u64>,
+    /// `flush.messages`: so many records at most are not on the disk; with 1 an acknowledgement waits for it.
+    pub(crate) flush_messages: i64,
+    /// `flush.ms`: a record is on the disk after so long at the latest; `None` leaves that to the broker's setting.
+    pub(crate) flush_after: Option<Duration>,
     /// `segment.bytes`: a new segment begins before one gets larger.
     pub(crate) segment_bytes: usize,
     /// `segment.ms`: a new segment begins when one is older; with compaction not later than `max.compaction.lag.ms`.
@@ -161,6 +166,11 @@ impl TopicConfig {
             delete_retention_ms: number("delete.retention.ms"),
             retention_ms: Some(number("retention.ms")).filter(|&ms| ms >= 0),
             retention_bytes: u64::try_from(number("retention.bytes")).ok(),
+            flush_messages: number("flush.messages"),
+            flush_after: u64::try_from(number("flush.ms"))
+                .ok()
+                .filter(|&ms| ms < i64::MAX as u64)
+                .map(Duration::from_millis),
             segment_bytes: size("segment.bytes"),
             segment_ms: match compacts {
                 true => number("segment.ms").min(max_compaction_lag_ms),

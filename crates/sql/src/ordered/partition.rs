@@ -45,6 +45,9 @@ struct State {
     /// The groups whose transactions have found the epoch unchanged: one on SQLite, one a writer on
     /// PostgreSQL. Nobody can change it before such a transaction ends.
     checked: Vec<Outcome>,
+    /// Groups that have parked records, as long as they may be undecided: what they have parked is known
+    /// here, and only they can see it in the table.
+    parking: Vec<Outcome>,
     parked: Parked<Slot>,
 }
 
@@ -56,6 +59,19 @@ impl State {
     fn note_checked(&mut self, turn: &Turn) {
         self.checked.retain(|seen| !seen.is_decided());
         self.checked.push(turn.outcome());
+    }
+
+    fn note_parking(&mut self, turn: &Turn) {
+        if !self.parking.last().is_some_and(|group| turn.is_of(group)) {
+            self.parking.retain(|group| !group.is_decided());
+            self.parking.push(turn.outcome());
+        }
+    }
+
+    /// Whether `turn` sees in the table all that is known here to be parked.
+    fn sees_all(&self, turn: &Turn) -> bool {
+        let visible = |group: &Outcome| turn.is_of(group) || group.is_decided();
+        self.parking.iter().all(visible)
     }
 }
 
@@ -72,6 +88,7 @@ impl Partition {
             id: 0,
             epoch: 0,
             checked: Vec::new(),
+            parking: Vec::new(),
             parked: Parked::new(terms.limits),
         };
         Self {
@@ -154,6 +171,7 @@ impl Partition {
             id: taken.id,
             epoch: taken.epoch,
             checked: Vec::new(),
+            parking: Vec::new(),
             parked,
         };
     }
@@ -307,6 +325,7 @@ impl Stay {
         let slot = Slot::of(record).detached();
         let mut state = self.partition.state();
         let rank = state.parked.park(rows::now(), slot, waiting.due);
+        state.note_parking(turn);
         self.partition.occupied.store(true, Release);
         Ok(Some(rank))
     }
@@ -356,9 +375,14 @@ impl InWork {
         self.due.tries
     }
 
-    /// The state of the key at this moment; to be called in a turn.
-    pub(super) fn seen(&self) -> Option<Seen> {
-        self.stay.partition.state().parked.seen(&self.due.key)
+    /// The state of the key at this moment, if `turn` sees all of its records in the table: on
+    /// PostgreSQL another transaction may have parked one and not be committed yet.
+    pub(super) fn seen(&self, turn: &Turn) -> Option<Seen> {
+        let state = self.stay.partition.state();
+        state
+            .parked
+            .seen(&self.due.key)
+            .filter(|_| state.sees_all(turn))
     }
 
     /// Its first records have left, durably.

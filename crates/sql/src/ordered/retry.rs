@@ -142,7 +142,7 @@ impl<'a> Retry<'a> {
         let mut count = 1;
         loop {
             let mut turn = self.turn(progress).await?;
-            let seen = key.seen();
+            let seen = key.seen(&turn);
             let place = (self.stay.id(), self.stay.address());
             let records = rows::first(&mut turn, place, key.slot(), progress.after, count).await;
             let records = records?;

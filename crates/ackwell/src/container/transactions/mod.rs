@@ -116,7 +116,9 @@ impl Transactional {
 
     /// The claim on a record's partition; without one it commits nothing.
     pub(super) fn claim(&self, record: &Record) -> Claim {
-        let named = (record.topic().to_owned(), record.partition());
+        // Not where it came from first: a position belongs to the topic on which it was read.
+        let (topic, partition, _) = record.read_from();
+        let named = (topic.to_owned(), partition);
         let places = self.places();
         let assignment = places.owned.get(&named).map_or(0, |place| place.assignment);
         Claim { named, assignment }
@@ -134,7 +136,8 @@ impl Transactional {
         record: &Record,
         copy: FutureRecord<'_, [u8], [u8]>,
     ) -> Result<(), TransactionError> {
-        let records = record.offset()..record.offset().saturating_add(1);
+        let (_, _, offset) = record.read_from();
+        let records = offset..offset.saturating_add(1);
         if self.settled_before(claim).await?.contains(&records.start) {
             return Ok(());
         }

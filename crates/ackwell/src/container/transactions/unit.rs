@@ -18,6 +18,7 @@ use super::{Claim, Transactional};
 use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::producer::OutgoingRecord;
+use crate::record::Record;
 use crate::transaction::{Kind, Open, TransactionError};
 use crate::unit::{Handling, Judgement, Portion, Run, UnitOfWork};
 
@@ -70,6 +71,12 @@ impl From<TransactionError> for Halt {
     }
 }
 
+/// The offset at which it was read, also on a retry topic.
+fn offset_of(record: &Record) -> i64 {
+    let (_, _, offset) = record.read_from();
+    offset
+}
+
 /// A partition's records on their way.
 struct Lane<'a> {
     transactions: &'a Transactional,
@@ -99,7 +106,7 @@ impl<'a> Lane<'a> {
         let mut known = 0;
         while run
             .peek()
-            .is_some_and(|record| done.contains(&record.offset()))
+            .is_some_and(|record| done.contains(&offset_of(record)))
         {
             run.set_aside();
             known += 1;
@@ -114,7 +121,7 @@ impl<'a> Lane<'a> {
 
     async fn handle_all(&mut self, run: &mut Run) -> Result<(), Halt> {
         while let Some(record) = run.peek() {
-            let offset = record.offset();
+            let offset = offset_of(record);
             let transaction = self.transactions.seat();
             let mut extensions = Extensions::new();
             extensions.insert(transaction.clone());

@@ -10,16 +10,16 @@ use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 use kafka_protocol::protocol::StrBytes;
 use tracing::info;
 
-use super::group::{Group, Phase};
+use super::group::{Group, Membership};
 use super::{Machine, Now, Response, Token};
-use crate::group::record::{Change, CommittedOffset, subscribed_topics};
+use crate::group::record::{Change, CommittedOffset};
 
 impl Machine {
     pub(super) fn delete_offsets(&mut self, token: Token, request: OffsetDeleteRequest) {
         let mut response = OffsetDeleteResponse::default();
         match self.groups.get_mut(&request.group_id.0) {
             None => response.error_code = ResponseError::GroupIdNotFound.code(),
-            Some(group) if group.phase != Phase::Empty && !group.is_consumers() => {
+            Some(group) if group.is_held_by_others() => {
                 response.error_code = ResponseError::NonEmptyGroup.code();
             }
             Some(group) => response.topics = group.delete(&request, &mut self.output.changes),
@@ -74,14 +74,8 @@ impl Machine {
                 continue;
             };
             group.expire(&mut self.output.changes, now.unix_ms, retention);
-            if group.phase == Phase::Empty
-                && group.offsets.is_empty()
-                && group.written.take().is_some()
-            {
-                self.output.changes.push(Change::Group {
-                    group: id.clone(),
-                    value: None,
-                });
+            if group.is_empty() && group.offsets.is_empty() && !group.is_expected() {
+                group.erase_membership(&mut self.output.changes);
             }
             self.settle(&id);
         }
@@ -96,7 +90,7 @@ impl Group {
     ) -> Vec<OffsetDeleteResponseTopic> {
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
-            let held = self.phase != Phase::Empty && self.reads(&topic.name.0);
+            let held = !self.is_empty() && self.reads(&topic.name.0);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
                 let index = partition.partition_index;
@@ -156,17 +150,13 @@ impl Group {
     /// self-assigned group's from their commit; of a group with members only those of topics that
     /// nobody in it reads any more.
     fn expire(&mut self, changes: &mut Vec<Change>, now_ms: i64, retention_ms: i64) {
-        let subscribed = match self.phase {
-            Phase::Empty => Some(BTreeSet::new()),
-            Phase::Stable { .. } => self.subscribed(),
-            _ => None,
+        let Some(subscribed) = self.in_use() else {
+            return;
         };
-        let Some(subscribed) = subscribed else { return };
-        let empty_since = self
-            .written
-            .as_ref()
-            .filter(|_| self.phase == Phase::Empty)
-            .map(|written| written.state_ms);
+        let empty_since = match &self.membership {
+            Membership::Classic(classic) => classic.empty_since(),
+            Membership::Consumer(_) => None,
+        };
         let before = changes.len();
         self.forget(changes, |topic, value| {
             let age_from = empty_since.unwrap_or(-1).max(value.commit_ms);
@@ -182,8 +172,12 @@ impl Group {
         }
     }
 
-    fn is_consumers(&self) -> bool {
-        self.protocol_type.as_deref() == Some("consumer")
+    /// Members who are no consumers may read any topic: what they do is between them.
+    fn is_held_by_others(&self) -> bool {
+        match &self.membership {
+            Membership::Classic(classic) => !classic.is_empty() && !classic.is_consumers(),
+            Membership::Consumer(_) => false,
+        }
     }
 
     /// Whether a member may read the topic; if its metadata cannot be read, it may.
@@ -192,15 +186,12 @@ impl Group {
             .is_none_or(|topics| topics.contains(topic))
     }
 
-    fn subscribed(&self) -> Option<BTreeSet<StrBytes>> {
-        if !self.is_consumers() {
-            return None;
+    /// Topics whose offsets must not expire; `None`: none may, as things are moving.
+    fn in_use(&self) -> Option<BTreeSet<StrBytes>> {
+        match &self.membership {
+            _ if self.is_empty() => Some(BTreeSet::new()),
+            Membership::Classic(classic) if !classic.is_stable() => None,
+            Membership::Classic(_) | Membership::Consumer(_) => self.subscribed(),
         }
-        let protocols = self.members.values().flat_map(|member| &member.protocols);
-        let mut topics = BTreeSet::new();
-        for protocol in protocols {
-            topics.extend(subscribed_topics(&protocol.metadata).ok()?);
-        }
-        Some(topics)
     }
 }

@@ -1,264 +1,182 @@
-//! What a classic group is.
+//! A group: members, in whichever protocol they speak, and offsets.
+//!
+//! The two protocols share their ids and their offsets, so a service can change from one to the
+//! other and go on where it was. A group is of the kind of its members; when it has none, the next
+//! to come decides (KIP-848).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::JoinGroupRequest;
-use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::OffsetCommitRequest;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::protocol::StrBytes;
 
-use super::member::{Member, Wait};
+use super::classic::Classic;
+use super::consumer::Consumer;
 use super::offsets::Offsets;
-use super::{Context, join_refused, sync_refused};
-use crate::group::record::{Change, GroupMetadata};
+use super::{Context, Now};
+use crate::group::record::Change;
 
-/// A group: a generation of members, and offsets. Either may be missing: a group whose consumers
-/// assign partitions themselves has only offsets.
+/// A group. Either half may be missing: a consumer that assigns partitions itself has only offsets.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) id: StrBytes,
-    pub(super) phase: Phase,
-    pub(super) generation: i32,
-    /// Set by the first member, kept when the group is empty; `None` while it has only offsets.
-    pub(super) protocol_type: Option<StrBytes>,
-    pub(super) protocol: Option<StrBytes>,
-    pub(super) leader: Option<StrBytes>,
-    pub(super) members: BTreeMap<StrBytes, Member>,
-    /// Member ids by instance id.
-    pub(super) static_ids: BTreeMap<StrBytes, StrBytes>,
-    /// Member ids that were given out (KIP-394) and not used yet, and when they lapse.
-    pub(super) pending: BTreeMap<StrBytes, u64>,
+    pub(super) membership: Membership,
     pub(super) offsets: Offsets,
-    /// The group's last record in the log. While a rebalance is under way it is older than the rest.
-    pub(super) written: Option<GroupMetadata>,
     /// Its entry in the machine's timers.
     pub(super) timer: Option<u64>,
 }
 
-/// Where a group is between two generations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// No members.
-    Empty,
-    /// Joins are gathered until all members have rejoined, at most until `until`.
-    PreparingRebalance {
-        until: u64,
-        initial: Option<InitialDelay>,
-    },
-    /// The generation is complete, the leader computes assignments.
-    CompletingRebalance { sync_until: u64 },
-    /// Members have assignments; those who still owe a sync have until `sync_until`.
-    Stable { sync_until: u64 },
-}
-
-/// The wait of an empty group for more members; every newcomer extends it once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct InitialDelay {
-    pub(super) remaining_ms: u64,
-    pub(super) newcomer: bool,
+/// Who is in the group, and how they agree on who reads what.
+#[derive(Debug)]
+pub(super) enum Membership {
+    /// Among themselves, through a leader. Also a group that has only offsets.
+    Classic(Classic),
+    /// The coordinator tells them (KIP-848).
+    Consumer(Consumer),
 }
 
 impl Group {
     pub(super) fn new(id: StrBytes) -> Self {
         Self {
+            membership: Membership::Classic(Classic::new(id.clone())),
             id,
-            phase: Phase::Empty,
-            generation: 0,
-            protocol_type: None,
-            protocol: None,
-            leader: None,
-            members: BTreeMap::new(),
-            static_ids: BTreeMap::new(),
-            pending: BTreeMap::new(),
             offsets: Offsets::default(),
-            written: None,
             timer: None,
         }
     }
 
-    /// Kafka's name of the phase.
-    pub(super) fn state_name(&self) -> &'static str {
-        match self.phase {
-            Phase::Empty => "Empty",
-            Phase::PreparingRebalance { .. } => "PreparingRebalance",
-            Phase::CompletingRebalance { .. } => "CompletingRebalance",
-            Phase::Stable { .. } => "Stable",
+    pub(super) fn classic_mut(&mut self) -> Option<&mut Classic> {
+        match &mut self.membership {
+            Membership::Classic(classic) => Some(classic),
+            Membership::Consumer(_) => None,
+        }
+    }
+
+    pub(super) fn consumer_mut(&mut self) -> Option<&mut Consumer> {
+        match &mut self.membership {
+            Membership::Classic(_) => None,
+            Membership::Consumer(consumer) => Some(consumer),
+        }
+    }
+
+    /// The group for somebody who wants to join it with the classic protocol.
+    pub(super) fn as_classic(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Result<&mut Classic, ResponseError> {
+        if self.consumer_mut().is_some() {
+            if !self.is_empty() {
+                return Err(ResponseError::InconsistentGroupProtocol);
+            }
+            self.erase_membership(&mut cx.output.changes);
+        }
+        self.classic_mut()
+            .ok_or(ResponseError::CoordinatorNotAvailable)
+    }
+
+    /// The group for somebody who wants to join it with the consumer protocol; `None` while it has
+    /// classic members.
+    pub(super) fn as_consumer(&mut self, cx: &mut Context<'_>) -> Option<&mut Consumer> {
+        if self.classic_mut().is_some() {
+            if !self.is_empty() {
+                return None;
+            }
+            self.erase_membership(&mut cx.output.changes);
+            self.membership = Membership::Consumer(Consumer::new(self.id.clone()));
+        }
+        self.consumer_mut()
+    }
+
+    /// Forgets what the log says about a group without members; its offsets stay.
+    pub(super) fn erase_membership(&mut self, changes: &mut Vec<Change>) {
+        match &mut self.membership {
+            Membership::Classic(classic) => classic.erase(changes),
+            Membership::Consumer(consumer) => consumer.erase(changes),
+        }
+        self.membership = Membership::Classic(Classic::new(self.id.clone()));
+    }
+
+    /// It has no members.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.membership {
+            Membership::Classic(classic) => classic.is_empty(),
+            Membership::Consumer(consumer) => consumer.is_empty(),
+        }
+    }
+
+    /// Somebody was given an id for it, and may be about to come.
+    pub(super) fn is_expected(&self) -> bool {
+        match &self.membership {
+            Membership::Classic(classic) => !classic.pending.is_empty(),
+            Membership::Consumer(_) => false,
         }
     }
 
     /// Nothing is left that anybody could ask for.
     pub(super) fn is_blank(&self) -> bool {
-        self.phase == Phase::Empty
-            && self.pending.is_empty()
-            && self.offsets.is_empty()
-            && self.written.is_none()
+        let blank = match &self.membership {
+            Membership::Classic(classic) => classic.is_blank(),
+            Membership::Consumer(consumer) => consumer.is_blank(),
+        };
+        blank && self.offsets.is_empty()
     }
 
     /// When something is due if nothing happens before.
     pub(super) fn deadline(&self) -> Option<u64> {
-        let phase = match self.phase {
-            Phase::Empty => None,
-            Phase::PreparingRebalance { until, .. } => Some(until),
-            Phase::CompletingRebalance { sync_until } | Phase::Stable { sync_until } => self
-                .members
-                .values()
-                .any(|m| m.owes_sync)
-                .then_some(sync_until),
-        };
-        let members = self.members.values().filter_map(Member::deadline);
-        members
-            .chain(self.pending.values().copied())
-            .chain(phase)
-            .min()
+        match &self.membership {
+            Membership::Classic(classic) => classic.deadline(),
+            Membership::Consumer(consumer) => consumer.deadline(),
+        }
     }
 
-    /// Whether the sender is who it says: a known member, and the latest with its instance id.
-    pub(super) fn check_member(
-        &self,
-        id: &StrBytes,
-        instance_id: Option<&StrBytes>,
+    pub(super) fn on_tick(&mut self, cx: &mut Context<'_>) {
+        match &mut self.membership {
+            Membership::Classic(classic) => classic.on_tick(cx),
+            Membership::Consumer(consumer) => consumer.on_tick(cx),
+        }
+    }
+
+    pub(super) fn check_commit(
+        &mut self,
+        now: Now,
+        request: &OffsetCommitRequest,
+        version: i16,
     ) -> Result<(), ResponseError> {
-        if let Some(instance_id) = instance_id {
-            let current = self
-                .static_ids
-                .get(instance_id)
-                .ok_or(ResponseError::UnknownMemberId)?;
-            if current != id {
-                return Err(ResponseError::FencedInstanceId);
-            }
-        }
-        if self.members.contains_key(id) {
-            Ok(())
-        } else {
-            Err(ResponseError::UnknownMemberId)
+        match &mut self.membership {
+            Membership::Classic(classic) => classic.check_commit(now, request),
+            Membership::Consumer(consumer) => consumer.check_commit(request, version),
         }
     }
 
-    pub(super) fn check_generation(&self, generation: i32) -> Result<(), ResponseError> {
-        if generation == self.generation {
-            Ok(())
-        } else {
-            Err(ResponseError::IllegalGeneration)
+    /// The topics that members read; `None` if that cannot be told, or is not settled.
+    pub(super) fn subscribed(&self) -> Option<BTreeSet<StrBytes>> {
+        match &self.membership {
+            Membership::Classic(classic) => classic.subscribed(),
+            Membership::Consumer(consumer) => Some(consumer.subscribed()),
         }
     }
 
-    /// Whether somebody with these protocols can be a member besides those there are.
-    pub(super) fn supports(&self, request: &JoinGroupRequest) -> bool {
-        if self.members.is_empty() {
-            return !request.protocol_type.is_empty() && !request.protocols.is_empty();
+    pub(super) fn listed(&self) -> ListedGroup {
+        match &self.membership {
+            Membership::Classic(classic) => classic.listed(),
+            Membership::Consumer(consumer) => consumer.listed(),
         }
-        self.protocol_type.as_ref() == Some(&request.protocol_type)
-            && request.protocols.iter().any(|p| self.all_offer(&p.name))
     }
 
-    fn all_offer(&self, protocol: &StrBytes) -> bool {
-        self.members
-            .values()
-            .all(|member| member.protocols.iter().any(|p| p.name == *protocol))
-    }
-
-    /// The protocol that all members offer and most of them prefer; the leader's order settles a tie.
-    pub(super) fn elect_protocol(&self) -> Option<StrBytes> {
-        let leader = self
-            .leader
-            .as_ref()
-            .and_then(|id| self.members.get(id))
-            .or(self.members.values().next())?;
-        let candidates: Vec<_> = leader
-            .protocols
-            .iter()
-            .map(|p| p.name.clone())
-            .filter(|name| self.all_offer(name))
-            .collect();
-        let votes: Vec<_> = self
-            .members
-            .values()
-            .filter_map(|member| member.vote(&candidates))
-            .collect();
-        let count = |name: &StrBytes| votes.iter().filter(|vote| *vote == name).count();
-        candidates
-            .iter()
-            .rev()
-            .max_by_key(|name| count(name))
-            .cloned()
-    }
-
-    /// Everybody's metadata, for the leader.
-    pub(super) fn roll(&self) -> Vec<JoinGroupResponseMember> {
-        let protocol = self.protocol.clone().unwrap_or_default();
-        let entry = |member: &Member| {
-            JoinGroupResponseMember::default()
-                .with_member_id(member.id.clone())
-                .with_group_instance_id(member.instance_id.clone())
-                .with_metadata(member.metadata(&protocol))
-        };
-        self.members.values().map(entry).collect()
-    }
-
-    pub(super) fn is_leader(&self, id: &StrBytes) -> bool {
-        self.leader.as_ref() == Some(id)
-    }
-
-    pub(super) fn add(&mut self, member: Member, protocol_type: StrBytes) {
-        if self.members.is_empty() {
-            self.protocol_type = Some(protocol_type);
+    /// The records that a replay would need, besides those of its offsets.
+    pub(super) fn live(&self) -> Vec<Change> {
+        match &self.membership {
+            Membership::Classic(classic) => classic.live().into_iter().collect(),
+            Membership::Consumer(consumer) => consumer.live(),
         }
-        self.leader.get_or_insert_with(|| member.id.clone());
-        if let Some(instance_id) = &member.instance_id {
-            self.static_ids
-                .insert(instance_id.clone(), member.id.clone());
-        }
-        self.pending.remove(&member.id);
-        self.members.insert(member.id.clone(), member);
     }
 
-    /// Takes a member out; what it waits for is refused with `UNKNOWN_MEMBER_ID`.
-    pub(super) fn remove(&mut self, cx: &mut Context<'_>, id: &StrBytes) {
-        let Some(mut member) = self.members.remove(id) else {
-            return;
-        };
-        if let Some(instance_id) = &member.instance_id {
-            self.static_ids.remove(instance_id);
+    /// The log is at its end: members begin new sessions, for they could not speak meanwhile.
+    pub(super) fn restore(&mut self, now: Now, session_timeout_ms: u64) {
+        match &mut self.membership {
+            Membership::Classic(classic) => classic.restore(now),
+            Membership::Consumer(consumer) => consumer.restore(now, session_timeout_ms),
         }
-        if self.is_leader(id) {
-            self.leader = self.members.keys().next().cloned();
-        }
-        refuse(cx, member.end_any(), id, ResponseError::UnknownMemberId);
-    }
-
-    /// Writes the generation as it is now: what a restart comes back to.
-    pub(super) fn write(&mut self, cx: &mut Context<'_>) {
-        let protocol = self.protocol.clone().unwrap_or_default();
-        let metadata = GroupMetadata {
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            generation: self.generation,
-            protocol: self.protocol.clone(),
-            leader: self.leader.clone(),
-            state_ms: cx.now.unix_ms,
-            members: self
-                .members
-                .values()
-                .map(|member| member.to_metadata(&protocol))
-                .collect(),
-        };
-        self.written = Some(metadata.clone());
-        cx.write(Change::Group {
-            group: self.id.clone(),
-            value: Some(metadata),
-        });
-    }
-}
-
-/// Answers a request that a member waits for, and that will not be carried out.
-pub(super) fn refuse(
-    cx: &mut Context<'_>,
-    wait: Option<Wait>,
-    id: &StrBytes,
-    error: ResponseError,
-) {
-    match wait {
-        Some(Wait::Join(token)) => cx.reply(token, join_refused(id.clone(), error)),
-        Some(Wait::Sync(token)) => cx.reply(token, sync_refused(error)),
-        None => {}
     }
 }

@@ -5,32 +5,31 @@
 //! argument. A request yields replies, now or at a later step, and the [`Change`]s that make them
 //! true; a caller releases the replies of a step when the changes of that step, and of all steps
 //! before it, are durable. Replaying the changes rebuilds the state, as in Apache Kafka's
-//! `GroupMetadataManager`, whose classic groups these are (KIP-62, 134, 345, 394, 429, 559, 814).
+//! `GroupMetadataManager`.
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `group` | what a group is: phase, generation, members, leader, the vote on a protocol |
-//! | `member` | what a member is: timeouts, metadata, what it waits for |
-//! | `join`, `sync` | the two requests that make a generation |
-//! | `rebalance` | when a generation ends and the next is complete |
-//! | `session` | heartbeats, leaving, silence |
+//! | `group` | what a group is: members of one protocol or the other, and offsets |
+//! | `classic` | groups whose members agree among themselves |
+//! | `consumer`, `assignor`, `topics` | groups whose members are told what to read (KIP-848) |
 //! | `offsets`, `expiry` | commits and reads of offsets; their deletion and expiry |
 //! | `admin` | list, describe, delete |
 //! | `transactions` | offsets that count when their transaction does |
 //! | `replay` | from changes to state and back |
 
 mod admin;
+mod assignor;
+mod classic;
+mod consumer;
 mod expiry;
 mod group;
-mod join;
-mod member;
 mod offsets;
-mod rebalance;
 mod replay;
-mod session;
-mod sync;
+mod topics;
 mod transactions;
 
+#[cfg(test)]
+mod consumer_simulation;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -38,19 +37,21 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::consumer_group_describe_response;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
-    OffsetDeleteResponse, SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest,
-    TxnOffsetCommitResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
+    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+    SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -59,8 +60,11 @@ use super::Config;
 use super::record::Change;
 use crate::coordinator::{self, ProducerEpoch, Verdict};
 pub(crate) use crate::coordinator::{Now, Token};
+use classic::{Classic, Join};
+use consumer::Beat;
 use group::Group;
 pub(crate) use offsets::commit_refused;
+pub(crate) use topics::{SharedTopics, Topics};
 use transactions::Transactions;
 pub(crate) use transactions::pending_refused;
 
@@ -97,8 +101,20 @@ pub(crate) enum Request {
     Heartbeat(HeartbeatRequest),
     /// Goes; `members` names who (versions below 3 are brought into this form by the caller).
     Leave(LeaveGroupRequest),
+    /// All that a KIP-848 member says: that it joins, is alive, what it holds, that it goes.
+    ConsumerHeartbeat {
+        request: ConsumerGroupHeartbeatRequest,
+        version: i16,
+        client: Client,
+        /// Randomness for the member's id, should it need one.
+        fresh_id: Uuid,
+        topics: SharedTopics,
+    },
     /// Stores positions; topics and partitions were checked by the caller.
-    CommitOffsets(OffsetCommitRequest),
+    CommitOffsets {
+        request: OffsetCommitRequest,
+        version: i16,
+    },
     /// Reads positions.
     FetchOffsets(OffsetFetchRequestGroup),
     /// Reads positions that no open transaction may change.
@@ -111,8 +127,13 @@ pub(crate) enum Request {
     EndTransaction(ProducerEpoch, Verdict),
     /// Names all groups.
     List,
-    /// Shows a group.
+    /// Shows a classic group.
     Describe(StrBytes),
+    /// Shows a KIP-848 group.
+    DescribeConsumers {
+        group: StrBytes,
+        topics: SharedTopics,
+    },
     /// Deletes an empty group with its offsets.
     Delete(StrBytes),
     /// Deletes some of a group's offsets.
@@ -128,6 +149,7 @@ pub(crate) enum Response {
     Sync(SyncGroupResponse),
     Heartbeat(HeartbeatResponse),
     Leave(LeaveGroupResponse),
+    ConsumerHeartbeat(ConsumerGroupHeartbeatResponse),
     CommitOffsets(OffsetCommitResponse),
     FetchOffsets(OffsetFetchResponseGroup),
     Admit,
@@ -135,6 +157,7 @@ pub(crate) enum Response {
     EndTransaction,
     List(Vec<ListedGroup>),
     Describe(DescribedGroup),
+    DescribeConsumers(consumer_group_describe_response::DescribedGroup),
     Delete(DeletableGroupResult),
     DeleteOffsets(OffsetDeleteResponse),
     ForgetTopics,
@@ -151,6 +174,8 @@ pub(crate) struct Machine {
     transactions: Transactions,
     /// When each group wants to be looked at; may be too early, since a heartbeat does not touch it.
     timers: BTreeSet<(u64, StrBytes)>,
+    /// The newest snapshot of topics that came with a request.
+    topics: SharedTopics,
     /// When offsets are looked through for expired ones.
     expiry_ms: u64,
     output: Output,
@@ -160,6 +185,7 @@ pub(crate) struct Machine {
 struct Context<'a> {
     now: Now,
     config: &'a Config,
+    topics: &'a Topics,
     output: &'a mut Output,
 }
 
@@ -172,6 +198,7 @@ impl Machine {
             groups: BTreeMap::new(),
             transactions: Transactions::default(),
             timers: BTreeSet::new(),
+            topics: Arc::default(),
             expiry_ms,
             output: Output::default(),
         }
@@ -181,13 +208,34 @@ impl Machine {
     pub(crate) fn on_request(&mut self, now: Now, token: Token, request: Request) {
         match request {
             Request::Heartbeat(request) => self.heartbeat(now, token, &request),
-            Request::CommitOffsets(request) => self.commit_offsets(now, token, &request),
             Request::FetchOffsets(request) => self.fetch_offsets(token, request, false),
             Request::FetchStableOffsets(request) => self.fetch_offsets(token, request, true),
             Request::Admit(producer) => self.admit(token, producer),
             Request::CommitPending(request) => self.commit_pending(now, token, &request),
             Request::EndTransaction(producer, verdict) => {
                 self.end_transaction(token, producer, verdict);
+            }
+            Request::CommitOffsets { request, version } => {
+                self.commit_offsets(now, token, &request, version);
+            }
+            Request::ConsumerHeartbeat {
+                request,
+                version,
+                client,
+                fresh_id,
+                topics,
+            } => {
+                self.see(topics);
+                self.consumer_heartbeat(
+                    now,
+                    Beat {
+                        token,
+                        request,
+                        version,
+                        client,
+                        fresh_id,
+                    },
+                );
             }
             Request::Join {
                 request,
@@ -197,7 +245,7 @@ impl Machine {
             } => {
                 self.join(
                     now,
-                    join::Join {
+                    Join {
                         token,
                         request,
                         version,
@@ -210,6 +258,10 @@ impl Machine {
             Request::Leave(request) => self.leave(now, token, &request),
             Request::List => self.list(token),
             Request::Describe(group) => self.describe(token, group),
+            Request::DescribeConsumers { group, topics } => {
+                self.see(topics);
+                self.describe_consumers(token, group);
+            }
             Request::Delete(group) => self.delete(token, group),
             Request::DeleteOffsets(request) => self.delete_offsets(token, request),
             Request::ForgetTopics(topics) => self.forget_topics(token, &topics),
@@ -246,8 +298,27 @@ impl Machine {
         std::mem::take(&mut self.output)
     }
 
+    fn see(&mut self, topics: SharedTopics) {
+        if topics.version() > self.topics.version() {
+            self.topics = topics;
+        }
+    }
+
     fn reply(&mut self, token: Token, response: Response) {
         self.output.replies.push((token, response));
+    }
+
+    /// As [`Machine::with_group`], if it is a classic group.
+    fn with_classic<R>(
+        &mut self,
+        now: Now,
+        id: &StrBytes,
+        decide: impl FnOnce(&mut Classic, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        self.with_group(now, id, |group, cx| {
+            group.classic_mut().map(|classic| decide(classic, cx))
+        })
+        .flatten()
     }
 
     /// Decides about one group, if it exists, and sees to its next deadline.
@@ -261,6 +332,7 @@ impl Machine {
         let mut cx = Context {
             now,
             config: &self.config,
+            topics: &self.topics,
             output: &mut self.output,
         };
         let decided = decide(group, &mut cx);
@@ -326,6 +398,17 @@ impl coordinator::Machine for Machine {
 
     fn is_promise(response: &Response) -> bool {
         !matches!(response, Response::Heartbeat(_))
+    }
+}
+
+impl Client {
+    /// As much as is kept.
+    fn short(&self) -> Self {
+        let id = &self.id[..self.id.floor_char_boundary(CLIENT_ID_MAX)];
+        Self {
+            id: StrBytes::from_string(id.to_owned()),
+            host: owned(&self.host),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::group::{Group, Phase};
+use super::group::{Group, Membership};
 use super::{Context, Machine, NAME_MAX, Now, Response, Token, code, owned};
 use crate::group::record::{Change, CommittedOffset};
 
@@ -69,13 +69,20 @@ impl Offsets {
 }
 
 impl Machine {
-    pub(super) fn commit_offsets(&mut self, now: Now, token: Token, request: &OffsetCommitRequest) {
+    pub(super) fn commit_offsets(
+        &mut self,
+        now: Now,
+        token: Token,
+        request: &OffsetCommitRequest,
+        version: i16,
+    ) {
         let outcome = self
-            .group_for_commit(request)
-            .and_then(|group| group.check_commit(now, request));
+            .group_for_commit(request, version)
+            .and_then(|group| group.check_commit(now, request, version));
         let mut cx = Context {
             now,
             config: &self.config,
+            topics: &self.topics,
             output: &mut self.output,
         };
         let topics = match (outcome, self.groups.get_mut(&request.group_id.0)) {
@@ -106,11 +113,16 @@ impl Machine {
     fn group_for_commit(
         &mut self,
         request: &OffsetCommitRequest,
+        version: i16,
     ) -> Result<&mut Group, ResponseError> {
         let id = &request.group_id.0;
         if !self.groups.contains_key(id) {
             if request.generation_id_or_member_epoch >= 0 {
-                return Err(ResponseError::IllegalGeneration);
+                // From version 9 on it may be a member epoch (KIP-848).
+                return Err(match version {
+                    ..9 => ResponseError::IllegalGeneration,
+                    _ => ResponseError::GroupIdNotFound,
+                });
             }
             if id.len() > NAME_MAX {
                 return Err(ResponseError::InvalidGroupId);
@@ -133,7 +145,14 @@ impl Machine {
         stable: bool,
     ) {
         let group = self.groups.get(&request.group_id.0);
+        let allowed = match group.map(|group| &group.membership) {
+            Some(Membership::Consumer(consumer)) => {
+                consumer.check_fetch(request.member_id.as_ref(), request.member_epoch)
+            }
+            Some(Membership::Classic(_)) | None => Ok(()),
+        };
         let mut topics = match &request.topics {
+            _ if allowed.is_err() => Vec::new(),
             None => group.map(Group::all_offsets).unwrap_or_default(),
             Some(topics) => topics
                 .iter()
@@ -162,6 +181,7 @@ impl Machine {
         }
         let response = OffsetFetchResponseGroup::default()
             .with_group_id(request.group_id)
+            .with_error_code(code(allowed))
             .with_topics(topics);
         self.reply(token, Response::FetchOffsets(response));
     }
@@ -176,29 +196,6 @@ impl Machine {
 }
 
 impl Group {
-    fn check_commit(
-        &mut self,
-        now: Now,
-        request: &OffsetCommitRequest,
-    ) -> Result<(), ResponseError> {
-        let generation = request.generation_id_or_member_epoch;
-        if generation < 0 && self.phase == Phase::Empty {
-            return Ok(());
-        }
-        if generation < 0 && request.member_id.is_empty() && request.group_instance_id.is_none() {
-            return Err(ResponseError::UnknownMemberId);
-        }
-        self.check_member(&request.member_id, request.group_instance_id.as_ref())?;
-        self.check_generation(generation)?;
-        if matches!(self.phase, Phase::CompletingRebalance { .. }) {
-            return Err(ResponseError::RebalanceInProgress);
-        }
-        if let Some(member) = self.members.get_mut(&request.member_id) {
-            member.alive(now);
-        }
-        Ok(())
-    }
-
     fn commit(
         &mut self,
         cx: &mut Context<'_>,

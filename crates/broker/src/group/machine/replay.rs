@@ -2,10 +2,11 @@
 
 use kafka_protocol::protocol::StrBytes;
 
-use super::group::{Group, Phase};
-use super::member::Member;
+use super::classic::Classic;
+use super::consumer::Consumer;
+use super::group::{Group, Membership};
 use super::{Machine, Now};
-use crate::group::record::Change;
+use crate::group::record::{Change, ConsumerChange};
 
 impl Machine {
     /// Takes up a record of the log. Only before the first request.
@@ -42,7 +43,34 @@ impl Machine {
                 .transactions
                 .set(producer, (group, topic, partition), value),
             Change::TransactionEnd { producer, verdict } => self.take_end(producer, verdict),
-            Change::Group { group, value } => self.replayed(group).written = value,
+            Change::Group { group, value } => {
+                let group = self.replayed(group);
+                match group.classic_mut() {
+                    Some(classic) => classic.written = value,
+                    // A consumer group that was deleted before says so itself.
+                    None if value.is_none() => {}
+                    None => {
+                        let mut classic = Classic::new(group.id.clone());
+                        classic.written = value;
+                        group.membership = Membership::Classic(classic);
+                    }
+                }
+            }
+            Change::Consumer { group, change } => {
+                let group = self.replayed(group);
+                match (change, group.consumer_mut()) {
+                    (ConsumerChange::Epoch(None), None) => {}
+                    (ConsumerChange::Epoch(None), Some(_)) => {
+                        group.membership = Membership::Classic(Classic::new(group.id.clone()));
+                    }
+                    (change, Some(consumer)) => consumer.replay(change),
+                    (change, None) => {
+                        let mut consumer = Consumer::new(group.id.clone());
+                        consumer.replay(change);
+                        group.membership = Membership::Consumer(consumer);
+                    }
+                }
+            }
         }
     }
 
@@ -57,7 +85,7 @@ impl Machine {
         let ids: Vec<_> = self.groups.keys().cloned().collect();
         for id in ids {
             if let Some(group) = self.groups.get_mut(&id) {
-                group.restore(now);
+                group.restore(now, self.config.consumer_session_timeout_ms);
             }
             self.settle(&id);
         }
@@ -67,10 +95,6 @@ impl Machine {
     /// is pending, before or behind the offsets as it is older or newer.
     pub(crate) fn live(&self) -> impl Iterator<Item = Change> {
         let groups = self.groups.values().flat_map(|group| {
-            let metadata = group.written.clone().map(|value| Change::Group {
-                group: group.id.clone(),
-                value: Some(value),
-            });
             let offsets = group
                 .offsets
                 .iter()
@@ -80,34 +104,9 @@ impl Machine {
                     partition,
                     value: Some(value.clone()),
                 });
-            metadata.into_iter().chain(offsets)
+            group.live().into_iter().chain(offsets)
         });
         let older = self.transactions.live(true);
         older.chain(groups).chain(self.transactions.live(false))
-    }
-}
-
-impl Group {
-    fn restore(&mut self, now: Now) {
-        let Some(written) = self.written.clone() else {
-            return;
-        };
-        let protocol = written.protocol.clone().unwrap_or_default();
-        self.generation = written.generation;
-        for metadata in &written.members {
-            let member = Member::replayed(metadata, &protocol, now);
-            self.add(member, written.protocol_type.clone());
-        }
-        self.protocol_type = Some(written.protocol_type).filter(|name| !name.is_empty());
-        self.protocol = written.protocol;
-        self.leader = written
-            .leader
-            .filter(|id| self.members.contains_key(id))
-            .or(self.leader.take());
-        if !self.members.is_empty() {
-            self.phase = Phase::Stable {
-                sync_until: now.tick_ms,
-            };
-        }
     }
 }

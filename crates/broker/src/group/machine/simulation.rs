@@ -22,21 +22,25 @@ const STEPS: usize = 600;
 const SEEDS: u64 = 300;
 
 /// A small random generator (splitmix64): the run must be the same for a seed on every machine.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub(super) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
@@ -94,7 +98,7 @@ fn config() -> Config {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let now = Now {
             tick_ms: 0,
             unix_ms: 1_700_000_000_000,
@@ -291,7 +295,10 @@ impl Simulation {
         self.ask(
             number,
             Asked::Commit { partition, offset },
-            Request::CommitOffsets(request),
+            Request::CommitOffsets {
+                request,
+                version: 8,
+            },
         );
     }
 

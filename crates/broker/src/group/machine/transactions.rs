@@ -17,7 +17,7 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::group::{Group, Phase};
+use super::group::{Group, Membership};
 use super::{Machine, NAME_MAX, Now, Response, Token, code, owned};
 use crate::coordinator::{ProducerEpoch, Verdict};
 use crate::group::record::{Change, CommittedOffset};
@@ -299,16 +299,20 @@ impl Group {
         now: Now,
         request: &TxnOffsetCommitRequest,
     ) -> Result<(), ResponseError> {
-        let (id, instance) = (&request.member_id, request.group_instance_id.as_ref());
-        if request.generation_id < 0 && (self.phase == Phase::Empty || id.is_empty()) {
+        let says_none = request.member_id.is_empty() && request.group_instance_id.is_none();
+        if request.generation_id < 0 && (says_none || self.is_empty()) {
             return Ok(());
         }
-        self.check_member(id, instance)?;
-        self.check_generation(request.generation_id)?;
-        if let Some(member) = self.members.get_mut(id) {
-            member.alive(now);
+        match &mut self.membership {
+            Membership::Classic(classic) => classic.check_pending(now, request),
+            Membership::Consumer(consumer) => consumer
+                .check_epoch(&request.member_id, request.generation_id)
+                .map_err(|error| match error {
+                    // The answer knows no epochs.
+                    ResponseError::StaleMemberEpoch => ResponseError::IllegalGeneration,
+                    error => error,
+                }),
         }
-        Ok(())
     }
 }
 

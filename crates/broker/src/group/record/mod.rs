@@ -1,10 +1,12 @@
 //! The records of `__consumer_offsets`, in Kafka's own formats.
 //!
 //! A group's truth is what these records say when they are read from the first to the last: a
-//! commit that is not here never happened. They are Kafka's `OffsetCommitKey`/`Value` and
-//! `GroupMetadataKey`/`Value`, so that Kafka's tools (`kafka-dump-log`, a consumer on the topic)
+//! commit that is not here never happened. They are Kafka's `OffsetCommitKey`/`Value`,
+//! `GroupMetadataKey`/`Value` and `ConsumerGroup*Key`/`Value`, so that Kafka's tools (`kafka-dump-log`, a consumer on the topic)
 //! can read them. A record without a value (tombstone) takes back what its key said.
 
+mod consumer;
+mod flexible;
 mod group;
 mod offset;
 mod subscription;
@@ -12,6 +14,9 @@ mod subscription;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
+pub(crate) use consumer::{
+    ConsumerChange, ConsumerMember, CurrentAssignment, GroupEpoch, MemberState, Partitions,
+};
 pub(crate) use group::{GroupMetadata, MemberMetadata};
 pub(crate) use offset::CommittedOffset;
 pub(crate) use subscription::subscribed_topics;
@@ -64,12 +69,19 @@ pub(crate) enum Change {
         /// The generation; `None`: the group was deleted.
         value: Option<GroupMetadata>,
     },
+    /// Something about a KIP-848 group.
+    Consumer {
+        /// The group.
+        group: StrBytes,
+        /// What.
+        change: ConsumerChange,
+    },
 }
 
 impl Record for Change {
     fn framing(&self) -> Framing {
         match self {
-            Self::Offset { .. } | Self::Group { .. } => Framing::Plain,
+            Self::Offset { .. } | Self::Group { .. } | Self::Consumer { .. } => Framing::Plain,
             Self::Pending { producer, .. } => Framing::Transactional(*producer),
             Self::TransactionEnd { producer, verdict } => Framing::Marker(*producer, *verdict),
         }
@@ -81,6 +93,7 @@ impl Record for Change {
 
     fn encode(&self) -> (Bytes, Option<Bytes>) {
         match self {
+            Self::Consumer { group, change } => change.encode(group),
             Self::Offset {
                 group,
                 topic,
@@ -142,7 +155,8 @@ impl Record for Change {
                 value: value.map(GroupMetadata::decode).transpose()?,
             }));
         }
-        Ok(None)
+        Ok(ConsumerChange::decode(kind, &mut key, value)?
+            .map(|(group, change)| Self::Consumer { group, change }))
     }
 }
 
@@ -257,7 +271,7 @@ mod tests {
     #[test]
     fn an_unknown_kind_of_record_is_passed_over() {
         assert_eq!(
-            Change::decode(&Bytes::from_static(&[0, 9, 1]), None, None).unwrap(),
+            Change::decode(&Bytes::from_static(&[0, 99, 1]), None, None).unwrap(),
             None
         );
     }
@@ -278,7 +292,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(
             key in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
-            kind in 0_u8..4,
+            kind in 0_u8..10,
             value in proptest::collection::vec(proptest::num::u8::ANY, 0..256),
             version in 0_u8..5,
         ) {

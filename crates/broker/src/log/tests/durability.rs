@@ -96,3 +96,56 @@ fn who_waits_is_told_when_the_disk_refuses_and_the_log_only_reads() {
     fs::rename(&moved, log.folder.path()).unwrap();
     assert_eq!(log.partition.high_watermark(), 1);
 }
+
+/// Whether the records become durable within a few seconds without anybody waiting for them.
+fn becomes_durable(log: &Log) -> bool {
+    let mut flushed = log.partition.flushed();
+    let last = log.partition.log_end_offset();
+    runtime()
+        .block_on(async {
+            let reached = flushed.wait_for(|flushed| flushed.end >= last);
+            tokio::time::timeout(std::time::Duration::from_secs(10), reached)
+                .await
+                .map(|reached| reached.is_ok())
+        })
+        .unwrap_or(false)
+}
+
+#[test]
+fn without_flushes_records_are_visible_at_once_and_a_full_segment_is_flushed_all_the_same() {
+    let log = Log::with_flush(&[("segment.bytes", "1000")], Flush::Never);
+    log.partition.append(large(500), NOW).unwrap();
+    assert_eq!(log.partition.high_watermark(), 1);
+    assert_eq!(log.partition.flushed().borrow().end, 0);
+    log.partition.append(large(500), NOW).unwrap();
+    assert!(becomes_durable(&log));
+    let log = log.restart();
+    assert_eq!(log.report, (0, vec![]));
+    assert_eq!(log.all().len(), 2);
+}
+
+#[test]
+fn a_topic_that_flushes_every_record_waits_for_the_disk_though_the_broker_does_not() {
+    let log = Log::with_flush(&[("flush.messages", "1")], Flush::Never);
+    log.partition.append(batch(&["a"]), NOW).unwrap();
+    runtime().block_on(log.partition.durable(0)).unwrap();
+    assert_eq!(log.partition.flushed().borrow().end, 1);
+}
+
+#[test]
+fn so_many_records_or_so_much_time_bring_a_flush() {
+    let log = Log::with_flush(
+        &[("flush.messages", "3"), ("flush.ms", "3600000")],
+        Flush::Never,
+    );
+    for _ in 0..20 {
+        log.partition.append(batch(&["a", "b"]), NOW).unwrap();
+        log.partition.append(batch(&["c"]), NOW).unwrap();
+    }
+    assert!(becomes_durable(&log));
+    let log = Log::with_flush(&[("flush.ms", "5")], Flush::Never);
+    log.partition.append(batch(&["a"]), NOW).unwrap();
+    assert!(becomes_durable(&log));
+    log.partition.append(batch(&["b"]), NOW).unwrap();
+    assert!(becomes_durable(&log));
+}

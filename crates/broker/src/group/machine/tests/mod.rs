@@ -1,5 +1,6 @@
 //! What a group does, one sentence each.
 
+mod consumers;
 mod joining;
 mod leaving;
 mod offsets;

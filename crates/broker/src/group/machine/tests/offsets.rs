@@ -207,7 +207,10 @@ fn a_commit_may_ask_for_its_own_retention() {
         .with_generation_id_or_member_epoch(-1)
         .with_retention_time_ms(60_000)
         .with_topics(topics);
-    world.ask(Request::CommitOffsets(request));
+    world.ask(Request::CommitOffsets {
+        request,
+        version: 8,
+    });
     assert_eq!(world.position().committed_offset, 9);
     world.restart();
     world.pass(600_000);

@@ -85,6 +85,7 @@ pub(super) struct World {
     pub(super) log: Vec<Change>,
     replies: BTreeMap<Token, Response>,
     next: u64,
+    topics: SharedTopics,
 }
 
 impl World {
@@ -105,6 +106,46 @@ impl World {
             log: Vec::new(),
             replies: BTreeMap::new(),
             next: 0,
+            topics: Arc::new(topics(1, &[("orders", 4)])),
+        }
+    }
+
+    /// Other topics than before.
+    pub(super) fn have_topics(&mut self, all: &[(&str, i32)]) {
+        self.topics = Arc::new(topics(self.topics.version() + 1, all));
+    }
+
+    /// A heartbeat of a KIP-848 member.
+    pub(super) fn beat(
+        &mut self,
+        request: ConsumerGroupHeartbeatRequest,
+    ) -> ConsumerGroupHeartbeatResponse {
+        let token = self.ask(Request::ConsumerHeartbeat {
+            request: request.with_group_id(group()),
+            version: 1,
+            client: Client {
+                id: text("client"),
+                host: text("/127.0.0.1"),
+            },
+            fresh_id: Uuid::from_u128(7),
+            topics: Arc::clone(&self.topics),
+        });
+        match self.take(token) {
+            Response::ConsumerHeartbeat(response) => response,
+            other => panic!("not a heartbeat: {other:?}"),
+        }
+    }
+
+    pub(super) fn describe_consumers(
+        &mut self,
+    ) -> consumer_group_describe_response::DescribedGroup {
+        let token = self.ask(Request::DescribeConsumers {
+            group: group().0,
+            topics: Arc::clone(&self.topics),
+        });
+        match self.take(token) {
+            Response::DescribeConsumers(described) => described,
+            other => panic!("not a description: {other:?}"),
         }
     }
 
@@ -275,6 +316,17 @@ impl World {
         offset: i64,
         metadata: &str,
     ) -> Result<(), ResponseError> {
+        self.commit_as(8, id, generation, offset, metadata)
+    }
+
+    pub(super) fn commit_as(
+        &mut self,
+        version: i16,
+        id: &StrBytes,
+        generation: i32,
+        offset: i64,
+        metadata: &str,
+    ) -> Result<(), ResponseError> {
         let partition = OffsetCommitRequestPartition::default()
             .with_partition_index(0)
             .with_committed_offset(offset)
@@ -289,7 +341,7 @@ impl World {
             .with_member_id(id.clone())
             .with_retention_time_ms(-1)
             .with_topics(vec![topic]);
-        let token = self.ask(Request::CommitOffsets(request));
+        let token = self.ask(Request::CommitOffsets { request, version });
         match self.take(token) {
             Response::CommitOffsets(response) => {
                 outcome(response.topics[0].partitions[0].error_code)
@@ -316,9 +368,14 @@ impl World {
             Vec<kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics>,
         >,
     ) -> OffsetFetchResponseGroup {
-        let request = OffsetFetchRequestGroup::default()
-            .with_group_id(group())
-            .with_topics(topics);
+        self.fetch_group(OffsetFetchRequestGroup::default().with_topics(topics))
+    }
+
+    pub(super) fn fetch_group(
+        &mut self,
+        request: OffsetFetchRequestGroup,
+    ) -> OffsetFetchResponseGroup {
+        let request = request.with_group_id(group());
         let token = self.ask(Request::FetchOffsets(request));
         match self.take(token) {
             Response::FetchOffsets(response) => response,
@@ -416,6 +473,19 @@ impl World {
         }
         self.machine.replay_done(self.now);
     }
+}
+
+/// A topic's id follows from its name.
+pub(super) fn topic_id(name: &str) -> Uuid {
+    let bytes = name.bytes().chain(std::iter::repeat(0)).take(16);
+    Uuid::from_slice(&bytes.collect::<Vec<_>>()).expect("16 bytes")
+}
+
+fn topics(version: u64, all: &[(&str, i32)]) -> Topics {
+    let described = all
+        .iter()
+        .map(|(name, partitions)| (text(name), topic_id(name), *partitions));
+    Topics::new(version, described)
 }
 
 pub(super) fn outcome(code: i16) -> Result<(), ResponseError> {

@@ -9,11 +9,12 @@ use kafka_protocol::protocol::StrBytes;
 use tracing::info;
 use uuid::Uuid;
 
-use super::group::{Group, Phase, refuse};
-use super::member::{Member, Wait};
-use super::{
+use super::super::group::Group;
+use super::super::{
     CLIENT_ID_MAX, Client, Context, Machine, NAME_MAX, Now, Response, Token, join_refused, owned,
 };
+use super::member::{Member, Wait};
+use super::{Classic, Phase, refuse};
 
 /// From this version on, a new dynamic member is first told its id (KIP-394).
 const MEMBER_ID_REQUIRED: i16 = 4;
@@ -21,22 +22,22 @@ const MEMBER_ID_REQUIRED: i16 = 4;
 const SKIP_ASSIGNMENT: i16 = 9;
 
 /// A join with what the machine needs to decide it.
-pub(super) struct Join {
-    pub(super) token: Token,
-    pub(super) request: JoinGroupRequest,
-    pub(super) version: i16,
-    pub(super) client: Client,
-    pub(super) fresh_id: Uuid,
+pub(in super::super) struct Join {
+    pub(in super::super) token: Token,
+    pub(in super::super) request: JoinGroupRequest,
+    pub(in super::super) version: i16,
+    pub(in super::super) client: Client,
+    pub(in super::super) fresh_id: Uuid,
 }
 
 impl Machine {
-    pub(super) fn join(&mut self, now: Now, join: Join) {
+    pub(in super::super) fn join(&mut self, now: Now, join: Join) {
         let decided = self.check_join(&join.request).and_then(|()| {
             let id = owned(&join.request.group_id);
             self.groups
                 .entry(id.clone())
                 .or_insert_with(|| Group::new(id.clone()));
-            self.with_group(now, &id, |group, cx| group.join(cx, &join))
+            self.with_group(now, &id, |group, cx| group.as_classic(cx)?.join(cx, &join))
                 .unwrap_or(Err(ResponseError::CoordinatorNotAvailable))
         });
         if let Err(error) = decided {
@@ -75,7 +76,7 @@ impl Machine {
     }
 }
 
-impl Group {
+impl Classic {
     fn join(&mut self, cx: &mut Context<'_>, join: &Join) -> Result<(), ResponseError> {
         self.check_room(cx, join)?;
         if !self.supports(&join.request) {

@@ -5,10 +5,10 @@ use std::cmp::max;
 use kafka_protocol::error::ResponseError;
 use tracing::{info, warn};
 
-use super::group::{Group, InitialDelay, Phase};
-use super::{Context, Response};
+use super::super::{Context, Response, sync_refused};
+use super::{Classic, InitialDelay, Phase};
 
-impl Group {
+impl Classic {
     /// The membership changed. Begins a rebalance, or if one is under way, looks whether the change
     /// was what it waited for.
     pub(super) fn rebalance(&mut self, cx: &mut Context<'_>, reason: &'static str) {
@@ -23,10 +23,7 @@ impl Group {
         for member in self.members.values_mut() {
             member.owes_sync = false;
             if let Some(token) = member.end_sync(cx.now) {
-                cx.reply(
-                    token,
-                    super::sync_refused(ResponseError::RebalanceInProgress),
-                );
+                cx.reply(token, sync_refused(ResponseError::RebalanceInProgress));
             }
         }
         let delay = cx.config.initial_rebalance_delay_ms;

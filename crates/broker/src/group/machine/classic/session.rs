@@ -8,15 +8,22 @@ use kafka_protocol::messages::{
 };
 use tracing::{info, warn};
 
-use super::group::{Group, Phase};
-use super::{Context, Machine, Now, Response, Token, code};
+use super::super::group::Group;
+use super::super::{Context, Machine, Now, Response, Token, code};
+use super::{Classic, Phase};
 
 impl Machine {
     /// The most frequent request: it only puts the member's deadline off, and leaves the group's
     /// timer to find that out when it is due.
-    pub(super) fn heartbeat(&mut self, now: Now, token: Token, request: &HeartbeatRequest) {
+    pub(in super::super) fn heartbeat(
+        &mut self,
+        now: Now,
+        token: Token,
+        request: &HeartbeatRequest,
+    ) {
         let group = self.groups.get_mut(&request.group_id.0);
         let outcome = group
+            .and_then(Group::classic_mut)
             .ok_or(ResponseError::UnknownMemberId)
             .and_then(|group| group.heartbeat(now, request));
         self.reply(
@@ -25,9 +32,9 @@ impl Machine {
         );
     }
 
-    pub(super) fn leave(&mut self, now: Now, token: Token, request: &LeaveGroupRequest) {
+    pub(in super::super) fn leave(&mut self, now: Now, token: Token, request: &LeaveGroupRequest) {
         let outcomes = self
-            .with_group(now, &request.group_id.0, |group, cx| {
+            .with_classic(now, &request.group_id.0, |group, cx| {
                 group.leave(cx, &request.members)
             })
             .unwrap_or_else(|| vec![Err(ResponseError::UnknownMemberId); request.members.len()]);
@@ -45,7 +52,7 @@ impl Machine {
     }
 }
 
-impl Group {
+impl Classic {
     fn heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> Result<(), ResponseError> {
         self.check_member(&request.member_id, request.group_instance_id.as_ref())?;
         self.check_generation(request.generation_id)?;
@@ -102,7 +109,7 @@ impl Group {
     }
 
     /// Something may be due: ids that were never used, silent members, the phase itself.
-    pub(super) fn on_tick(&mut self, cx: &mut Context<'_>) {
+    pub(in super::super) fn on_tick(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.tick_ms;
         let pending = self.pending.len();
         self.pending.retain(|_, lapses| *lapses > now);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::JoinGroupRequest;
 use kafka_protocol::protocol::StrBytes;
 
-use super::{CLIENT_ID_MAX, Client, Now, Token, owned};
+use super::super::{Client, Now, Token, owned};
 use crate::group::record::MemberMetadata;
 
 /// A member, from its first join that was taken until it leaves or is evicted.
@@ -53,7 +53,7 @@ impl Member {
         let mut member = Self {
             id,
             instance_id: request.group_instance_id.as_ref().map(owned),
-            client: short(client),
+            client: client.short(),
             rebalance_timeout_ms: 0,
             session_timeout_ms: 0,
             protocols: Vec::new(),
@@ -93,7 +93,7 @@ impl Member {
 
     /// Takes over what a later join says.
     pub(super) fn update(&mut self, request: &JoinGroupRequest, client: &Client) {
-        self.client = short(client);
+        self.client = client.short();
         self.session_timeout_ms = u64::try_from(request.session_timeout_ms).unwrap_or(0);
         // Version 0 has no rebalance timeout; the session timeout stood for both (KIP-62).
         self.rebalance_timeout_ms =
@@ -217,13 +217,5 @@ impl Wait {
         match self {
             Self::Join(token) | Self::Sync(token) => token,
         }
-    }
-}
-
-fn short(client: &Client) -> Client {
-    let id = &client.id[..client.id.floor_char_boundary(CLIENT_ID_MAX)];
-    Client {
-        id: StrBytes::from_string(id.to_owned()),
-        host: owned(&client.host),
     }
 }

@@ -6,13 +6,13 @@ use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use tracing::info;
 
-use super::group::{Group, Phase, refuse};
+use super::super::{Context, Machine, Now, Response, Token, sync_refused};
 use super::member::Wait;
-use super::{Context, Machine, Now, Response, Token, sync_refused};
+use super::{Classic, Phase, refuse};
 
 impl Machine {
-    pub(super) fn sync(&mut self, now: Now, token: Token, request: &SyncGroupRequest) {
-        let decided = self.with_group(now, &request.group_id.0, |group, cx| {
+    pub(in super::super) fn sync(&mut self, now: Now, token: Token, request: &SyncGroupRequest) {
+        let decided = self.with_classic(now, &request.group_id.0, |group, cx| {
             group.sync(cx, token, request)
         });
         if let Err(error) = decided.unwrap_or(Err(ResponseError::UnknownMemberId)) {
@@ -21,7 +21,7 @@ impl Machine {
     }
 }
 
-impl Group {
+impl Classic {
     fn sync(
         &mut self,
         cx: &mut Context<'_>,
