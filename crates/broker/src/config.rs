@@ -10,7 +10,7 @@ use std::time::Duration;
 pub use listener::{Listener, Mechanism, Tls};
 pub use user::{Password, User};
 
-use crate::Groups;
+use crate::{Groups, Transactions};
 
 /// Settings of a [`Broker`](crate::Broker). Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -67,6 +67,9 @@ pub struct Config {
 
     /// Consumer groups and their offsets.
     pub groups: Groups,
+
+    /// Transactions and the ids of their producers.
+    pub transactions: Transactions,
 
     /// Limits that keep one client from taking the process down.
     pub limits: Limits,
@@ -189,6 +192,7 @@ impl Config {
             retention_check: Duration::from_secs(5 * 60),
             cleaning: Cleaning::default(),
             groups: Groups::default(),
+            transactions: Transactions::default(),
             limits: Limits::default(),
         }
     }

@@ -25,23 +25,28 @@
 //! |---|---|
 //! | `server` | connections: accepting, TLS, logging in, framing, limits, responses in request order |
 //! | `api` | one file per Kafka API and the one table of keys, versions and handlers |
+//! | `coordinator` | what coordinators share: decide, append, await the disk, reply; replay |
 //! | `sasl` | who somebody is: passwords and proofs of them |
 //! | `group` | the group coordinator and its offsets |
+//! | `transaction` | the transaction coordinator |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
 
 mod api;
 mod broker;
 mod config;
+mod coordinator;
 mod error;
 mod group;
 mod log;
 mod sasl;
 mod server;
 mod store;
+mod transaction;
 
 pub use broker::Broker;
 pub use config::{Cleaning, Config, Flush, Limits, Listener, Mechanism, Password, Tls, User};
 pub use error::Error;
 pub use group::Groups;
 pub use store::{Loss, RecoveryReport};
+pub use transaction::Transactions;

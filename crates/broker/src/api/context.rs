@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::group::{Client, Coordinator};
 use crate::sasl::Users;
 use crate::store::Store;
+use crate::transaction;
 use crate::{Config, Error, Mechanism};
 
 /// The id of the only node. Kafka's examples begin at 1, too.
@@ -25,6 +26,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Coordinator,
+    pub(crate) transactions: transaction::Coordinator,
     /// Who may log in.
     pub(crate) users: Arc<Users>,
     /// Cancelled when the broker stops: nobody waits for more records then.
@@ -70,6 +72,10 @@ impl Context {
 
     pub(super) fn groups(&self) -> &Coordinator {
         &self.node.groups
+    }
+
+    pub(super) fn transactions(&self) -> &transaction::Coordinator {
+        &self.node.transactions
     }
 
     /// Where clients find this node: as set, else where this client found it.

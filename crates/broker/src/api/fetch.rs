@@ -11,16 +11,16 @@ use futures_util::FutureExt;
 use futures_util::future::select_all;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, PartitionData,
+};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Context;
-use crate::log::ReadError;
-
-/// The isolation level that hides open transactions.
-const READ_COMMITTED: i8 = 1;
+use super::partition::isolation;
+use crate::log::{self, Isolation, ReadError};
 
 pub(super) async fn handle(cx: &Context, request: FetchRequest) -> FetchResponse {
     if request.session_id != 0 {
@@ -90,12 +90,19 @@ fn gather(cx: &Context, request: &FetchRequest) -> Gathered {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let left = bytes_max.saturating_sub(gathered.bytes);
-            let data = read(cx, &topic.topic, wanted, left, gathered.bytes == 0)
-                .map(|data| committed_or_not(data, request.isolation_level))
-                .unwrap_or_else(|error| {
-                    gathered.failed = true;
-                    failure(cx, &topic.topic, wanted, error)
-                });
+            let isolation = isolation(request.isolation_level);
+            let data = read(
+                cx,
+                &topic.topic,
+                wanted,
+                left,
+                gathered.bytes == 0,
+                isolation,
+            )
+            .unwrap_or_else(|error| {
+                gathered.failed = true;
+                failure(cx, &topic.topic, wanted, error)
+            });
             gathered.bytes += data.records.as_ref().map_or(0, Bytes::len);
             partitions.push(data);
         }
@@ -114,6 +121,7 @@ fn read(
     wanted: &FetchPartition,
     left: usize,
     first: bool,
+    isolation: Isolation,
 ) -> Result<PartitionData, ResponseError> {
     let epoch = wanted.current_leader_epoch;
     let partition = cx.partition_in_epoch(topic, wanted.partition, epoch)?;
@@ -121,7 +129,7 @@ fn read(
         .unwrap_or(0)
         .min(left);
     let read = partition
-        .read(wanted.fetch_offset, bytes_max, first)
+        .read_isolated(wanted.fetch_offset, bytes_max, first, isolation)
         .map_err(|error| {
             if let ReadError::Storage(cause) = &error {
                 tracing::error!(
@@ -139,14 +147,23 @@ fn read(
         .with_high_watermark(read.high_watermark)
         .with_last_stable_offset(read.last_stable_offset)
         .with_log_start_offset(read.log_start_offset)
+        .with_aborted_transactions(aborted(isolation, &read.aborted))
         .with_records(Some(read.records)))
 }
 
-/// Readers of committed records are told of aborted transactions: there are none.
-fn committed_or_not(data: PartitionData, isolation_level: i8) -> PartitionData {
-    match isolation_level {
-        READ_COMMITTED => data.with_aborted_transactions(Some(Vec::new())),
-        _ => data.with_aborted_transactions(None),
+/// Readers of committed records leave out what was aborted; others are told nothing.
+fn aborted(
+    isolation: Isolation,
+    transactions: &[log::AbortedTransaction],
+) -> Option<Vec<AbortedTransaction>> {
+    let told = |transaction: &log::AbortedTransaction| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(transaction.producer_id))
+            .with_first_offset(transaction.first_offset)
+    };
+    match isolation {
+        Isolation::Committed => Some(transactions.iter().map(told).collect()),
+        Isolation::Uncommitted => None,
     }
 }
 
