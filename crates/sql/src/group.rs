@@ -43,6 +43,10 @@ const SUBTRANSACTIONS: usize = 60;
 /// The writing connections and those who wait for one.
 pub(crate) struct Gate {
     /// Who is not at work. On SQLite it may have a group that was handed over.
+    #[expect(
+        clippy::vec_box,
+        reason = "turns take them and give them back as boxes"
+    )]
     idle: Mutex<Vec<Box<Writer>>>,
     permits: Arc<Semaphore>,
     /// Whether strangers share transactions.
@@ -195,6 +199,10 @@ impl Gate {
         })
     }
 
+    #[expect(
+        clippy::vec_box,
+        reason = "turns take them and give them back as boxes"
+    )]
     fn idle(&self) -> MutexGuard<'_, Vec<Box<Writer>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
