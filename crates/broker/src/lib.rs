@@ -27,6 +27,7 @@
 //! | `api` | one file per Kafka API and the one table of keys, versions and handlers |
 //! | `sasl` | who somebody is: passwords and proofs of them |
 //! | `group` | the group coordinator and its offsets |
+//! | `metrics` | what is counted, for whoever watches |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
 
@@ -36,6 +37,7 @@ mod config;
 mod error;
 mod group;
 mod log;
+mod metrics;
 mod sasl;
 mod server;
 mod store;

@@ -125,6 +125,11 @@ impl Producers {
             .retain(|_, producer| now_ms.saturating_sub(producer.last_seen_ms) < IDLE_MAX_MS);
     }
 
+    /// The largest id.
+    pub(super) fn max_id(&self) -> Option<i64> {
+        self.by_id.keys().max().copied()
+    }
+
     /// The last offset that each producer wrote.
     pub(super) fn last_offsets(&self) -> FxHashMap<i64, i64> {
         let last =
