@@ -46,6 +46,14 @@ impl Location {
         }
     }
 
+    /// The server, where it is one.
+    pub(crate) fn server(&self) -> Option<&Arc<Server>> {
+        match self {
+            Self::File(_) => None,
+            Self::Server(server) => Some(server),
+        }
+    }
+
     /// A short name: the file's, without its ending, or the schema's.
     pub(crate) fn name(&self) -> String {
         match self {
