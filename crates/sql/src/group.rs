@@ -43,11 +43,7 @@ const SUBTRANSACTIONS: usize = 60;
 /// The writing connections and those who wait for one.
 pub(crate) struct Gate {
     /// Who is not at work. On SQLite it may have a group that was handed over.
-    #[expect(
-        clippy::vec_box,
-        reason = "turns take them and give them back as boxes"
-    )]
-    idle: Mutex<Vec<Box<Writer>>>,
+    idle: Mutex<Idle>,
     permits: Arc<Semaphore>,
     /// Whether strangers share transactions.
     shares: bool,
@@ -63,6 +59,9 @@ struct Writer {
     connection: Connection,
     group: Option<Group>,
 }
+
+/// In boxes, since each turn moves its writer several times.
+type Idle = Vec<Box<Writer>>;
 
 /// The open transaction and its members.
 struct Group {
@@ -98,7 +97,7 @@ impl Gate {
             let group = None;
             Box::new(Writer { connection, group })
         });
-        let idle: Vec<_> = writers.collect();
+        let idle: Idle = writers.collect();
         Self {
             permits: Arc::new(Semaphore::new(idle.len())),
             idle: Mutex::new(idle),
@@ -199,11 +198,7 @@ impl Gate {
         })
     }
 
-    #[expect(
-        clippy::vec_box,
-        reason = "turns take them and give them back as boxes"
-    )]
-    fn idle(&self) -> MutexGuard<'_, Vec<Box<Writer>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
