@@ -20,6 +20,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::sasl::Users;
 use crate::server::{Door, Memory, Server};
 use crate::store::{Store, StoreConfig};
+use crate::transaction;
 use crate::{Config, Error, Mechanism, RecoveryReport};
 
 /// A running broker. [`Broker::shutdown`] stops it cleanly; dropping it stops serving at once, as a
@@ -50,6 +51,7 @@ impl Broker {
     pub async fn start(config: Config) -> Result<Self, Error> {
         check(&config)?;
         let coordinator = group::Config::new(&config.groups)?;
+        let transactions = transaction::Config::new(&config.transactions)?;
         // Before the folder: a second broker by mistake then fails without touching anything.
         let doors = bind(&config).await?;
         let addresses: Vec<_> = doors
@@ -61,6 +63,9 @@ impl Broker {
         let (store, recovery) = open(&config).await?;
         report(&recovery);
         let groups = Coordinator::open(coordinator, Arc::clone(&store)).await?;
+        let transactions =
+            transaction::Coordinator::open(transactions, Arc::clone(&store), groups.clone())
+                .await?;
 
         let cleaner = start_cleaner(&config, &store)?;
         let limits = &config.limits;
@@ -70,6 +75,7 @@ impl Broker {
             config,
             store,
             groups,
+            transactions,
             users,
             judge,
             counters: Counters::default(),
@@ -129,6 +135,8 @@ impl Broker {
     /// A cancelled shutdown leaves what a crash leaves; the next start recovers it.
     pub async fn shutdown(mut self) -> Result<(), Error> {
         self.node.stopping.cancel();
+        // First: what ends of transactions it has begun to write goes through the groups.
+        self.node.transactions.shutdown().await;
         self.node.groups.shutdown().await;
         if let Some(server) = self.server.take() {
             server.drain(self.node.config.limits.drain_max).await;

@@ -15,7 +15,7 @@ pub(crate) use check::ANONYMOUS;
 pub use listener::{Listener, Mechanism, Tls};
 pub use user::{Password, User};
 
-use crate::Groups;
+use crate::{Groups, Transactions};
 
 /// Settings of a [`Broker`](crate::Broker). Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -75,6 +75,9 @@ pub struct Config {
 
     /// Consumer groups and their offsets.
     pub groups: Groups,
+
+    /// Transactions and the ids of their producers.
+    pub transactions: Transactions,
 
     /// Limits that keep one client from taking the process down.
     pub limits: Limits,
@@ -233,6 +236,7 @@ impl Config {
             retention_check: Duration::from_secs(5 * 60),
             cleaning: Cleaning::default(),
             groups: Groups::default(),
+            transactions: Transactions::default(),
             limits: Limits::default(),
         }
     }

@@ -25,9 +25,11 @@
 //! |---|---|
 //! | `server` | connections: accepting, TLS, logging in, framing, limits, responses in request order |
 //! | `api` | one file per Kafka API and the one table of keys, versions and handlers |
+//! | `coordinator` | what coordinators share: decide, append, await the disk, reply; replay |
 //! | `sasl` | who somebody is: passwords and proofs of them |
 //! | `access` | who may do what |
 //! | `group` | the group coordinator and its offsets |
+//! | `transaction` | the transaction coordinator |
 //! | `metrics` | what is counted, for whoever watches |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
@@ -36,6 +38,7 @@ mod access;
 mod api;
 mod broker;
 mod config;
+mod coordinator;
 mod error;
 mod group;
 mod log;
@@ -43,6 +46,7 @@ mod metrics;
 mod sasl;
 mod server;
 mod store;
+mod transaction;
 
 pub use broker::Broker;
 pub use config::{
@@ -51,3 +55,4 @@ pub use config::{
 pub use error::Error;
 pub use group::Groups;
 pub use store::{Loss, RecoveryReport};
+pub use transaction::Transactions;

@@ -15,6 +15,7 @@ use crate::metrics::Counters;
 use crate::sasl::Users;
 use crate::server::{Held, Memory};
 use crate::store::Store;
+use crate::transaction;
 use crate::{Config, Error, Mechanism};
 
 /// The id of the only node. Kafka's examples begin at 1, too.
@@ -29,6 +30,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Coordinator,
+    pub(crate) transactions: transaction::Coordinator,
     /// Who may log in.
     pub(crate) users: Arc<Users>,
     /// Who may do what.
@@ -88,6 +90,10 @@ impl Context {
 
     pub(super) fn groups(&self) -> &Coordinator {
         &self.node.groups
+    }
+
+    pub(super) fn transactions(&self) -> &transaction::Coordinator {
+        &self.node.transactions
     }
 
     /// Where clients find this node: as set, else where this client found it.

@@ -12,18 +12,18 @@ use futures_util::FutureExt;
 use futures_util::future::select_all;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, PartitionData,
+};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::Context;
+use super::partition::isolation;
 use crate::access::Use;
-use crate::log::ReadError;
+use crate::log::{self, Isolation, ReadError};
 use crate::metrics::Gauged;
-
-/// The isolation level that hides open transactions.
-const READ_COMMITTED: i8 = 1;
 
 /// How long a client is asked to leave the broker alone that has no memory for its records.
 const THROTTLE_MS: i32 = 1000;
@@ -143,12 +143,19 @@ fn gather(cx: &Context, request: &FetchRequest) -> Gathered {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let left = bytes_max.saturating_sub(gathered.bytes);
-            let data = read(cx, &topic.topic, wanted, left, gathered.bytes == 0)
-                .map(|data| committed_or_not(data, request.isolation_level))
-                .unwrap_or_else(|error| {
-                    gathered.failed = true;
-                    failure(cx, &topic.topic, wanted, error)
-                });
+            let isolation = isolation(request.isolation_level);
+            let data = read(
+                cx,
+                &topic.topic,
+                wanted,
+                left,
+                gathered.bytes == 0,
+                isolation,
+            )
+            .unwrap_or_else(|error| {
+                gathered.failed = true;
+                failure(cx, &topic.topic, wanted, error)
+            });
             gathered.bytes += data.records.as_ref().map_or(0, Bytes::len);
             partitions.push(data);
         }
@@ -167,6 +174,7 @@ fn read(
     wanted: &FetchPartition,
     left: usize,
     first: bool,
+    isolation: Isolation,
 ) -> Result<PartitionData, ResponseError> {
     cx.topic_right(topic, Use::Read)?;
     let epoch = wanted.current_leader_epoch;
@@ -175,7 +183,7 @@ fn read(
         .unwrap_or(0)
         .min(left);
     let read = partition
-        .read(wanted.fetch_offset, bytes_max, first)
+        .read_isolated(wanted.fetch_offset, bytes_max, first, isolation)
         .map_err(|error| {
             if let ReadError::Storage(cause) = &error {
                 tracing::error!(
@@ -193,14 +201,23 @@ fn read(
         .with_high_watermark(read.high_watermark)
         .with_last_stable_offset(read.last_stable_offset)
         .with_log_start_offset(read.log_start_offset)
+        .with_aborted_transactions(aborted(isolation, &read.aborted))
         .with_records(Some(read.records)))
 }
 
-/// Readers of committed records are told of aborted transactions: there are none.
-fn committed_or_not(data: PartitionData, isolation_level: i8) -> PartitionData {
-    match isolation_level {
-        READ_COMMITTED => data.with_aborted_transactions(Some(Vec::new())),
-        _ => data.with_aborted_transactions(None),
+/// Readers of committed records leave out what was aborted; others are told nothing.
+fn aborted(
+    isolation: Isolation,
+    transactions: &[log::AbortedTransaction],
+) -> Option<Vec<AbortedTransaction>> {
+    let told = |transaction: &log::AbortedTransaction| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(transaction.producer_id))
+            .with_first_offset(transaction.first_offset)
+    };
+    match isolation {
+        Isolation::Committed => Some(transactions.iter().map(told).collect()),
+        Isolation::Uncommitted => None,
     }
 }
 

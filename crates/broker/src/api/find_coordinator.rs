@@ -1,4 +1,4 @@
-//! FindCoordinator: this node coordinates every group.
+//! FindCoordinator: this node coordinates every group and every transaction.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -10,12 +10,13 @@ use super::context::NODE_ID;
 use crate::access::Use;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub(super) async fn handle(
     cx: &Context,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    if request.key_type != GROUP {
+    if !matches!(request.key_type, GROUP | TRANSACTION) {
         return refuse(cx, request);
     }
     let (host, port) = cx.advertised();
@@ -60,11 +61,11 @@ fn seen(cx: &Context, key: &str, transactional: bool) -> Result<(), ResponseErro
     }
 }
 
-/// The code is the one that transactional clients take as final, instead of asking again for ever.
+/// Share groups, and what comes after them.
 fn refuse(cx: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let code = ResponseError::TransactionalIdAuthorizationFailed.code();
+    let code = ResponseError::InvalidRequest.code();
     let why = Some(StrBytes::from_static_str(
-        "this broker coordinates groups only; it has no transactions yet",
+        "this broker coordinates groups and transactions",
     ));
     if cx.version < 4 {
         return FindCoordinatorResponse::default()

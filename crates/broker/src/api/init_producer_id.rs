@@ -1,4 +1,5 @@
-//! InitProducerId: an id that no other producer has, for duplicates to be recognised by.
+//! InitProducerId: an id that no other producer has, for duplicates to be recognised by; with a
+//! transactional id, the right to be its producer from now on.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
@@ -14,20 +15,23 @@ pub(super) async fn handle(cx: &Context, request: InitProducerIdRequest) -> Init
     if let Err(error) = right {
         return refused(error);
     }
-    if request.transactional_id.is_some() {
-        // The one code that clients take as final, instead of asking again for ever.
-        return refused(ResponseError::TransactionalIdAuthorizationFailed);
-    }
     // A producer that lost count (KIP-360) gets a new id, too: its sequences begin anew with it.
-    match cx.blocking(|store| store.next_producer_id()).await {
-        Ok(id) => InitProducerIdResponse::default()
-            .with_producer_id(ProducerId(id))
-            .with_producer_epoch(0),
+    let fresh_id = match cx.blocking(|store| store.next_producer_id()).await {
+        Ok(id) => id,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "no producer id");
-            refused(error.code())
+            return refused(error.code());
         }
+    };
+    if request.transactional_id.is_some() {
+        return cx
+            .transactions()
+            .init_producer_id(request, cx.version, fresh_id)
+            .await;
     }
+    InitProducerIdResponse::default()
+        .with_producer_id(ProducerId(fresh_id))
+        .with_producer_epoch(0)
 }
 
 fn refused(error: ResponseError) -> InitProducerIdResponse {

@@ -11,9 +11,10 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicNam
 
 use super::Context;
 use super::context::LEADER_EPOCH;
+use super::partition::isolation;
 use crate::Error;
 use crate::access::Use;
-use crate::log::Partition;
+use crate::log::{Isolation, Partition};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -24,11 +25,12 @@ const MAX_TIMESTAMP: i64 = -3;
 type Found = Option<(i64, i64)>;
 
 pub(super) async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let isolation = isolation(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let found = find(cx, &topic.name, wanted).await;
+            let found = find(cx, &topic.name, wanted, isolation).await;
             partitions.push(describe(
                 wanted.partition_index,
                 found,
@@ -48,18 +50,18 @@ async fn find(
     cx: &Context,
     topic: &TopicName,
     wanted: &ListOffsetsPartition,
+    isolation: Isolation,
 ) -> Result<Found, ResponseError> {
     cx.topic_right(topic, Use::Describe)?;
     let epoch = wanted.current_leader_epoch;
     let partition = cx.partition_in_epoch(topic, wanted.partition_index, epoch)?;
     match wanted.timestamp {
-        // Without transactions the last stable offset is the high watermark.
-        LATEST => Ok(Some((partition.high_watermark(), -1))),
+        LATEST => Ok(Some((partition.end_for(isolation), -1))),
         EARLIEST => Ok(Some((partition.log_start_offset(), -1))),
         MAX_TIMESTAMP => search(cx, partition, Partition::offset_of_max_timestamp).await,
         time @ 0.. => {
             search(cx, partition, move |partition| {
-                partition.offset_for_time(time)
+                partition.offset_for_time(time, isolation)
             })
             .await
         }

@@ -2,7 +2,9 @@
 //!
 //! A client believes what ApiVersions says, so that answer is made from the same table that
 //! dispatches: what is not served cannot be advertised. Versions stop where the next one asks for
-//! semantics that the broker does not have (topic ids in Produce 13 and Fetch 13, for instance).
+//! semantics that the broker does not have (topic ids in Produce 13 and Fetch 13, for instance; the
+//! partitions that Produce 12 and TxnOffsetCommit 5 add to a transaction by themselves, and the epoch
+//! that EndTxn 5 moves on, KIP-890).
 
 mod access;
 mod alter_configs;
@@ -16,6 +18,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
+mod describe_producers;
 mod fetch;
 mod find_coordinator;
 mod group_rights;
@@ -31,6 +34,7 @@ mod outlines;
 mod partition;
 mod produce;
 mod reply;
+mod transactions;
 mod whole_rights;
 
 use std::ops::RangeInclusive;
@@ -102,6 +106,13 @@ apis! {
     DeleteTopics            1..=6,  DELETE_TOPICS             => now(delete_topics::handle);
     DeleteRecords           0..=2,  DELETE_RECORDS            => now(delete_records::handle);
     InitProducerId          0..=5,  INIT_PRODUCER_ID          => now(init_producer_id::handle);
+    AddPartitionsToTxn      0..=3,  ADD_PARTITIONS_TO_TXN     => now(transactions::add_partitions);
+    AddOffsetsToTxn         0..=4,  ADD_OFFSETS_TO_TXN        => now(transactions::add_offsets);
+    EndTxn                  0..=4,  END_TXN                   => now(transactions::end);
+    TxnOffsetCommit         0..=4,  TXN_OFFSET_COMMIT         => now(transactions::offset_commit);
+    DescribeProducers       0..=0,  DESCRIBE_PRODUCERS        => now(describe_producers::handle);
+    DescribeTransactions    0..=0,  DESCRIBE_TRANSACTIONS     => now(transactions::describe);
+    ListTransactions        0..=1,  LIST_TRANSACTIONS         => now(transactions::list);
     OffsetForLeaderEpoch    2..=4,  OFFSET_FOR_LEADER_EPOCH   => now(offset_for_leader_epoch::handle);
     DescribeConfigs         1..=4,  DESCRIBE_CONFIGS          => now(describe_configs::handle);
     AlterConfigs            0..=2,  ALTER_CONFIGS             => now(alter_configs::handle);

@@ -212,3 +212,35 @@ pub(super) const DELETE_GROUPS: &[Part] = &[plain(&text())];
 
 /// Group, topics: name, partitions: index.
 pub(super) const OFFSET_DELETE: &[Part] = &[text(), structs(&[text(), structs(&[fixed(4)])])];
+
+/// Transactional id, producer id and epoch, topics: name, partitions.
+pub(super) const ADD_PARTITIONS_TO_TXN: &[Part] =
+    &[text(), fixed(8 + 2), structs(&[text(), plain(&fixed(4))])];
+
+/// Transactional id, producer id and epoch, group.
+pub(super) const ADD_OFFSETS_TO_TXN: &[Part] = &[text(), fixed(8 + 2), text()];
+
+/// Transactional id, producer id and epoch, committed or not.
+pub(super) const END_TXN: &[Part] = &[text(), fixed(8 + 2 + 1)];
+
+/// Transactional id, group, producer id and epoch, generation, member, instance, topics: name,
+/// partitions: index and offset, leader epoch, metadata.
+pub(super) const TXN_OFFSET_COMMIT: &[Part] = &[
+    text(),
+    text(),
+    fixed(8 + 2),
+    fixed(4).since(3),
+    text().since(3),
+    text().since(3),
+    structs(&[text(), structs(&[fixed(4 + 8), fixed(4).since(2), text()])]),
+];
+
+/// Topics: name, partitions.
+pub(super) const DESCRIBE_PRODUCERS: &[Part] = &[structs(&[text(), plain(&fixed(4))])];
+
+/// Transactional ids.
+pub(super) const DESCRIBE_TRANSACTIONS: &[Part] = &[plain(&text())];
+
+/// States, producer ids, duration.
+pub(super) const LIST_TRANSACTIONS: &[Part] =
+    &[plain(&text()), plain(&fixed(8)), fixed(8).since(1)];

@@ -6,11 +6,19 @@ use kafka_protocol::error::ResponseError;
 
 use super::Context;
 use super::context::LEADER_EPOCH;
-use crate::log::Partition;
+use crate::log::{Isolation, Partition};
 
 /// Topics that belong to the broker: clients may read them, and nothing else.
 pub(super) fn is_internal(topic: &str) -> bool {
     matches!(topic, "__consumer_offsets" | "__transaction_state")
+}
+
+/// Kafka's isolation level: 1 hides what is not committed.
+pub(super) fn isolation(level: i8) -> Isolation {
+    match level {
+        1 => Isolation::Committed,
+        _ => Isolation::Uncommitted,
+    }
 }
 
 impl Context {

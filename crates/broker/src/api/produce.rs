@@ -37,12 +37,12 @@ pub(super) async fn handle(cx: &Context, request: ProduceRequest) -> Answer<Prod
         0 => Acks::None,
         1 => Acks::Leader,
         -1 => Acks::All,
-        _ => return refuse_all(&request, ResponseError::InvalidRequiredAcks, None),
+        _ => return refuse_all(&request, ResponseError::InvalidRequiredAcks),
     };
-    if request.transactional_id.is_some() {
-        let why = "this broker has no transactions yet; remove transactional.id";
-        let code = ResponseError::TransactionalIdAuthorizationFailed;
-        return refuse_all(&request, code, Some(why));
+    if let Some(id) = &request.transactional_id
+        && let Err(error) = cx.transactional_right(id, Use::Write)
+    {
+        return refuse_all(&request, error);
     }
     let topics: Vec<_> = request
         .topic_data
@@ -104,10 +104,18 @@ fn try_append(
     let appended = partition
         .append(records, now_ms())
         .map_err(|error| Rejected {
-            code: error.code(),
+            code: told(cx.version, error.code()),
             message: Some(error.to_string()),
         })?;
     Ok((partition, appended))
+}
+
+/// A producer that knows how (KIP-890) aborts and goes on where others give up.
+fn told(version: i16, code: ResponseError) -> ResponseError {
+    match code {
+        ResponseError::InvalidTxnState if version >= 11 => ResponseError::TransactionAbortable,
+        code => code,
+    }
 }
 
 /// Without a response, closing the connection is the only way to say that something is wrong; the
@@ -160,11 +168,7 @@ async fn acknowledge_partition(outcome: Outcome, acks: Acks) -> PartitionProduce
     }
 }
 
-fn refuse_all(
-    request: &ProduceRequest,
-    code: ResponseError,
-    why: Option<&'static str>,
-) -> Answer<ProduceResponse> {
+fn refuse_all(request: &ProduceRequest, code: ResponseError) -> Answer<ProduceResponse> {
     if request.acks == 0 {
         return Answer::Disconnect("records produced with acks=0 were refused");
     }
@@ -172,7 +176,6 @@ fn refuse_all(
         PartitionProduceResponse::default()
             .with_index(data.index)
             .with_error_code(code.code())
-            .with_error_message(why.map(StrBytes::from_static_str))
             .with_base_offset(-1)
             .with_log_append_time_ms(-1)
             .with_log_start_offset(-1)

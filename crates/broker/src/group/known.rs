@@ -5,7 +5,10 @@ use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use kafka_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TxnOffsetCommitRequest};
 
 /// A commit, and the answers for what was taken out of it.
 pub(super) struct Known {
@@ -55,6 +58,46 @@ fn refused(
     OffsetCommitResponseTopic::default()
         .with_name(topic.name.clone())
         .with_partitions(partitions.collect())
+}
+
+/// As [`Known`], of a commit in a transaction.
+pub(super) struct KnownPending {
+    pub(super) request: TxnOffsetCommitRequest,
+    pub(super) unknown: Vec<TxnOffsetCommitResponseTopic>,
+}
+
+/// As [`split`], for a commit in a transaction.
+pub(super) fn split_pending(
+    mut request: TxnOffsetCommitRequest,
+    partition_count: impl Fn(&str) -> i32,
+) -> KnownPending {
+    let error = ResponseError::UnknownTopicOrPartition.code();
+    let mut unknown = Vec::new();
+    request.topics.retain_mut(|topic| {
+        let count = partition_count(&topic.name);
+        let mut refused = Vec::new();
+        topic.partitions.retain(|partition| {
+            let index = partition.partition_index;
+            let exists = (0..count).contains(&index);
+            if !exists {
+                refused.push(
+                    TxnOffsetCommitResponsePartition::default()
+                        .with_partition_index(index)
+                        .with_error_code(error),
+                );
+            }
+            exists
+        });
+        if !refused.is_empty() {
+            unknown.push(
+                TxnOffsetCommitResponseTopic::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(refused),
+            );
+        }
+        !topic.partitions.is_empty()
+    });
+    KnownPending { request, unknown }
 }
 
 /// The whole answer: each topic once.

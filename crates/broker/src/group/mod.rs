@@ -8,20 +8,20 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `service` | [`Coordinator`]: requests of the wire to the shard that has the group |
-//! | `shard` | a task per partition of `__consumer_offsets`: decide, append, await the disk, reply |
+//! | `host` | what the machine needs around it; its tasks and log are the [`coordinator`]'s |
 //! | `machine` | every decision, without clock, disk or network |
-//! | `journal` | the partition's log: replay, append, snapshot |
 //! | `record` | the formats of its records, which are Kafka's |
 //! | `known`, `fetch` | two requests brought into the form that the machine knows |
+//!
+//! [`coordinator`]: crate::coordinator
 
 mod config;
 mod fetch;
-mod journal;
+mod host;
 mod known;
 mod machine;
 mod record;
 mod service;
-mod shard;
 
 #[cfg(test)]
 mod tests;
@@ -29,4 +29,4 @@ mod tests;
 pub(crate) use config::Config;
 pub use config::Groups;
 pub(crate) use machine::Client;
-pub(crate) use service::Coordinator;
+pub(crate) use service::{Coordinator, OFFSETS_TOPIC};

@@ -1,6 +1,5 @@
 //! The coordinator as the API handlers see it: requests in, responses out, shards in between.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
@@ -18,24 +17,22 @@ use kafka_protocol::messages::{
     JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
     ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
     OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::machine::{Client, Request, Response, SharedTopics, Topics, commit_refused};
-use super::shard::{Call, Origin, Shard};
+use super::host::GroupHost;
+use super::machine::{
+    Client, Request, Response, SharedTopics, Topics, commit_refused, pending_refused,
+};
 use super::{Config, fetch, known};
 use crate::Error;
-use crate::error::Kind;
-use crate::store::{Store, Topic};
+use crate::coordinator::{ProducerEpoch, Shards, Verdict, shard_of};
+use crate::store::Store;
 
 /// The topic that holds groups and offsets.
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// What a client is told when its shard cannot answer: it looks for the coordinator and tries again.
 const UNAVAILABLE: ResponseError = ResponseError::CoordinatorNotAvailable;
@@ -50,17 +47,10 @@ const UNAVAILABLE: ResponseError = ResponseError::CoordinatorNotAvailable;
 /// whose connection is cut does; nothing else depends on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Coordinator {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
     store: Arc<Store>,
     /// The topics as of the store's last change that a request came after.
-    topics: Mutex<SharedTopics>,
-    shards: Vec<mpsc::Sender<Call>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    topics: Arc<Mutex<SharedTopics>>,
+    shards: Shards<GroupHost>,
 }
 
 impl Coordinator {
@@ -70,29 +60,16 @@ impl Coordinator {
     /// # Errors
     /// When the topic cannot be created or read.
     pub(crate) async fn open(config: Config, store: Arc<Store>) -> Result<Self, Error> {
-        let opened = Arc::clone(&store);
-        let (loaded, queue_max) = tokio::task::spawn_blocking(move || {
-            let queue_max = config.queue_max;
-            load(&config, &opened).map(|shards| (shards, queue_max))
-        })
-        .await
-        .map_err(|panic| Error::new(Kind::Closed, "reading the groups back").caused_by(panic))??;
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let mut shards = Vec::with_capacity(loaded.len());
-        for shard in loaded {
-            let (sender, queue) = mpsc::channel(queue_max);
-            shards.push(sender);
-            tasks.spawn(shard.run(queue, stop.clone()));
-        }
+        let partitions = config.offsets_partitions;
+        let host = GroupHost {
+            config,
+            store: Arc::clone(&store),
+        };
+        let shards = Shards::open(host, Arc::clone(&store), OFFSETS_TOPIC, partitions).await?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                store,
-                topics: Mutex::default(),
-                shards,
-                tasks,
-                stop,
-            }),
+            store,
+            topics: Arc::default(),
+            shards,
         })
     }
 
@@ -218,22 +195,81 @@ impl Coordinator {
         request: OffsetFetchRequest,
         version: i16,
     ) -> OffsetFetchResponse {
+        let stable = request.require_stable;
         let groups = fetch::groups(request, version);
-        let answers = join_all(groups.into_iter().map(|group| self.fetch_group(group))).await;
+        let answers = join_all(
+            groups
+                .into_iter()
+                .map(|group| self.fetch_group(group, stable)),
+        )
+        .await;
         fetch::response(answers, version)
     }
 
-    async fn fetch_group(&self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    async fn fetch_group(
+        &self,
+        request: OffsetFetchRequestGroup,
+        stable: bool,
+    ) -> OffsetFetchResponseGroup {
         let group = request.group_id.clone();
-        match self
-            .call(&group.0.clone(), Request::FetchOffsets(request))
-            .await
-        {
+        let fetch = match stable {
+            true => Request::FetchStableOffsets(request),
+            false => Request::FetchOffsets(request),
+        };
+        match self.call(&group.0.clone(), fetch).await {
             Some(Response::FetchOffsets(response)) => response,
             _ => OffsetFetchResponseGroup::default()
                 .with_group_id(group)
                 .with_error_code(UNAVAILABLE.code()),
         }
+    }
+
+    /// The partition of `__consumer_offsets` that has a group.
+    pub(crate) fn offsets_partition(&self, group: &str) -> i32 {
+        i32::try_from(shard_of(group, self.shards.count())).unwrap_or(0)
+    }
+
+    /// Lets a producer's transaction commit offsets of the groups of a partition.
+    pub(crate) async fn admit(&self, partition: i32, producer: ProducerEpoch) {
+        // Without an answer it is not admitted, and its commits are refused.
+        self.call_partition(partition, Request::Admit(producer))
+            .await;
+    }
+
+    /// Takes in, or drops, what a transaction committed; whether that is durable.
+    pub(crate) async fn end_transaction(
+        &self,
+        partition: i32,
+        producer: ProducerEpoch,
+        verdict: Verdict,
+    ) -> bool {
+        self.call_partition(partition, Request::EndTransaction(producer, verdict))
+            .await
+            .is_some()
+    }
+
+    async fn call_partition(&self, partition: i32, request: Request) -> Option<Response> {
+        let shard = usize::try_from(partition).ok()?;
+        self.shards.call_shard(shard, request).await
+    }
+
+    /// Answers when the offsets are durable; they count when the transaction commits.
+    pub(crate) async fn commit_pending(
+        &self,
+        request: TxnOffsetCommitRequest,
+    ) -> TxnOffsetCommitResponse {
+        let known = known::split_pending(request, |topic| self.partition_count(topic));
+        let refused = pending_refused(&known.request, UNAVAILABLE);
+        let group = known.request.group_id.0.clone();
+        let mut response = match self
+            .call(&group, Request::CommitPending(known.request))
+            .await
+        {
+            Some(Response::CommitPending(response)) => response,
+            _ => TxnOffsetCommitResponse::default().with_topics(refused),
+        };
+        response.topics.extend(known.unknown);
+        response
     }
 
     /// The groups in any of the states and of any of the types asked for; all without a filter.
@@ -243,7 +279,7 @@ impl Coordinator {
         };
         let mut response = ListGroupsResponse::default();
         let answers = join_all(
-            (0..self.inner.shards.len()).map(|shard| self.call_shard(shard, Request::List)),
+            (0..self.shards.count()).map(|shard| self.shards.call_shard(shard, Request::List)),
         )
         .await;
         for answer in answers {
@@ -318,16 +354,17 @@ impl Coordinator {
     /// keeps from happening here is made up for at the next start.)
     pub(crate) async fn topic_deleted(&self, topic: &str) {
         let topics = vec![StrBytes::from_string(topic.to_owned())];
-        let forget = |shard| self.call_shard(shard, Request::ForgetTopics(topics.clone()));
-        join_all((0..self.inner.shards.len()).map(forget)).await;
+        let forget = |shard| {
+            self.shards
+                .call_shard(shard, Request::ForgetTopics(topics.clone()))
+        };
+        join_all((0..self.shards.count()).map(forget)).await;
     }
 
     /// Carries out what was asked so far, answers whoever waits for others with
     /// `COORDINATOR_NOT_AVAILABLE`, and ends the coordinator's tasks.
     pub(crate) async fn shutdown(&self) {
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        self.shards.shutdown().await;
     }
 
     /// Members, epochs and assignments of KIP-848 groups.
@@ -355,15 +392,11 @@ impl Coordinator {
 
     /// The topics that there are; read anew only when they have changed.
     fn topics(&self) -> SharedTopics {
-        let mut topics = self
-            .inner
-            .topics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         // The version first: what changes while the topics are read is read once more.
-        let version = self.inner.store.topics_version();
+        let version = self.store.topics_version();
         if topics.version() != version {
-            let all = self.inner.store.topics();
+            let all = self.store.topics();
             let described = all.iter().map(|topic| {
                 let name = StrBytes::from_string(topic.name.clone());
                 (name, topic.id, topic.partition_count())
@@ -374,98 +407,12 @@ impl Coordinator {
     }
 
     fn partition_count(&self, topic: &str) -> i32 {
-        self.inner
-            .store
+        self.store
             .topic(topic)
             .map_or(0, |topic| topic.partition_count())
     }
 
     async fn call(&self, group: &StrBytes, request: Request) -> Option<Response> {
-        self.call_shard(shard_of(group, self.inner.shards.len()), request)
-            .await
-    }
-
-    async fn call_shard(&self, shard: usize, request: Request) -> Option<Response> {
-        let (reply, response) = oneshot::channel();
-        self.inner
-            .shards
-            .get(shard)?
-            .send(Call { request, reply })
-            .await
-            .ok()?;
-        response.await.ok()
-    }
-}
-
-fn load(config: &Config, store: &Arc<Store>) -> Result<Vec<Shard>, Error> {
-    let topic = match store.topic(OFFSETS_TOPIC) {
-        Some(topic) => topic,
-        None => create(config, store)?,
-    };
-    let started = Instant::now();
-    let load = |index| {
-        let partition = topic.partition(index).ok_or_else(|| {
-            Error::new(
-                Kind::Corrupt,
-                format!("partition {index} of {OFFSETS_TOPIC} is missing"),
-            )
-        })?;
-        Origin {
-            config: config.clone(),
-            store: Arc::clone(store),
-            partition,
-            started,
-        }
-        .load()
-    };
-    (0..topic.partition_count()).map(load).collect()
-}
-
-/// The topic's settings: never by retention, which would forget offsets that are in use; a record
-/// as large as a full group; and segments small enough that what a snapshot has replaced is freed.
-fn create(config: &Config, store: &Store) -> Result<Arc<Topic>, Error> {
-    let settings = [
-        ("cleanup.policy", "compact"),
-        ("retention.ms", "-1"),
-        ("retention.bytes", "-1"),
-        ("max.message.bytes", "16777216"),
-        ("segment.bytes", "16777216"),
-    ];
-    let settings: BTreeMap<_, _> = settings
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    store.create_topic(OFFSETS_TOPIC, config.offsets_partitions, settings)
-}
-
-/// Kafka's partition for a group: the absolute value of Java's `String.hashCode`, modulo.
-fn shard_of(group: &str, shards: usize) -> usize {
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
-    hash.checked_abs().unwrap_or(0) as usize % shards.max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shard_of;
-
-    #[test]
-    fn groups_are_spread_as_kafka_spreads_them() {
-        // Utils.abs("..".hashCode()) % 50, the partition that Kafka's tools look in.
-        assert_eq!(
-            shard_of("inventory-service", 50),
-            java("inventory-service", 50)
-        );
-        assert_eq!(shard_of("hello", 50), 99_162_322 % 50);
-        assert_eq!(shard_of("", 50), 0);
-        assert_eq!(shard_of("polygenelubricants", 50), 0, "hashes to i32::MIN");
-    }
-
-    fn java(text: &str, modulo: i64) -> usize {
-        let hash = text.bytes().fold(0_i64, |hash, byte| {
-            (hash * 31 + i64::from(byte)) & 0xffff_ffff
-        }) as u32 as i32;
-        (i64::from(hash).abs() % modulo) as usize
+        self.shards.call(group, request).await
     }
 }

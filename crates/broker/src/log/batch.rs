@@ -5,17 +5,19 @@
 
 use bytes::Buf;
 
+use super::control::ProducerEpoch;
+
 /// Bytes of a batch before its records.
 pub(super) const HEADER: usize = 61;
 /// Bytes before the part that the length field counts.
 const BEFORE_LENGTH: usize = 12;
 /// The first byte that the checksum covers.
 pub(super) const CRC_FROM: usize = 21;
-const MAGIC: i8 = 2;
+pub(super) const MAGIC: i8 = 2;
 const COMPRESSION_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
-const TRANSACTIONAL: i16 = 0x10;
-const CONTROL: i16 = 0x20;
+pub(super) const TRANSACTIONAL: i16 = 0x10;
+pub(super) const CONTROL: i16 = 0x20;
 
 /// A batch's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +118,14 @@ impl Header {
 
     pub(super) fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
+    }
+
+    /// Who wrote it; without meaning unless it is idempotent.
+    pub(super) fn producer(&self) -> ProducerEpoch {
+        ProducerEpoch {
+            id: self.producer_id,
+            epoch: self.producer_epoch,
+        }
     }
 
     pub(super) fn is_idempotent(&self) -> bool {

@@ -33,6 +33,9 @@ pub(super) struct Checkpoint {
     pub(super) next_offset: i64,
     /// Who wrote what last.
     pub(super) producers: Producers,
+    /// Aborted transactions that are known: the last ones of their file.
+    #[serde(default)]
+    pub(super) aborted: usize,
 }
 
 /// A segment that no longer changes.

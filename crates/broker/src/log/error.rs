@@ -58,6 +58,14 @@ pub(crate) enum AppendError {
         /// The newest epoch known.
         current: i16,
     },
+    /// A transactional batch outside of a transaction that its coordinator knows of for this
+    /// partition, or another batch inside of one. Kafka's verification (KIP-890): such a record would
+    /// hold up readers of committed records for ever.
+    #[error("producer {producer_id} has no transaction here that the batch belongs to")]
+    InvalidTransaction {
+        /// The producer's id.
+        producer_id: i64,
+    },
     /// The disk refused, or the partition takes no more records; earlier records are not touched.
     #[error(transparent)]
     Storage(#[from] Error),
@@ -75,6 +83,7 @@ impl AppendError {
             Self::InvalidTimestamp { .. } => ResponseError::InvalidTimestamp,
             Self::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
             Self::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
+            Self::InvalidTransaction { .. } => ResponseError::InvalidTxnState,
             Self::Storage(error) => error.code(),
         }
     }

@@ -65,6 +65,17 @@ pub(super) fn check(
     }
 }
 
+/// Takes batches apart that this broker made itself.
+pub(super) fn own(mut records: Bytes) -> Result<Vec<Incoming>, AppendError> {
+    let mut batches = Vec::with_capacity(1);
+    while !records.is_empty() {
+        let (header, size) = frame(&records)?;
+        let bytes = records.split_to(size);
+        batches.push(Incoming { header, bytes });
+    }
+    Ok(batches)
+}
+
 fn frame(records: &[u8]) -> Result<(Header, usize), AppendError> {
     let header = Header::parse(records).ok_or(AppendError::Corrupt("cut short"))?;
     if !header.is_v2() {
@@ -100,9 +111,6 @@ fn check_batch(header: &Header, bytes: &[u8]) -> Result<(), AppendError> {
             "clients may not write control batches",
         ));
     }
-    if header.is_transactional() {
-        return Err(AppendError::Invalid("transactions are not supported"));
-    }
     check_producer(header)
 }
 
@@ -110,6 +118,9 @@ fn check_producer(header: &Header) -> Result<(), AppendError> {
     let identified = header.is_idempotent();
     let complete = header.producer_epoch >= 0 && header.base_sequence >= 0;
     match (identified, complete) {
+        (false, _) if header.is_transactional() => Err(AppendError::Invalid(
+            "a transactional batch needs a producer id",
+        )),
         (true, false) => Err(AppendError::Invalid(
             "a producer id needs an epoch and a sequence",
         )),

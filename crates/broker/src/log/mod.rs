@@ -7,7 +7,9 @@
 //! | [`retention`] | what is given up: by age, by size, on request |
 //! | [`incoming`] | what a produce request may append |
 //! | [`batch`], [`record_times`] | Kafka's batch format: its header, and the timestamps of its records |
-//! | [`producers`] | batches that were sent twice are stored once |
+//! | [`producers`] | batches that were sent twice are stored once; who has a transaction open |
+//! | [`control`], [`undecided`], [`aborted`] | where transactions end, how far is decided, what was aborted |
+//! | [`transactions`] | a partition's part in transactions |
 //! | [`writer`] | the log's end: roll, write, what a flush has to do |
 //! | [`flush`] | the threads that force records to the disk, group commit |
 //! | [`segment`], [`index`], [`scan`] | a file of the log, where in it an offset or time is, going through it |
@@ -15,9 +17,11 @@
 //! | [`cleaner`] | compaction: of each key the last record stays |
 //! | [`open_files`] | so many files open at most |
 
+mod aborted;
 mod batch;
 mod checkpoint;
 mod cleaner;
+mod control;
 mod error;
 mod flush;
 mod incoming;
@@ -34,11 +38,17 @@ mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod transactions;
+mod undecided;
 mod unpack;
 mod writer;
 
+pub(crate) use aborted::AbortedTransaction;
 pub(crate) use cleaner::{Cleaner, Halt, Pace};
-pub(crate) use error::ReadError;
+pub(crate) use control::{ProducerEpoch, Verdict, marker};
+pub(crate) use error::{AppendError, ReadError};
 pub(crate) use flush::Flusher;
 pub(crate) use open_files::OpenFiles;
 pub(crate) use partition::{Appended, Partition, Place, Shared, SharedConfig};
+pub(crate) use producers::ActiveProducer;
+pub(crate) use reading::Isolation;

@@ -10,13 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::aborted::{Aborted, AbortedTransaction};
 use super::cleaner::Compaction;
 use super::error::AppendError;
 use super::flush::{Flushed, Flusher, Policy, Stopped};
-use super::incoming;
+use super::incoming::{self, Incoming};
 use super::open_files::OpenFiles;
 use super::recovery::{self, Recovered};
 use super::segment::Segment;
+use super::undecided::Undecided;
 use super::writer::{FlushJob, Writer};
 use crate::Error;
 use crate::store::{Loss, TimestampType, TopicConfig};
@@ -47,6 +49,8 @@ pub(crate) struct Read {
     pub(crate) last_stable_offset: i64,
     /// The first offset of the partition.
     pub(crate) log_start_offset: i64,
+    /// For readers of committed records: aborted transactions with records among these.
+    pub(crate) aborted: Vec<AbortedTransaction>,
 }
 
 /// The settings of a topic, which may change.
@@ -97,6 +101,9 @@ pub(crate) struct Partition {
     /// Held while the log is compacted.
     pub(super) compaction: Mutex<Compaction>,
     deleted: AtomicBool,
+    pub(super) undecided: Mutex<Undecided>,
+    last_stable: AtomicI64,
+    pub(super) aborted: Mutex<Aborted>,
     high_watermark: watch::Sender<i64>,
     flushed: watch::Sender<Flushed>,
 }
@@ -144,6 +151,8 @@ impl Partition {
             ));
         };
         let end = recovered.next_offset;
+        let mut undecided = std::mem::take(&mut recovered.undecided);
+        let last_stable = undecided.stable(end);
         Ok(Arc::new_cyclic(|me| Self {
             place,
             config,
@@ -157,6 +166,9 @@ impl Partition {
             flushes: Mutex::new(()),
             compaction: Mutex::new(std::mem::take(&mut recovered.compaction)),
             deleted: AtomicBool::new(false),
+            undecided: Mutex::new(undecided),
+            last_stable: AtomicI64::new(last_stable),
+            aborted: Mutex::new(std::mem::take(&mut recovered.aborted)),
             high_watermark: watch::Sender::new(end),
             flushed: watch::Sender::new(Flushed { end, stopped: None }),
         }))
@@ -179,25 +191,47 @@ impl Partition {
     pub(crate) fn append(&self, batches: Bytes, now_ms: i64) -> Result<Appended, AppendError> {
         let config = self.config();
         let batches = incoming::check(batches, &config, now_ms)?;
-        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
-        let mut writer = self.writer();
+        let writer = self.writer();
         self.check_usable(&writer)?;
-        if let [only] = batches.as_slice()
-            && let Some(written) = writer.producers.check(&only.header)?
-        {
-            return Ok(Appended {
-                base_offset: written.base_offset,
-                last_offset: written.last_offset,
-                log_append_time: written.append_time,
-                log_start_offset: self.log_start_offset(),
-                duplicate: true,
-            });
+        if let [only] = batches.as_slice() {
+            if let Some(written) = writer.producers.check(&only.header)? {
+                return Ok(Appended {
+                    base_offset: written.base_offset,
+                    last_offset: written.last_offset,
+                    log_append_time: written.append_time,
+                    log_start_offset: self.log_start_offset(),
+                    duplicate: true,
+                });
+            }
+            writer.check_transaction(&only.header)?;
         }
-        if writer.is_roll_due(&batches, &config, now_ms) {
+        self.write(writer, &config, &batches, now_ms)
+    }
+
+    /// Appends batches that this broker made itself: what is checked of a client's is not asked.
+    pub(crate) fn append_own(&self, batches: Bytes, now_ms: i64) -> Result<Appended, AppendError> {
+        let batches = incoming::own(batches)?;
+        let writer = self.writer();
+        self.check_usable(&writer)?;
+        self.write(writer, &self.config(), &batches, now_ms)
+    }
+
+    pub(super) fn write(
+        &self,
+        mut writer: MutexGuard<'_, Writer>,
+        config: &TopicConfig,
+        batches: &[Incoming],
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        if writer.is_roll_due(batches, config, now_ms) {
             self.roll(&mut writer)?;
         }
         let base_offset = writer.next_offset;
-        let written = writer.write(&batches, append_time, now_ms);
+        let written = writer.write(batches, append_time, now_ms);
+        if written.is_ok() {
+            self.note_transactions(&mut writer, batches, base_offset, now_ms);
+        }
         self.publish(writer);
         written?;
         let records: i64 = batches
@@ -279,7 +313,7 @@ impl Partition {
                 self.raise_high_watermark(job.end);
                 self.flushed
                     .send_modify(|flushed| flushed.end = flushed.end.max(job.end));
-                job.write_checkpoint(&self.place.folder);
+                job.write_checkpoint(&self.place.folder, &self.aborted);
             }
             (Ok(()), None) => {}
             (Err(error), _) => self.fail(&error),
@@ -415,7 +449,20 @@ impl Partition {
             .error(&self.place.topic, self.place.index)
     }
 
+    /// The offset behind the last record whose transaction, if it has one, is known to have ended.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.last_stable
+            .load(Ordering::Acquire)
+            .max(self.log_start_offset())
+    }
+
     fn raise_high_watermark(&self, to: i64) {
+        {
+            // First: who is woken by the high watermark reads up to here.
+            let mut undecided = self.undecided();
+            self.last_stable
+                .fetch_max(undecided.stable(to), Ordering::AcqRel);
+        }
         self.high_watermark.send_if_modified(|high_watermark| {
             let raised = to > *high_watermark;
             *high_watermark = to.max(*high_watermark);

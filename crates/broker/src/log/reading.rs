@@ -4,10 +4,38 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::aborted::AbortedTransaction;
+use super::batch::Header;
 use super::error::ReadError;
 use super::partition::{Partition, Read};
 use super::segment::Segment;
 use crate::Error;
+
+/// Which records a reader is shown (`isolation.level`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// All.
+    Uncommitted,
+    /// Those before the first transaction that is open, and what it must leave out of them is told.
+    Committed,
+}
+
+impl Read {
+    /// The offset behind the last batch; `None` when nothing was read.
+    pub(crate) fn end(&self) -> Option<i64> {
+        end_of(&self.records)
+    }
+}
+
+/// The offset behind the last of some whole batches.
+fn end_of(mut batches: &[u8]) -> Option<i64> {
+    let mut end = None;
+    while let Some(header) = Header::stored(batches) {
+        end = Some(header.next_offset());
+        batches = batches.get(header.size()?..)?;
+    }
+    end
+}
 
 impl Partition {
     /// Reads whole batches from the one that holds `from`, at most `max_bytes`, never beyond the high watermark.
@@ -19,15 +47,45 @@ impl Partition {
         max_bytes: usize,
         min_one_batch: bool,
     ) -> Result<Read, ReadError> {
+        self.read_isolated(from, max_bytes, min_one_batch, Isolation::Uncommitted)
+    }
+
+    /// As [`Partition::read`]; for readers of committed records never beyond the last stable offset, and with the
+    /// aborted transactions whose records they must leave out.
+    pub(crate) fn read_isolated(
+        &self,
+        from: i64,
+        max_bytes: usize,
+        min_one_batch: bool,
+        isolation: Isolation,
+    ) -> Result<Read, ReadError> {
+        // In this order: the last stable offset is never ahead of the high watermark.
+        let last_stable_offset = self.last_stable_offset();
         let high_watermark = self.high_watermark();
-        let records = self.records(from, high_watermark, max_bytes, min_one_batch)?;
-        // While no transactions exist every visible record is stable.
+        let below = match isolation {
+            Isolation::Uncommitted => high_watermark,
+            Isolation::Committed => last_stable_offset.min(high_watermark),
+        };
+        let records = self.records(from, below, max_bytes, min_one_batch)?;
+        let aborted = match isolation {
+            Isolation::Committed => self.aborted_among(from, &records),
+            Isolation::Uncommitted => Vec::new(),
+        };
         Ok(Read {
             records,
             high_watermark,
-            last_stable_offset: high_watermark,
+            last_stable_offset: last_stable_offset.min(high_watermark),
             log_start_offset: self.log_start_offset(),
+            aborted,
         })
+    }
+
+    /// Most partitions have none, and look at no batch for it.
+    fn aborted_among(&self, from: i64, records: &Bytes) -> Vec<AbortedTransaction> {
+        if self.aborted().is_empty() {
+            return Vec::new();
+        }
+        self.aborted_in(from, end_of(records).unwrap_or(from))
     }
 
     fn records(
@@ -79,18 +137,29 @@ impl Partition {
     }
 
     /// The first record with a timestamp of at least `ms`: its offset and timestamp.
-    pub(crate) fn offset_for_time(&self, ms: i64) -> Result<Option<(i64, i64)>, Error> {
+    ///
+    /// Readers of committed records find none behind the last stable offset.
+    pub(crate) fn offset_for_time(
+        &self,
+        ms: i64,
+        isolation: Isolation,
+    ) -> Result<Option<(i64, i64)>, Error> {
         loop {
             let segments = self.segments_from(self.log_start_offset());
-            let found = self.first_since(&segments, ms);
+            let found = self.first_since(&segments, ms, isolation);
             if !segments.iter().any(|segment| segment.is_removed()) {
                 return found;
             }
         }
     }
 
-    fn first_since(&self, segments: &[Arc<Segment>], ms: i64) -> Result<Option<(i64, i64)>, Error> {
-        let (start, end) = (self.log_start_offset(), self.high_watermark());
+    fn first_since(
+        &self,
+        segments: &[Arc<Segment>],
+        ms: i64,
+        isolation: Isolation,
+    ) -> Result<Option<(i64, i64)>, Error> {
+        let (start, end) = (self.log_start_offset(), self.end_for(isolation));
         for (at, segment) in segments.iter().enumerate() {
             if segment.max_timestamp() < ms {
                 continue;
@@ -113,8 +182,16 @@ impl Partition {
             .map(|segment| segment.max_timestamp())
             .max();
         match largest {
-            Some(largest) if largest >= 0 => self.offset_for_time(largest),
+            Some(largest) if largest >= 0 => self.offset_for_time(largest, Isolation::Uncommitted),
             _ => Ok(None),
+        }
+    }
+
+    /// The offset behind the last record that a reader may see.
+    pub(crate) fn end_for(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark(),
+            Isolation::Committed => self.last_stable_offset(),
         }
     }
 

@@ -14,13 +14,17 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::aborted::{Aborted, AbortedTransaction};
+use super::batch::Header;
 use super::checkpoint::{self, Checkpoint};
 use super::cleaner::Compaction;
+use super::control::Verdict;
 use super::listing::{DAMAGED, Listing, copy};
 use super::open_files::OpenFiles;
 use super::producers::Producers;
 use super::scan::{BODIES_WINDOW, Scan};
 use super::segment::{self, LOG, Segment};
+use super::undecided::Undecided;
 use crate::Error;
 use crate::store::{Loss, sealed};
 
@@ -38,6 +42,8 @@ pub(super) struct Recovered {
     pub(super) next_offset: i64,
     pub(super) opened_ms: Option<i64>,
     pub(super) producers: Producers,
+    pub(super) undecided: Undecided,
+    pub(super) aborted: Aborted,
     pub(super) checked_bytes: u64,
     pub(super) losses: Vec<Loss>,
     /// Files in the folder that are not the log's.
@@ -61,8 +67,13 @@ pub(super) fn recover(
     let log_start = checkpoint::read_log_start(folder)?.unwrap_or(0);
     listing.remove_deleted(folder, log_start, files)?;
     let first = listing.segments.keys().next().copied().unwrap_or(log_start);
-    let mut known =
-        Checkpoint::read(folder)?.unwrap_or_else(|| Checkpoint::vouching_for_nothing(first));
+    let (mut known, aborted) = known(folder)?
+        .unwrap_or_else(|| (Checkpoint::vouching_for_nothing(first), Aborted::default()));
+    let mut undecided = Undecided::default();
+    known
+        .producers
+        .open()
+        .for_each(|(_, since)| undecided.begin(since));
     let recovery = Recovery {
         folder,
         topic,
@@ -80,6 +91,8 @@ pub(super) fn recover(
             next_offset: 0,
             opened_ms: None,
             producers: std::mem::take(&mut known.producers),
+            undecided,
+            aborted,
             checked_bytes: 0,
             losses: Vec::new(),
             foreign: std::mem::take(&mut listing.foreign),
@@ -89,6 +102,24 @@ pub(super) fn recover(
         known,
     };
     recovery.run(listing)
+}
+
+/// What the last process knew, if all of it can be read.
+fn known(folder: &Path) -> Result<Option<(Checkpoint, Aborted)>, Error> {
+    let Some(checkpoint) = Checkpoint::read(folder)? else {
+        return Ok(None);
+    };
+    let aborted = Aborted::read(folder, checkpoint.next_offset, checkpoint.aborted);
+    let aborted = aborted.map_err(|error| {
+        Error::io(
+            format_args!("reading aborted transactions in {}", folder.display()),
+            error,
+        )
+    })?;
+    if aborted.is_none() {
+        tracing::warn!(folder = %folder.display(), "aborted transactions are missing: checking the whole log");
+    }
+    Ok(aborted.map(|aborted| (checkpoint, aborted)))
 }
 
 impl Checkpoint {
@@ -102,6 +133,7 @@ impl Checkpoint {
             opened_ms: None,
             next_offset: first,
             producers: Producers::default(),
+            aborted: 0,
         }
     }
 
@@ -295,7 +327,8 @@ impl Recovery<'_> {
         let file = segment.file()?;
         let mut scan = Scan::new(&file, size, BODIES_WINDOW);
         while segment.size() < size {
-            let batch = scan.intact(segment.size()).map_err(reading)?;
+            let position = segment.size();
+            let batch = scan.intact(position).map_err(reading)?;
             let Some((header, bytes)) = batch.filter(|(header, _)| {
                 let follows = header.base_offset == self.next
                     || header.base_offset > self.next
@@ -308,14 +341,14 @@ impl Recovery<'_> {
             self.next = header.next_offset();
             self.done.checked_bytes += bytes;
             if header.base_offset >= self.known.next_offset {
-                let append_time = if header.is_log_append_time() {
-                    header.max_timestamp
-                } else {
-                    -1
+                let verdict = match header.is_control() {
+                    true => scan
+                        .batch(position)
+                        .map_err(reading)?
+                        .and_then(|(_, batch)| Verdict::of_batch(batch)),
+                    false => None,
                 };
-                self.done
-                    .producers
-                    .note(&header, header.base_offset, append_time, self.now_ms);
+                self.take_up(&header, verdict);
             }
         }
         let good = segment.size();
@@ -341,6 +374,37 @@ impl Recovery<'_> {
                 intact,
             },
         )
+    }
+
+    /// Notes what a batch behind the checkpoint says about its producer.
+    fn take_up(&mut self, header: &Header, verdict: Option<Verdict>) {
+        let (producer, offset) = (header.producer(), header.base_offset);
+        let done = &mut self.done;
+        if header.is_control() {
+            let Some(verdict) = verdict else { return };
+            let Some(first_offset) = done.producers.end(producer, self.now_ms) else {
+                return;
+            };
+            done.undecided.end(first_offset, offset);
+            if verdict == Verdict::Abort {
+                done.aborted.push(AbortedTransaction {
+                    producer_id: producer.id,
+                    first_offset,
+                    last_offset: offset,
+                    last_stable_offset: done.undecided.stable_then(offset + 1),
+                });
+            }
+            return;
+        }
+        let append_time = match header.is_log_append_time() {
+            true => header.max_timestamp,
+            false => -1,
+        };
+        done.producers
+            .note(header, offset, append_time, self.now_ms);
+        if done.producers.open_since(producer) == Some(offset) {
+            done.undecided.begin(offset);
+        }
     }
 
     /// Cuts what is behind the good bytes of `segment`; what is intact behind the damage becomes a segment.

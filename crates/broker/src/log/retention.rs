@@ -95,6 +95,7 @@ impl Partition {
         }
         noted?;
         self.log_start.store(to, Ordering::Release);
+        self.aborted().forget_before(to);
         tracing::info!(
             topic = self.topic(),
             partition = self.index(),

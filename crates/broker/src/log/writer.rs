@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
+use super::aborted::Aborted;
 use super::batch::{self, HEADER};
 use super::checkpoint::{Checkpoint, Closed};
 use super::flush::{Policy, Stopped};
@@ -28,6 +31,8 @@ pub(super) struct Writer {
     pub(super) active: Arc<Segment>,
     pub(super) next_offset: i64,
     pub(super) producers: Producers,
+    /// Producers that may begin a transaction here, as their coordinator said.
+    pub(super) admitted: FxHashMap<i64, i16>,
     /// When the active segment got its first batch.
     opened_ms: Option<i64>,
     /// Segments closed since the last flush.
@@ -60,6 +65,7 @@ impl Writer {
             active,
             next_offset: recovered.next_offset,
             producers: std::mem::take(&mut recovered.producers),
+            admitted: FxHashMap::default(),
             opened_ms: recovered.opened_ms,
             unsynced: Vec::new(),
             folder_changed: recovered.changed,
@@ -159,8 +165,10 @@ impl Writer {
             size,
             append_time.unwrap_or(header.max_timestamp),
         );
-        self.producers
-            .note(header, self.next_offset, append_time.unwrap_or(-1), now_ms);
+        if !header.is_control() {
+            self.producers
+                .note(header, self.next_offset, append_time.unwrap_or(-1), now_ms);
+        }
         self.next_offset += i64::from(header.records);
         self.since_checkpoint += size;
     }
@@ -233,6 +241,8 @@ impl Writer {
             opened_ms: self.opened_ms,
             next_offset: self.next_offset,
             producers: self.producers.clone(),
+            // Known when they are written.
+            aborted: 0,
         }
     }
 }
@@ -249,11 +259,24 @@ impl FlushJob {
         Ok(())
     }
 
-    /// Writes the checkpoint, if one is due. Without it the next start takes longer, no more.
-    pub(super) fn write_checkpoint(self, folder: &Path) {
+    /// Writes the checkpoint, if one is due, and what it counts on. Without it the next start takes longer, no more.
+    pub(super) fn write_checkpoint(self, folder: &Path, aborted: &Mutex<Aborted>) {
         let (Some(mut checkpoint), Some(active)) = (self.checkpoint, self.segments.last()) else {
             return;
         };
+        let counted = {
+            let mut aborted = aborted.lock().unwrap_or_else(PoisonError::into_inner);
+            aborted
+                .write(folder)
+                .map(|()| aborted.count_below(checkpoint.next_offset))
+        };
+        match counted {
+            Ok(counted) => checkpoint.aborted = counted,
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "no checkpoint: aborted transactions could not be written");
+                return;
+            }
+        }
         for segment in &self.segments {
             match segment.index().sync() {
                 Ok(bytes) if Arc::ptr_eq(segment, active) => checkpoint.index_bytes = bytes,

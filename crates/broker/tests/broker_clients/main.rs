@@ -12,3 +12,4 @@ mod crash;
 mod groups;
 mod records;
 mod support;
+mod transactions;

@@ -22,7 +22,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer};
 use tokio::net::TcpStream;
 
 use crate::client::{Client, PATIENCE};
@@ -39,6 +39,7 @@ async fn ruled() -> Node {
         let mut orders = Rule::new("orders", [Right::Read, Right::Write]);
         orders.topics = vec!["orders*".to_owned()];
         orders.groups = vec!["orders".to_owned()];
+        orders.transactional_ids = vec!["orders-*".to_owned()];
         let mut audit = Rule::new("audit", [Right::Read]);
         audit.topics = vec!["orders".to_owned()];
         access.rules = vec![orders, audit];
@@ -258,6 +259,30 @@ async fn groups_are_seen_and_deleted_by_who_may() {
             "{user}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_needs_its_id_and_its_topics() {
+    let node = ruled().await;
+    create(&node, "admin", "orders").await.unwrap();
+    create(&node, "admin", "other").await.unwrap();
+    let transaction = |id: &str, topic: &str| -> Result<(), KafkaError> {
+        let producer: BaseProducer = librdkafka(&node, "orders")
+            .set("transactional.id", id)
+            .create()?;
+        producer.init_transactions(PATIENCE)?;
+        producer.begin_transaction()?;
+        let record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload("x");
+        producer.send(record).map_err(|(error, _)| error)?;
+        producer.commit_transaction(PATIENCE)
+    };
+    tokio::task::block_in_place(|| {
+        transaction("orders-1", "orders").unwrap();
+        let refused = transaction("other", "orders").unwrap_err();
+        let of_id = RDKafkaErrorCode::TransactionalIdAuthorizationFailed;
+        assert_eq!(refused.rdkafka_error_code(), Some(of_id));
+        transaction("orders-2", "other").unwrap_err();
+    });
 }
 
 #[tokio::test]

@@ -41,7 +41,24 @@ impl Machine {
         for id in touched {
             self.settle(&id);
         }
+        self.forget_pending(|_, topic| topics.contains(topic));
         self.reply(token, Response::ForgetTopics);
+    }
+
+    /// Deletes what is pending for positions that were deleted.
+    pub(super) fn forget_pending(&mut self, doomed: impl Fn(&StrBytes, &StrBytes) -> bool) {
+        let forgotten = self
+            .transactions
+            .forget(|group, topic, _| doomed(group, topic));
+        let gone = forgotten
+            .into_iter()
+            .map(|(group, topic, partition)| Change::Offset {
+                group,
+                topic,
+                partition,
+                value: None,
+            });
+        self.output.changes.extend(gone);
     }
 
     /// Deletes offsets that nobody has asked for in a long time, and groups of which nothing is left.
@@ -49,6 +66,10 @@ impl Machine {
         let retention = i64::try_from(self.config.offsets_retention_ms).unwrap_or(i64::MAX);
         let ids: Vec<_> = self.groups.keys().cloned().collect();
         for id in ids {
+            // A position that a transaction is about to move is in use.
+            if self.transactions.has_group(&id) {
+                continue;
+            }
             let Some(group) = self.groups.get_mut(&id) else {
                 continue;
             };

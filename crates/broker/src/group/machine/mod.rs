@@ -14,6 +14,7 @@
 //! | `consumer`, `assignor`, `topics` | groups whose members are told what to read (KIP-848) |
 //! | `offsets`, `expiry` | commits and reads of offsets; their deletion and expiry |
 //! | `admin` | list, describe, delete |
+//! | `transactions` | offsets that count when their transaction does |
 //! | `replay` | from changes to state and back |
 
 mod admin;
@@ -25,6 +26,7 @@ mod group;
 mod offsets;
 mod replay;
 mod topics;
+mod transactions;
 
 #[cfg(test)]
 mod consumer_simulation;
@@ -34,6 +36,7 @@ mod simulation;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,37 +51,28 @@ use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
     HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
     OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    SyncGroupRequest, SyncGroupResponse,
+    SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::Config;
 use super::record::Change;
+use crate::coordinator::{self, ProducerEpoch, Verdict};
+pub(crate) use crate::coordinator::{Now, Token};
 use classic::{Classic, Join};
 use consumer::Beat;
 use group::Group;
 pub(crate) use offsets::commit_refused;
 pub(crate) use topics::{SharedTopics, Topics};
+use transactions::Transactions;
+pub(crate) use transactions::pending_refused;
 
 /// Bytes of a group id, instance id or protocol name at most. Kafka's only bound is the 32 KiB of
 /// its length field; a longer name than this is a mistake.
 const NAME_MAX: usize = 1_024;
 /// Bytes of a client id that are kept in a member id and in the log.
 const CLIENT_ID_MAX: usize = 255;
-
-/// The moment of a step. Two clocks, because a wall clock that is set must not end a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Now {
-    /// Milliseconds of a clock that only goes forward.
-    pub(crate) tick_ms: u64,
-    /// Milliseconds since the Unix epoch, for what is written to the log.
-    pub(crate) unix_ms: i64,
-}
-
-/// Names a request, so that its reply finds back, perhaps many steps later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Token(pub(crate) u64);
 
 /// Who sent a request, as `DescribeGroups` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,6 +117,14 @@ pub(crate) enum Request {
     },
     /// Reads positions.
     FetchOffsets(OffsetFetchRequestGroup),
+    /// Reads positions that no open transaction may change.
+    FetchStableOffsets(OffsetFetchRequestGroup),
+    /// A producer's transaction may commit offsets.
+    Admit(ProducerEpoch),
+    /// Stores positions that count when their transaction does.
+    CommitPending(TxnOffsetCommitRequest),
+    /// A transaction that may have committed offsets ended.
+    EndTransaction(ProducerEpoch, Verdict),
     /// Names all groups.
     List,
     /// Shows a classic group.
@@ -150,6 +152,9 @@ pub(crate) enum Response {
     ConsumerHeartbeat(ConsumerGroupHeartbeatResponse),
     CommitOffsets(OffsetCommitResponse),
     FetchOffsets(OffsetFetchResponseGroup),
+    Admit,
+    CommitPending(TxnOffsetCommitResponse),
+    EndTransaction,
     List(Vec<ListedGroup>),
     Describe(DescribedGroup),
     DescribeConsumers(consumer_group_describe_response::DescribedGroup),
@@ -158,20 +163,15 @@ pub(crate) enum Response {
     ForgetTopics,
 }
 
-/// What a step yielded.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    /// Answers to this step's request or to earlier ones.
-    pub(crate) replies: Vec<(Token, Response)>,
-    /// What must be durable before the replies are true, in order.
-    pub(crate) changes: Vec<Change>,
-}
+/// What a step yielded; groups ask for nothing to be done outside.
+pub(crate) type Output = coordinator::Output<Response, Change, Infallible>;
 
 /// All groups of one partition of `__consumer_offsets`.
 #[derive(Debug)]
 pub(crate) struct Machine {
     config: Config,
     groups: BTreeMap<StrBytes, Group>,
+    transactions: Transactions,
     /// When each group wants to be looked at; may be too early, since a heartbeat does not touch it.
     timers: BTreeSet<(u64, StrBytes)>,
     /// The newest snapshot of topics that came with a request.
@@ -196,6 +196,7 @@ impl Machine {
         Self {
             config,
             groups: BTreeMap::new(),
+            transactions: Transactions::default(),
             timers: BTreeSet::new(),
             topics: Arc::default(),
             expiry_ms,
@@ -207,6 +208,13 @@ impl Machine {
     pub(crate) fn on_request(&mut self, now: Now, token: Token, request: Request) {
         match request {
             Request::Heartbeat(request) => self.heartbeat(now, token, &request),
+            Request::FetchOffsets(request) => self.fetch_offsets(token, request, false),
+            Request::FetchStableOffsets(request) => self.fetch_offsets(token, request, true),
+            Request::Admit(producer) => self.admit(token, producer),
+            Request::CommitPending(request) => self.commit_pending(now, token, &request),
+            Request::EndTransaction(producer, verdict) => {
+                self.end_transaction(token, producer, verdict);
+            }
             Request::CommitOffsets { request, version } => {
                 self.commit_offsets(now, token, &request, version);
             }
@@ -229,7 +237,6 @@ impl Machine {
                     },
                 );
             }
-            Request::FetchOffsets(request) => self.fetch_offsets(token, request),
             Request::Join {
                 request,
                 version,
@@ -352,6 +359,45 @@ impl Machine {
         if blank {
             self.groups.remove(id);
         }
+    }
+}
+
+impl coordinator::Machine for Machine {
+    type Request = Request;
+    type Response = Response;
+    type Change = Change;
+    type Action = Infallible;
+
+    fn on_request(&mut self, now: Now, token: Token, request: Request) {
+        self.on_request(now, token, request);
+    }
+
+    fn on_tick(&mut self, now: Now) {
+        self.on_tick(now);
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline()
+    }
+
+    fn take_output(&mut self) -> Output {
+        self.take_output()
+    }
+
+    fn replay(&mut self, change: Change) {
+        self.replay(change);
+    }
+
+    fn replay_done(&mut self, now: Now) {
+        self.replay_done(now);
+    }
+
+    fn live(&self) -> impl Iterator<Item = Change> {
+        self.live()
+    }
+
+    fn is_promise(response: &Response) -> bool {
+        !matches!(response, Response::Heartbeat(_))
     }
 }
 

@@ -86,7 +86,15 @@ impl Machine {
             output: &mut self.output,
         };
         let topics = match (outcome, self.groups.get_mut(&request.group_id.0)) {
-            (Ok(()), Some(group)) => group.commit(&mut cx, request),
+            (Ok(()), Some(group)) => {
+                for topic in &request.topics {
+                    for partition in &topic.partitions {
+                        let index = partition.partition_index;
+                        self.transactions.supersede(&group.id, &topic.name.0, index);
+                    }
+                }
+                group.commit(&mut cx, request)
+            }
             (outcome, _) => commit_refused(
                 request,
                 outcome
@@ -130,7 +138,12 @@ impl Machine {
             .or_insert_with(|| Group::new(id)))
     }
 
-    pub(super) fn fetch_offsets(&mut self, token: Token, request: OffsetFetchRequestGroup) {
+    pub(super) fn fetch_offsets(
+        &mut self,
+        token: Token,
+        request: OffsetFetchRequestGroup,
+        stable: bool,
+    ) {
         let group = self.groups.get(&request.group_id.0);
         let allowed = match group.map(|group| &group.membership) {
             Some(Membership::Consumer(consumer)) => {
@@ -138,7 +151,7 @@ impl Machine {
             }
             Some(Membership::Classic(_)) | None => Ok(()),
         };
-        let topics = match &request.topics {
+        let mut topics = match &request.topics {
             _ if allowed.is_err() => Vec::new(),
             None => group.map(Group::all_offsets).unwrap_or_default(),
             Some(topics) => topics
@@ -156,6 +169,16 @@ impl Machine {
                 })
                 .collect(),
         };
+        if stable {
+            for topic in &mut topics {
+                for partition in &mut topic.partitions {
+                    let (id, index) = (&request.group_id.0, partition.partition_index);
+                    if self.transactions.is_pending(id, &topic.name.0, index) {
+                        *partition = unstable(index);
+                    }
+                }
+            }
+        }
         let response = OffsetFetchResponseGroup::default()
             .with_group_id(request.group_id)
             .with_error_code(code(allowed))
@@ -247,6 +270,11 @@ impl Group {
         };
         self.offsets.0.iter().map(topic).collect()
     }
+}
+
+/// An open transaction may change it: ask again.
+fn unstable(partition: i32) -> OffsetFetchResponsePartitions {
+    position(partition, None).with_error_code(ResponseError::UnstableOffsetCommit.code())
 }
 
 fn position(partition: i32, value: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {

@@ -18,6 +18,7 @@ impl Machine {
                 partition,
                 value: Some(value),
             } => {
+                self.transactions.supersede(&group, &topic, partition);
                 self.replayed(group).offsets.set(&topic, partition, value);
             }
             Change::Offset {
@@ -29,7 +30,19 @@ impl Machine {
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.offsets.remove(&topic, partition);
                 }
+                self.transactions
+                    .forget(|of, name, index| *of == group && *name == topic && index == partition);
             }
+            Change::Pending {
+                producer,
+                group,
+                topic,
+                partition,
+                value,
+            } => self
+                .transactions
+                .set(producer, (group, topic, partition), value),
+            Change::TransactionEnd { producer, verdict } => self.take_end(producer, verdict),
             Change::Group { group, value } => {
                 let group = self.replayed(group);
                 match group.classic_mut() {
@@ -78,9 +91,10 @@ impl Machine {
         }
     }
 
-    /// The records that a replay would need: for each group its last one and its offsets.
+    /// The records that a replay would need: for each group its last one and its offsets, and what
+    /// is pending, before or behind the offsets as it is older or newer.
     pub(crate) fn live(&self) -> impl Iterator<Item = Change> {
-        self.groups.values().flat_map(|group| {
+        let groups = self.groups.values().flat_map(|group| {
             let offsets = group
                 .offsets
                 .iter()
@@ -91,6 +105,8 @@ impl Machine {
                     value: Some(value.clone()),
                 });
             group.live().into_iter().chain(offsets)
-        })
+        });
+        let older = self.transactions.live(true);
+        older.chain(groups).chain(self.transactions.live(false))
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
-use super::wire::{Malformed, Reader, Writer};
+use crate::coordinator::{Malformed, Reader, Writer};
 
 /// A generation of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]

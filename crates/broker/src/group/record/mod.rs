@@ -10,7 +10,6 @@ mod flexible;
 mod group;
 mod offset;
 mod subscription;
-mod wire;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
@@ -21,9 +20,8 @@ pub(crate) use consumer::{
 pub(crate) use group::{GroupMetadata, MemberMetadata};
 pub(crate) use offset::CommittedOffset;
 pub(crate) use subscription::subscribed_topics;
-pub(crate) use wire::Malformed;
 
-use wire::{Reader, Writer};
+use crate::coordinator::{Framing, Malformed, ProducerEpoch, Reader, Record, Verdict, Writer};
 
 /// Key versions 0 and 1 are offset commits (0 is the older name for the same layout), 2 is a group.
 const OFFSET_KEYS: std::ops::RangeInclusive<i16> = 0..=1;
@@ -44,6 +42,26 @@ pub(crate) enum Change {
         /// The position; `None`: forgotten.
         value: Option<CommittedOffset>,
     },
+    /// As an offset, in a transaction: it counts when that commits.
+    Pending {
+        /// Whose transaction.
+        producer: ProducerEpoch,
+        /// The group.
+        group: StrBytes,
+        /// The topic's name.
+        topic: StrBytes,
+        /// The partition's number.
+        partition: i32,
+        /// The position.
+        value: CommittedOffset,
+    },
+    /// The end of a transaction.
+    TransactionEnd {
+        /// Whose transaction.
+        producer: ProducerEpoch,
+        /// How it ended.
+        verdict: Verdict,
+    },
     /// A group's generation with its members and their assignments.
     Group {
         /// The group.
@@ -60,10 +78,20 @@ pub(crate) enum Change {
     },
 }
 
-impl Change {
-    /// The record's key and value.
-    pub(crate) fn encode(&self) -> (Bytes, Option<Bytes>) {
-        let mut key = BytesMut::with_capacity(64);
+impl Record for Change {
+    fn framing(&self) -> Framing {
+        match self {
+            Self::Offset { .. } | Self::Group { .. } | Self::Consumer { .. } => Framing::Plain,
+            Self::Pending { producer, .. } => Framing::Transactional(*producer),
+            Self::TransactionEnd { producer, verdict } => Framing::Marker(*producer, *verdict),
+        }
+    }
+
+    fn marker(producer: ProducerEpoch, verdict: Verdict) -> Option<Self> {
+        Some(Self::TransactionEnd { producer, verdict })
+    }
+
+    fn encode(&self) -> (Bytes, Option<Bytes>) {
         match self {
             Self::Consumer { group, change } => change.encode(group),
             Self::Offset {
@@ -71,14 +99,21 @@ impl Change {
                 topic,
                 partition,
                 value,
-            } => {
-                key.int16(OFFSET_KEY);
-                key.string(group);
-                key.string(topic);
-                key.int32(*partition);
-                (key.freeze(), value.as_ref().map(CommittedOffset::encode))
-            }
+            } => (
+                offset_key(group, topic, *partition),
+                value.as_ref().map(CommittedOffset::encode),
+            ),
+            Self::Pending {
+                group,
+                topic,
+                partition,
+                value,
+                ..
+            } => (offset_key(group, topic, *partition), Some(value.encode())),
+            // A marker's key and value are the log's.
+            Self::TransactionEnd { .. } => (Bytes::new(), None),
             Self::Group { group, value } => {
+                let mut key = BytesMut::with_capacity(64);
                 key.int16(GROUP_KEY);
                 key.string(group);
                 (key.freeze(), value.as_ref().map(GroupMetadata::encode))
@@ -86,17 +121,32 @@ impl Change {
         }
     }
 
-    /// Reads a record; `None` when its key is of a kind that this version does not know (Kafka has
-    /// many more for its newer kinds of groups).
-    pub(crate) fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Self>, Malformed> {
+    /// `None` when its key is of a kind that this version does not know (Kafka has many more for its
+    /// newer kinds of groups).
+    fn decode(
+        key: &Bytes,
+        value: Option<&Bytes>,
+        producer: Option<ProducerEpoch>,
+    ) -> Result<Option<Self>, Malformed> {
         let mut key = Reader::new(key);
         let kind = key.int16()?;
         if OFFSET_KEYS.contains(&kind) {
-            return Ok(Some(Self::Offset {
-                group: key.string()?,
-                topic: key.string()?,
-                partition: key.int32()?,
-                value: value.map(CommittedOffset::decode).transpose()?,
+            let (group, topic, partition) = (key.string()?, key.string()?, key.int32()?);
+            let value = value.map(CommittedOffset::decode).transpose()?;
+            return Ok(Some(match (producer, value) {
+                (Some(producer), Some(value)) => Self::Pending {
+                    producer,
+                    group,
+                    topic,
+                    partition,
+                    value,
+                },
+                (_, value) => Self::Offset {
+                    group,
+                    topic,
+                    partition,
+                    value,
+                },
             }));
         }
         if kind == GROUP_KEY {
@@ -110,6 +160,15 @@ impl Change {
     }
 }
 
+fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {
+    let mut key = BytesMut::with_capacity(64);
+    key.int16(OFFSET_KEY);
+    key.string(group);
+    key.string(topic);
+    key.int32(partition);
+    key.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +179,7 @@ mod tests {
 
     fn round_trip(change: &Change) -> Change {
         let (key, value) = change.encode();
-        Change::decode(&key, value.as_ref()).unwrap().unwrap()
+        Change::decode(&key, value.as_ref(), None).unwrap().unwrap()
     }
 
     fn commit(value: Option<CommittedOffset>) -> Change {
@@ -212,7 +271,7 @@ mod tests {
     #[test]
     fn an_unknown_kind_of_record_is_passed_over() {
         assert_eq!(
-            Change::decode(&Bytes::from_static(&[0, 99, 1]), None).unwrap(),
+            Change::decode(&Bytes::from_static(&[0, 99, 1]), None, None).unwrap(),
             None
         );
     }
@@ -222,10 +281,10 @@ mod tests {
         let (key, value) = commit(Some(position())).encode();
         let value = value.unwrap();
         for end in 0..key.len() {
-            assert!(Change::decode(&key.slice(..end), Some(&value)).is_err());
+            assert!(Change::decode(&key.slice(..end), Some(&value), None).is_err());
         }
         for end in 0..value.len() {
-            assert!(Change::decode(&key, Some(&value.slice(..end))).is_err());
+            assert!(Change::decode(&key, Some(&value.slice(..end)), None).is_err());
         }
     }
 
@@ -239,7 +298,7 @@ mod tests {
         ) {
             let key = Bytes::from([&[0, kind], &key[..]].concat());
             let value = Bytes::from([&[0, version], &value[..]].concat());
-            let _ = Change::decode(&key, Some(&value));
+            let _ = Change::decode(&key, Some(&value), None);
             let _ = subscribed_topics(&value);
         }
 

@@ -3,7 +3,7 @@
 
 use kafka_protocol::protocol::StrBytes;
 
-use super::wire::{Malformed, Reader};
+use crate::coordinator::{Malformed, Reader};
 
 /// The topics that a consumer's join metadata names; they come first in every version.
 pub(crate) fn subscribed_topics(metadata: &[u8]) -> Result<Vec<StrBytes>, Malformed> {

@@ -130,7 +130,12 @@ fn log_append_time_replaces_the_timestamp_and_keeps_the_checksum_right() {
     assert_eq!(read[35..43], NOW.to_be_bytes());
     let info = RecordBatchDecoder::decode_batch_info(&mut read).unwrap();
     assert_eq!(info[0].timestamp_type, TimestampType::LogAppend);
-    assert_eq!(log.partition.offset_for_time(NOW).unwrap(), Some((0, NOW)));
+    assert_eq!(
+        log.partition
+            .offset_for_time(NOW, Isolation::Uncommitted)
+            .unwrap(),
+        Some((0, NOW))
+    );
 }
 
 #[test]

@@ -635,7 +635,10 @@ fn who_reads_while_segments_are_replaced_misses_nothing() {
                 let records = keyed_records(&log.partition);
                 assert_eq!(records[0].1, "first");
                 assert!(records.is_sorted_by(|a, b| a.0 < b.0));
-                log.partition.offset_for_time(NOW).unwrap().unwrap();
+                log.partition
+                    .offset_for_time(NOW, Isolation::Uncommitted)
+                    .unwrap()
+                    .unwrap();
                 rounds += 1;
             }
         });

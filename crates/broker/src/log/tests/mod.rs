@@ -23,7 +23,7 @@ use kafka_protocol::records::{
 use tempfile::TempDir;
 
 use super::partition::{Opened, Partition, Place, Shared};
-use super::{Flusher, OpenFiles};
+use super::{Flusher, Isolation, OpenFiles};
 use crate::Flush;
 use crate::store::TopicConfig;
 

@@ -106,7 +106,7 @@ proptest! {
                     prop_assert!(all.iter().any(|(_, written)| *written == value));
                 }
             }
-            let _ = partition.offset_for_time(NOW + offset);
+            let _ = partition.offset_for_time(NOW + offset, Isolation::Uncommitted);
         }
         partition.retain(NOW).ok();
         partition.append(batch(&["more"]), NOW).ok();
@@ -127,7 +127,7 @@ proptest! {
         }
         if log.partition.append(near.into(), NOW).is_ok() {
             log.partition.read(0, 1000, true).unwrap();
-            log.partition.offset_for_time(0).unwrap();
+            log.partition.offset_for_time(0, Isolation::Uncommitted).unwrap();
         }
     }
 }

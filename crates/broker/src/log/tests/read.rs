@@ -117,7 +117,9 @@ fn a_missing_or_broken_index_is_built_anew() {
         });
         assert_eq!(log.all(), whole);
         assert_eq!(
-            log.partition.offset_for_time(NOW + 123).unwrap(),
+            log.partition
+                .offset_for_time(NOW + 123, Isolation::Uncommitted)
+                .unwrap(),
             Some((123, NOW + 123))
         );
         assert_eq!(log.report.1, []);

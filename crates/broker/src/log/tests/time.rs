@@ -48,7 +48,9 @@ fn the_first_record_of_a_time_is_found_inside_a_batch_of_any_compression() {
             (2002, None),
         ] {
             assert_eq!(
-                log.partition.offset_for_time(ms).unwrap(),
+                log.partition
+                    .offset_for_time(ms, Isolation::Uncommitted)
+                    .unwrap(),
                 found,
                 "{compression:?} {ms}"
             );
@@ -80,7 +82,9 @@ fn times_are_found_over_segments_and_after_a_restart() {
     for _ in 0..2 {
         for at in [0, 1, 57, 99, 150, 299] {
             assert_eq!(
-                log.partition.offset_for_time(at * 10 - 5).unwrap(),
+                log.partition
+                    .offset_for_time(at * 10 - 5, Isolation::Uncommitted)
+                    .unwrap(),
                 Some((at, at * 10))
             );
         }
@@ -96,8 +100,18 @@ fn times_that_go_back_give_the_first_offset_that_is_late_enough() {
             .append(batch_of(&["a"], Make { timestamp, ..PLAIN }), NOW)
             .unwrap();
     }
-    assert_eq!(log.partition.offset_for_time(60).unwrap(), Some((0, 100)));
-    assert_eq!(log.partition.offset_for_time(150).unwrap(), Some((2, 300)));
+    assert_eq!(
+        log.partition
+            .offset_for_time(60, Isolation::Uncommitted)
+            .unwrap(),
+        Some((0, 100))
+    );
+    assert_eq!(
+        log.partition
+            .offset_for_time(150, Isolation::Uncommitted)
+            .unwrap(),
+        Some((2, 300))
+    );
     assert_eq!(
         log.partition.offset_of_max_timestamp().unwrap(),
         Some((2, 300))
@@ -120,7 +134,12 @@ fn deleted_records_are_not_found() {
         )
         .unwrap();
     log.partition.delete_records(2).unwrap();
-    assert_eq!(log.partition.offset_for_time(0).unwrap(), Some((2, 102)));
+    assert_eq!(
+        log.partition
+            .offset_for_time(0, Isolation::Uncommitted)
+            .unwrap(),
+        Some((2, 102))
+    );
 }
 
 #[test]
@@ -139,7 +158,12 @@ fn a_batch_that_cannot_be_unpacked_gives_its_beginning() {
     let crc = crc32c::crc32c(&bytes[21..]);
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     log.partition.append(bytes.into(), NOW).unwrap();
-    assert_eq!(log.partition.offset_for_time(50).unwrap(), Some((0, 101)));
+    assert_eq!(
+        log.partition
+            .offset_for_time(50, Isolation::Uncommitted)
+            .unwrap(),
+        Some((0, 101))
+    );
 }
 
 /// The most memory that this process has had, in bytes.
@@ -204,7 +228,9 @@ fn a_small_batch_that_unpacks_to_much_takes_no_memory() {
             .unwrap();
         let before = peak_memory();
         assert_eq!(
-            log.partition.offset_for_time(101).unwrap(),
+            log.partition
+                .offset_for_time(101, Isolation::Uncommitted)
+                .unwrap(),
             Some((0, 101)),
             "{compression:?}"
         );
@@ -219,6 +245,11 @@ fn a_small_batch_that_unpacks_to_much_takes_no_memory() {
 #[test]
 fn an_empty_log_has_no_times() {
     let log = Log::new(&[]);
-    assert_eq!(log.partition.offset_for_time(0).unwrap(), None);
+    assert_eq!(
+        log.partition
+            .offset_for_time(0, Isolation::Uncommitted)
+            .unwrap(),
+        None
+    );
     assert_eq!(log.partition.offset_of_max_timestamp().unwrap(), None);
 }

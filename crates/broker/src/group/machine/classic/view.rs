@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::list_groups_response::ListedGroup;
-use kafka_protocol::messages::{GroupId, OffsetCommitRequest};
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, TxnOffsetCommitRequest};
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::Now;
@@ -42,6 +42,20 @@ impl Classic {
         if matches!(self.phase, Phase::CompletingRebalance { .. }) {
             return Err(ResponseError::RebalanceInProgress);
         }
+        if let Some(member) = self.members.get_mut(&request.member_id) {
+            member.alive(now);
+        }
+        Ok(())
+    }
+
+    /// As [`Classic::check_commit`], for a commit in a transaction by who says that it is a member.
+    pub(in super::super) fn check_pending(
+        &mut self,
+        now: Now,
+        request: &TxnOffsetCommitRequest,
+    ) -> Result<(), ResponseError> {
+        self.check_member(&request.member_id, request.group_instance_id.as_ref())?;
+        self.check_generation(request.generation_id)?;
         if let Some(member) = self.members.get_mut(&request.member_id) {
             member.alive(now);
         }

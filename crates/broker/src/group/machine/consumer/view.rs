@@ -121,7 +121,11 @@ impl Consumer {
         }
     }
 
-    fn check_epoch(&self, member_id: &StrBytes, epoch: i32) -> Result<(), ResponseError> {
+    pub(in super::super) fn check_epoch(
+        &self,
+        member_id: &StrBytes,
+        epoch: i32,
+    ) -> Result<(), ResponseError> {
         let member = self
             .members
             .get(member_id)

@@ -1,6 +1,6 @@
-//! One partition of `__consumer_offsets`: where a shard's changes are kept, and read back from.
+//! One partition of a coordinator's topic: where a shard's changes are kept, and read back from.
 //!
-//! Every commit is a record, so the log would grow without end while the live state stays small.
+//! Every change is a record, so the log would grow without end while the live state stays small.
 //! When it has grown enough, the live state is written anew behind it, and once that is durable
 //! everything before is deleted. A crash in between leaves both, and replaying both gives the same
 //! state, so there is no moment at which the state exists only in memory.
@@ -14,15 +14,16 @@ use kafka_protocol::records::{
 };
 use tracing::{info, warn};
 
-use super::machine::{Machine, Now};
-use super::record::Change;
+use super::{Framing, Machine, Malformed, Now, ProducerEpoch, Record as Change};
 use crate::Error;
 use crate::error::Kind;
-use crate::log::Partition;
+use crate::log::{Appended, Partition, Verdict, marker};
 
 /// Bytes of keys and values that are put into one batch. Larger ones gain nothing, and a replay
 /// holds one batch in memory.
 const BATCH_BYTES: usize = 256 * 1024;
+/// About what a marker takes in the log.
+const MARKER_BYTES: u64 = 78;
 /// Bytes that a replay reads at a time.
 const READ_BYTES: usize = 1024 * 1024;
 
@@ -53,9 +54,9 @@ struct Written {
 
 impl Journal {
     /// Feeds the machine with the whole log, some batches at a time. Blocking.
-    pub(super) fn replay(
+    pub(super) fn replay<M: Machine>(
         partition: Arc<Partition>,
-        machine: &mut Machine,
+        machine: &mut M,
         now: Now,
     ) -> Result<Self, Error> {
         let mut journal = Self {
@@ -70,52 +71,43 @@ impl Journal {
                 .partition
                 .read(next, READ_BYTES, true)
                 .map_err(|error| journal.unreadable(next, error))?;
+            let Some(end) = read.end() else { break };
             let mut batches = read.records;
-            if batches.is_empty() {
-                break;
-            }
             journal.grown += batches.len() as u64;
             while !batches.is_empty() {
                 let set = RecordBatchDecoder::decode(&mut batches)
                     .map_err(|error| journal.unreadable(next, error))?;
-                for record in set
-                    .records
-                    .iter()
-                    .filter(|record| record.offset >= next && !record.control)
-                {
+                for record in set.records.iter().filter(|record| record.offset >= next) {
                     journal.take_up(machine, record);
                     records += 1;
                 }
-                next = set
-                    .records
-                    .last()
-                    .map_or(next, |record| record.offset + 1)
-                    .max(next);
             }
+            next = end.max(next);
         }
         machine.replay_done(now);
         info!(
+            topic = journal.partition.topic(),
             partition = journal.partition.index(),
             records,
             bytes = journal.grown,
-            "groups read back"
+            "a coordinator's log read back"
         );
         Ok(journal)
     }
 
     /// A record that is not of a format known here is passed over: it was not written by this
     /// coordinator, and refusing to start would take all other groups down with it.
-    fn take_up(&self, machine: &mut Machine, record: &Record) {
-        let key = record.key.clone().unwrap_or_default();
-        match Change::decode(&key, record.value.as_ref()) {
+    fn take_up<M: Machine>(&self, machine: &mut M, record: &Record) {
+        match read(record) {
             Ok(Some(change)) => machine.replay(change),
             Ok(None) => warn!(
+                topic = self.partition.topic(),
                 partition = self.partition.index(),
                 offset = record.offset,
                 "record of an unknown kind"
             ),
             Err(error) => {
-                warn!(partition = self.partition.index(), offset = record.offset, %error, "unreadable record")
+                warn!(topic = self.partition.topic(), partition = self.partition.index(), offset = record.offset, %error, "unreadable record")
             }
         }
     }
@@ -134,7 +126,7 @@ impl Journal {
     }
 
     /// Appends changes and gives the offset of the last one, to be awaited with [`Journal::durable`].
-    pub(super) fn append(&mut self, changes: &[Change], unix_ms: i64) -> Result<i64, Error> {
+    pub(super) fn append<C: Change>(&mut self, changes: &[C], unix_ms: i64) -> Result<i64, Error> {
         let written = self.write(changes.iter().cloned(), unix_ms)?;
         self.grown += written.bytes;
         Ok(written.last_offset)
@@ -146,18 +138,19 @@ impl Journal {
     }
 
     /// Writes the live state behind the log; `None` when there is nothing alive and nothing to drop.
-    pub(super) fn snapshot(
+    pub(super) fn snapshot<M: Machine>(
         &mut self,
-        machine: &Machine,
+        machine: &M,
         unix_ms: i64,
     ) -> Result<Option<Snapshot>, Error> {
         let end = self.partition.log_end_offset();
         let written = self.write(machine.live(), unix_ms)?;
         info!(
+            topic = self.partition.topic(),
             partition = self.partition.index(),
             was = self.grown,
             is = written.bytes,
-            "group log written anew"
+            "a coordinator's log written anew"
         );
         self.grown = 0;
         self.live = written.bytes;
@@ -176,7 +169,7 @@ impl Journal {
     /// Deletes what is before a snapshot that has become durable. Blocking.
     pub(super) fn drop_before(partition: &Partition, snapshot: Snapshot) {
         if let Err(error) = partition.delete_records(snapshot.first_offset) {
-            warn!(partition = partition.index(), %error, "old group records could not be deleted; the next snapshot tries again");
+            warn!(topic = partition.topic(), partition = partition.index(), %error, "what a snapshot replaced could not be deleted; the next one tries again");
         }
     }
 
@@ -184,7 +177,11 @@ impl Journal {
         &self.partition
     }
 
-    fn write(&self, changes: impl Iterator<Item = Change>, unix_ms: i64) -> Result<Written, Error> {
+    fn write<C: Change>(
+        &self,
+        changes: impl Iterator<Item = C>,
+        unix_ms: i64,
+    ) -> Result<Written, Error> {
         let end = self.partition.log_end_offset();
         let mut written = Written {
             first_offset: end,
@@ -193,62 +190,129 @@ impl Journal {
         };
         let mut batch = Batch::default();
         for change in changes {
-            batch.push(&change, unix_ms);
-            if batch.bytes >= BATCH_BYTES {
-                self.write_batch(std::mem::take(&mut batch), unix_ms, &mut written)?;
+            let framing = change.framing();
+            if batch.bytes >= BATCH_BYTES || batch.framing != framing {
+                self.write_batch(&mut batch, unix_ms, &mut written)?;
+                batch.framing = framing;
+            }
+            match framing {
+                Framing::Marker(producer, verdict) => {
+                    self.write_marker(producer, verdict, unix_ms, &mut written)?;
+                }
+                Framing::Plain | Framing::Transactional(_) => batch.push(&change, unix_ms),
             }
         }
-        self.write_batch(batch, unix_ms, &mut written)?;
+        self.write_batch(&mut batch, unix_ms, &mut written)?;
         Ok(written)
     }
 
-    fn write_batch(&self, batch: Batch, unix_ms: i64, written: &mut Written) -> Result<(), Error> {
+    fn write_batch(
+        &self,
+        batch: &mut Batch,
+        unix_ms: i64,
+        written: &mut Written,
+    ) -> Result<(), Error> {
+        let batch = std::mem::take(batch);
         if batch.records.is_empty() {
             return Ok(());
         }
-        let doing = || {
-            format!(
-                "appending to {}-{}",
-                self.partition.topic(),
-                self.partition.index()
-            )
-        };
         let bytes = batch
             .encode()
-            .map_err(|error| Error::new(Kind::Corrupt, doing()).caused_by(error))?;
+            .map_err(|error| Error::new(Kind::Corrupt, self.appending()).caused_by(error))?;
         let size = bytes.len() as u64;
         let appended = self
             .partition
-            .append(bytes, unix_ms)
-            .map_err(|error| Error::new(Kind::Io, doing()).caused_by(error))?;
-        if written.bytes == 0 {
-            written.first_offset = appended.base_offset;
-        }
-        written.last_offset = appended.last_offset;
-        written.bytes += size;
+            .append_own(bytes, unix_ms)
+            .map_err(|error| Error::new(Kind::Io, self.appending()).caused_by(error))?;
+        written.add(appended, size);
         Ok(())
+    }
+
+    fn write_marker(
+        &self,
+        producer: ProducerEpoch,
+        verdict: Verdict,
+        unix_ms: i64,
+        written: &mut Written,
+    ) -> Result<(), Error> {
+        let appended = self
+            .partition
+            .append_own(marker(producer, verdict, unix_ms), unix_ms)
+            .map_err(|error| Error::new(Kind::Io, self.appending()).caused_by(error))?;
+        written.add(appended, MARKER_BYTES);
+        Ok(())
+    }
+
+    fn appending(&self) -> String {
+        format!(
+            "appending to {}-{}",
+            self.partition.topic(),
+            self.partition.index()
+        )
     }
 }
 
+impl Written {
+    fn add(&mut self, appended: Appended, bytes: u64) {
+        if self.bytes == 0 {
+            self.first_offset = appended.base_offset;
+        }
+        self.last_offset = appended.last_offset;
+        self.bytes += bytes;
+    }
+}
+
+/// What a record of the log says; `None` when that is of an unknown kind.
+fn read<C: Change>(record: &Record) -> Result<Option<C>, Malformed> {
+    let producer = ProducerEpoch {
+        id: record.producer_id,
+        epoch: record.producer_epoch,
+    };
+    let key = record.key.clone().unwrap_or_default();
+    if record.control {
+        return Ok(Verdict::read(&key).and_then(|verdict| C::marker(producer, verdict)));
+    }
+    C::decode(
+        &key,
+        record.value.as_ref(),
+        record.transactional.then_some(producer),
+    )
+}
+
 /// Records that go into one batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
+    framing: Framing,
     records: Vec<Record>,
     bytes: usize,
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            framing: Framing::Plain,
+            records: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
 impl Batch {
-    fn push(&mut self, change: &Change, unix_ms: i64) {
+    fn push<C: Change>(&mut self, change: &C, unix_ms: i64) {
         let (key, value) = change.encode();
         self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        let producer = match self.framing {
+            Framing::Transactional(producer) => Some(producer),
+            Framing::Plain | Framing::Marker(..) => None,
+        };
         let offset = self.records.len();
         self.records.push(Record {
-            transactional: false,
+            transactional: producer.is_some(),
             control: false,
             delete_horizon: false,
             partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
-            producer_id: NO_PRODUCER_ID,
-            producer_epoch: NO_PRODUCER_EPOCH,
+            producer_id: producer.map_or(NO_PRODUCER_ID, |producer| producer.id),
+            producer_epoch: producer.map_or(NO_PRODUCER_EPOCH, |producer| producer.epoch),
             timestamp_type: TimestampType::Creation,
             offset: offset as i64,
             // The encoder takes records with the same distance of sequence and offset into one batch.

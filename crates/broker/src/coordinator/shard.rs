@@ -1,19 +1,24 @@
-//! One partition's groups at work: a task that owns a [`Machine`] and its [`Journal`].
+//! One partition of a coordinator at work: a task that owns a [`Machine`] and its [`Journal`].
 //!
 //! It takes up all requests that wait, lets the machine decide, appends what was decided with one
 //! write, and while that becomes durable takes up the next. Replies go out in the order of the log:
 //! each when everything that was appended before it is durable, so that nobody is told, or reads,
 //! what a crash could take back. A heartbeat promises nothing and is answered at once. Timeouts are
-//! one timer, set to the machine's next deadline.
+//! one timer, set to the machine's next deadline. What is to be done outside is begun when the
+//! decision is durable, and its end comes back to the machine as a request.
 //!
 //! When the disk refuses, memory is ahead of the log. The shard then forgets its memory, tells
 //! everybody who waits that the coordinator is not available, and reads the log back.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -21,12 +26,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::Config;
 use super::journal::{Journal, Snapshot};
-use super::machine::{Machine, Now, Output, Request, Response, Token};
+use super::{ActionOf, Host, Machine, Now, Output, RequestOf, ResponseOf, Token, cause};
 use crate::Error;
 use crate::log::Partition;
-use crate::store::Store;
 
 /// Requests that are taken up for one append: some fsync's worth of them.
 const TURN_MAX: usize = 512;
@@ -35,55 +38,58 @@ const TURN_MAX: usize = 512;
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// A request on its way to a shard. Dropping `reply` unanswered says: not available.
-#[derive(Debug)]
-pub(super) struct Call {
-    pub(super) request: Request,
-    pub(super) reply: oneshot::Sender<Response>,
+pub(super) struct Call<H: Host> {
+    pub(super) request: RequestOf<H>,
+    pub(super) reply: oneshot::Sender<ResponseOf<H>>,
+}
+
+impl<H: Host> fmt::Debug for Call<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
 }
 
 /// What a shard is made of, when it is opened and each time it reads its log back.
 #[derive(Debug, Clone)]
-pub(super) struct Origin {
-    pub(super) config: Config,
-    pub(super) store: Arc<Store>,
+pub(super) struct Origin<H> {
+    pub(super) host: H,
     pub(super) partition: Arc<Partition>,
     pub(super) started: Instant,
 }
 
 /// The state that the log and the clients together make up.
-#[derive(Debug)]
-pub(super) struct Shard {
-    origin: Origin,
-    machine: Machine,
+pub(super) struct Shard<H: Host> {
+    origin: Origin<H>,
+    machine: H::Machine,
     journal: Journal,
     next_token: u64,
     /// Who waits for a reply that the machine has not given yet.
-    callers: FxHashMap<Token, oneshot::Sender<Response>>,
-    /// Replies that wait for the offset before them to be durable, in the log's order.
-    unacknowledged: VecDeque<(i64, Vec<(Token, Response)>)>,
+    callers: FxHashMap<Token, oneshot::Sender<ResponseOf<H>>>,
+    /// What waits for the offset before it to be durable, in the log's order.
+    unacknowledged: VecDeque<(i64, Held<H>)>,
+    /// Actions under way. Dropped when the log is read back: the machine then asks for them anew.
+    acting: FuturesUnordered<BoxFuture<'static, Option<RequestOf<H>>>>,
     appended: i64,
     durable: i64,
     snapshot: Option<Snapshot>,
     sweeping: Option<JoinHandle<()>>,
 }
 
+/// What a step yielded and must not be seen before its changes are durable.
+struct Held<H: Host> {
+    replies: Vec<(Token, ResponseOf<H>)>,
+    actions: Vec<ActionOf<H>>,
+}
+
 type Flushing = Pin<Box<dyn Future<Output = (i64, Result<(), Error>)> + Send>>;
 
-impl Origin {
+impl<H: Host> Origin<H> {
     /// Reads the partition back. Blocking.
-    pub(super) fn load(self) -> Result<Shard, Error> {
+    pub(super) fn load(self) -> Result<Shard<H>, Error> {
         let now = self.now();
-        let mut machine = Machine::new(self.config.clone(), now);
+        let mut machine = self.host.machine(now);
         let journal = Journal::replay(Arc::clone(&self.partition), &mut machine, now)?;
-        // A crash between the deletion of a topic and that of its offsets.
-        let gone: Vec<_> = machine
-            .committed_topics()
-            .into_iter()
-            .filter(|topic| self.store.topic(topic).is_none())
-            .collect();
-        if !gone.is_empty() {
-            machine.on_request(now, Token(0), Request::ForgetTopics(gone));
-        }
+        self.host.caught_up(now, &mut machine);
         let end = self.partition.log_end_offset() - 1;
         Ok(Shard {
             origin: self,
@@ -92,6 +98,7 @@ impl Origin {
             next_token: 1,
             callers: FxHashMap::default(),
             unacknowledged: VecDeque::new(),
+            acting: FuturesUnordered::new(),
             appended: end,
             durable: end,
             snapshot: None,
@@ -110,12 +117,12 @@ impl Origin {
     }
 }
 
-impl Shard {
+impl<H: Host> Shard<H> {
     /// Serves until `stop`, or until nobody can call any more.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Call>, stop: CancellationToken) {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Call<H>>, stop: CancellationToken) {
         while let Err(error) = self.serve(&mut queue, &stop).await {
             let partition = self.origin.partition.index();
-            error!(partition, %error, source = cause(&error), "group coordinator lost its log; reading it back");
+            error!(coordinator = H::NAME, partition, %error, source = cause(&error), "a coordinator lost its log; reading it back");
             match self.reload(&mut queue, &stop).await {
                 Some(shard) => self = shard,
                 None => return,
@@ -129,7 +136,7 @@ impl Shard {
 
     async fn serve(
         &mut self,
-        queue: &mut mpsc::Receiver<Call>,
+        queue: &mut mpsc::Receiver<Call<H>>,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let mut turn = Vec::with_capacity(TURN_MAX);
@@ -155,6 +162,14 @@ impl Shard {
                     }
                     self.take_turn(&mut turn)?;
                 }
+                Some(done) = self.acting.next() => {
+                    if let Some(request) = done {
+                        let now = self.origin.now();
+                        let token = self.token();
+                        self.machine.on_request(now, token, request);
+                        self.step()?;
+                    }
+                }
                 () = &mut alarm => {
                     self.machine.on_tick(self.origin.now());
                     self.step()?;
@@ -171,11 +186,10 @@ impl Shard {
                 .min(self.origin.started.elapsed() + far)
     }
 
-    fn take_turn(&mut self, turn: &mut Vec<Call>) -> Result<(), Error> {
+    fn take_turn(&mut self, turn: &mut Vec<Call<H>>) -> Result<(), Error> {
         let now = self.origin.now();
         for call in turn.drain(..) {
-            let token = Token(self.next_token);
-            self.next_token += 1;
+            let token = self.token();
             self.callers.insert(token, call.reply);
             self.machine.on_request(now, token, call.request);
         }
@@ -186,32 +200,58 @@ impl Shard {
         self.step()
     }
 
-    /// Appends what was decided, and lets the replies go or wait.
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Appends what was decided, and lets the replies and actions go or wait.
     fn step(&mut self) -> Result<(), Error> {
-        let Output { replies, changes } = self.machine.take_output();
+        let Output {
+            replies,
+            changes,
+            actions,
+        } = self.machine.take_output();
         let unix_ms = self.origin.now().unix_ms;
         if !changes.is_empty() {
             self.appended = self.journal.append(&changes, unix_ms)?;
         }
-        if self.snapshot.is_none() && self.journal.is_long(self.origin.config.snapshot_bytes) {
+        if self.snapshot.is_none() && self.journal.is_long(self.origin.host.snapshot_bytes()) {
             self.snapshot = self.journal.snapshot(&self.machine, unix_ms)?;
             self.appended = self
                 .snapshot
                 .map_or(self.appended, |snapshot| snapshot.last_offset);
         }
-        let clear = self.appended <= self.durable;
+        if self.appended <= self.durable {
+            self.release(Held { replies, actions });
+            return Ok(());
+        }
         let mut held = Vec::new();
         for (token, response) in replies {
-            if clear || matches!(response, Response::Heartbeat(_)) {
-                self.send(token, response);
-            } else {
+            if H::Machine::is_promise(&response) {
                 held.push((token, response));
+            } else {
+                self.send(token, response);
             }
         }
-        if !held.is_empty() {
+        if !held.is_empty() || !actions.is_empty() {
+            let held = Held {
+                replies: held,
+                actions,
+            };
             self.unacknowledged.push_back((self.appended, held));
         }
         Ok(())
+    }
+
+    /// The disk has what these promise, and what their actions are about.
+    fn release(&mut self, held: Held<H>) {
+        for action in held.actions {
+            self.acting.push(self.origin.host.act(action));
+        }
+        for (token, response) in held.replies {
+            self.send(token, response);
+        }
     }
 
     /// Asks for what was appended to become durable, one wait at a time: what is appended
@@ -234,13 +274,8 @@ impl Shard {
             .front()
             .is_some_and(|(needs, _)| *needs <= self.durable)
         {
-            for (token, response) in self
-                .unacknowledged
-                .pop_front()
-                .into_iter()
-                .flat_map(|(_, replies)| replies)
-            {
-                self.send(token, response);
+            if let Some((_, held)) = self.unacknowledged.pop_front() {
+                self.release(held);
             }
         }
         if let Some(snapshot) = self
@@ -265,7 +300,7 @@ impl Shard {
         }));
     }
 
-    fn send(&mut self, token: Token, response: Response) {
+    fn send(&mut self, token: Token, response: ResponseOf<H>) {
         if let Some(caller) = self.callers.remove(&token) {
             // The connection may be gone; the member's session tells, not this.
             let _ = caller.send(response);
@@ -273,7 +308,7 @@ impl Shard {
     }
 
     /// Carries out what was asked before the stop; who waits for others is told to look elsewhere.
-    async fn finish(&mut self, queue: &mut mpsc::Receiver<Call>) -> Result<(), Error> {
+    async fn finish(&mut self, queue: &mut mpsc::Receiver<Call<H>>) -> Result<(), Error> {
         queue.close();
         let mut turn = Vec::new();
         while let Ok(call) = queue.try_recv() {
@@ -291,11 +326,12 @@ impl Shard {
     /// Drops what memory says and reads the log back, as often as it takes. `None` when stopped.
     async fn reload(
         &mut self,
-        queue: &mut mpsc::Receiver<Call>,
+        queue: &mut mpsc::Receiver<Call<H>>,
         stop: &CancellationToken,
     ) -> Option<Self> {
         self.callers.clear();
         self.unacknowledged.clear();
+        self.acting.clear();
         loop {
             let pause = tokio::time::sleep(RELOAD_PAUSE);
             tokio::pin!(pause);
@@ -310,13 +346,15 @@ impl Shard {
             let partition = origin.partition.index();
             match tokio::task::spawn_blocking(move || origin.load()).await {
                 Ok(Ok(shard)) => {
-                    info!(partition, "group coordinator is back");
+                    info!(coordinator = H::NAME, partition, "a coordinator is back");
                     return Some(shard);
                 }
                 Ok(Err(error)) => {
-                    error!(partition, %error, source = cause(&error), "group log still unreadable")
+                    error!(coordinator = H::NAME, partition, %error, source = cause(&error), "a coordinator's log is still unreadable")
                 }
-                Err(panic) => error!(partition, error = %panic, "reading the group log panicked"),
+                Err(panic) => {
+                    error!(coordinator = H::NAME, partition, error = %panic, "reading a coordinator's log panicked")
+                }
             }
         }
     }
@@ -327,8 +365,4 @@ async fn wait(flushing: &mut Option<Flushing>) -> (i64, Result<(), Error>) {
         Some(flushing) => flushing.await,
         None => std::future::pending().await,
     }
-}
-
-fn cause(error: &Error) -> Option<String> {
-    std::error::Error::source(error).map(ToString::to_string)
 }

@@ -1,0 +1,51 @@
+//! What the machine of groups needs around it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::Config;
+use super::machine::{Machine, Request};
+use crate::coordinator::{Host, Now, Token};
+use crate::store::Store;
+
+#[derive(Debug, Clone)]
+pub(super) struct GroupHost {
+    pub(super) config: Config,
+    pub(super) store: Arc<Store>,
+}
+
+impl Host for GroupHost {
+    type Machine = Machine;
+
+    const NAME: &'static str = "groups";
+
+    fn machine(&self, now: Now) -> Machine {
+        Machine::new(self.config.clone(), now)
+    }
+
+    /// A crash may have come between the deletion of a topic and that of its offsets.
+    fn caught_up(&self, now: Now, machine: &mut Machine) {
+        let gone: Vec<_> = machine
+            .committed_topics()
+            .into_iter()
+            .filter(|topic| self.store.topic(topic).is_none())
+            .collect();
+        if !gone.is_empty() {
+            machine.on_request(now, Token(0), Request::ForgetTopics(gone));
+        }
+    }
+
+    fn act(&self, action: Infallible) -> BoxFuture<'static, Option<Request>> {
+        match action {}
+    }
+
+    fn snapshot_bytes(&self) -> u64 {
+        self.config.snapshot_bytes
+    }
+
+    fn queue_max(&self) -> usize {
+        self.config.queue_max
+    }
+}
