@@ -8,5 +8,8 @@
 | `kcat.py`         | kcat (librdkafka of Debian's age)                    |
 | `confluent.py`    | confluent-kafka (librdkafka of today)                |
 | `kafka_python.py` | kafka-python (the protocol written in Python)        |
+| `aio.py`          | aiokafka (the client of asyncio)                     |
+| `elsewhere.py`    | kafkajs and the Java client, by programs of their own |
+| `tools.py`        | Kafka's command-line tools                           |
 | `together.py`     | several clients on one broker, and its restart       |
 """

@@ -6,12 +6,17 @@ import sys
 import time
 import traceback
 
-from . import confluent, kafka_python, kcat, together
+from . import aio, confluent, kafka_python, kcat, together, tools
 from .broker import Broker, Foreign
+from .check import served
+from .elsewhere import Java, KafkaJs
 
-SUITES = {"kcat": kcat, "confluent-kafka": confluent, "kafka-python": kafka_python, "together": together}
+SUITES = {
+    "kcat": kcat, "confluent-kafka": confluent, "kafka-python": kafka_python, "aiokafka": aio, "kafkajs": KafkaJs,
+    "java": Java, "tools": tools, "together": together,
+}
 # One check needs a few seconds; a whole run that hangs must end by itself.
-RUN_MAX_SECONDS = 600
+RUN_MAX_SECONDS = 900
 
 
 def main():
@@ -41,6 +46,9 @@ def run(client, suite, broker, match):
             continue
         if isinstance(broker, Foreign) and getattr(check, "restarts_broker", False):
             print(f"skip  {sentence} (the broker is not ours to restart)", flush=True)
+            continue
+        if getattr(check, "needs", None) not in (None, *served(broker.address)):
+            print(f"skip  {sentence} (the broker does not serve API {check.needs})", flush=True)
             continue
         started = time.monotonic()
         try:

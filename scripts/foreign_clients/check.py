@@ -1,5 +1,8 @@
 """How a check is written, and the records it sends."""
 
+import functools
+import socket
+import struct
 import time
 import uuid
 
@@ -50,3 +53,28 @@ def restarts_broker(check):
     """Marks a check that needs a broker of our own."""
     check.restarts_broker = True
     return check
+
+
+def needs(api_key):
+    """Marks a check that a broker without this API is spared."""
+    def marked(check):
+        check.needs = api_key
+        return check
+
+    return marked
+
+
+ADD_PARTITIONS_TO_TXN, LIST_TRANSACTIONS, CONSUMER_GROUP_HEARTBEAT = 24, 66, 68
+
+
+@functools.cache
+def served(address):
+    """The keys of the APIs that a broker says it has (ApiVersions, version 0)."""
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=WAIT_MAX_SECONDS) as connection:
+        connection.sendall(struct.pack(">ihhih", 10, 18, 0, 1, -1))
+        stream = connection.makefile("rb")
+        (length,) = struct.unpack(">i", stream.read(4))
+        told = stream.read(length)
+    (count,) = struct.unpack_from(">i", told, 6)
+    return {struct.unpack_from(">h", told, 10 + 6 * index)[0] for index in range(count)}

@@ -1,5 +1,7 @@
 //! DeleteRecords: makes the records before an offset unreadable.
 
+use std::sync::Arc;
+
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
 use kafka_protocol::messages::delete_records_response::{
@@ -9,6 +11,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, Topi
 
 use super::Context;
 use super::partition::is_internal;
+use crate::store::Topic;
 
 pub(super) async fn handle(cx: &Context, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -42,6 +45,11 @@ async fn delete(
         return Err(ResponseError::InvalidTopicException);
     }
     let partition = cx.partition(topic, wanted.partition_index)?;
+    // What a compacted topic keeps is decided by keys; cutting it off could take the last record of one.
+    let kept_by_key = |topic: Arc<Topic>| !topic.config().deletes;
+    if cx.store().topic(topic).is_some_and(kept_by_key) {
+        return Err(ResponseError::PolicyViolation);
+    }
     let before = wanted.offset;
     cx.blocking(move |_store| Ok(partition.delete_records(before)))
         .await

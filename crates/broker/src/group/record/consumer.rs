@@ -335,6 +335,7 @@ impl CurrentAssignment {
 mod tests {
     use super::super::Change;
     use super::*;
+    use crate::coordinator::Record;
 
     fn text(text: &'static str) -> StrBytes {
         StrBytes::from_static_str(text)
@@ -391,7 +392,7 @@ mod tests {
         for example in examples().into_iter().map(change) {
             let (key, value) = example.encode();
             assert_eq!(
-                Change::decode(&key, value.as_ref()).unwrap().unwrap(),
+                Change::decode(&key, value.as_ref(), None).unwrap().unwrap(),
                 example
             );
         }
@@ -402,12 +403,12 @@ mod tests {
         for example in examples().into_iter().map(change) {
             let (key, value) = example.encode();
             for end in 0..key.len() {
-                assert!(Change::decode(&key.slice(..end), value.as_ref()).is_err());
+                assert!(Change::decode(&key.slice(..end), value.as_ref(), None).is_err());
             }
             let Some(value) = value else { continue };
             // The tags at the end are read where something is looked for in them.
             for end in 0..value.len() - 1 {
-                assert!(Change::decode(&key, Some(&value.slice(..end))).is_err());
+                assert!(Change::decode(&key, Some(&value.slice(..end)), None).is_err());
             }
         }
     }
