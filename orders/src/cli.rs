@@ -21,7 +21,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// through Kafka, and every one reaches one final state.
 #[derive(Debug, Parser)]
 #[command(name = "orders", version)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     flags: Flags,
     #[command(subcommand)]

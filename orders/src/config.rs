@@ -44,7 +44,8 @@ impl Default for Orders {
 /// A flag that stands for a setting: the setting, the flag, its value.
 pub(crate) type Flag = (&'static str, &'static str, Option<String>);
 
-const VARIABLES: [(&str, &str); 6] = [
+/// Variables of the interface, and the settings that they stand for.
+pub(crate) const VARIABLES: [(&str, &str); 6] = [
     ("ORDERS_HOST", "orders.host"),
     ("ORDERS_ORDER_PORT", "orders.order_port"),
     ("ORDERS_PRODUCT_PORT", "orders.product_port"),
@@ -80,7 +81,7 @@ impl Settings {
         Self::from_sources(sources, flags)
     }
 
-    fn from_sources(sources: Sources, flags: Vec<Flag>) -> Result<Self, config::Error> {
+    pub(crate) fn from_sources(sources: Sources, flags: Vec<Flag>) -> Result<Self, config::Error> {
         let sources = VARIABLES
             .into_iter()
             .fold(sources, |sources, (name, key)| sources.variable(name, key));
@@ -102,7 +103,7 @@ impl Settings {
         })
     }
 
-    /// The database of the service called `name`, when it runs alone.
+    /// The database of the service called `name`. On a server it is a schema of its own.
     pub(crate) fn database_url(&self, name: &str) -> String {
         let file = || {
             format!(
@@ -110,20 +111,27 @@ impl Settings {
                 self.service.data.join(format!("{name}.db")).display()
             )
         };
-        self.service.database.url.clone().unwrap_or_else(file)
+        match &self.service.database.url {
+            None => file(),
+            Some(url) if is_server(url) => in_schema(url, &format!("{name}_service")),
+            Some(url) => url.clone(),
+        }
     }
 
-    /// Refuses one database for several services: each owns its own.
+    /// Refuses one file for several services: each owns its own.
     ///
     /// # Errors
-    /// When `database.url` is set.
+    /// When `database.url` names a file.
     pub(crate) fn refuse_one_database(&self) -> Result<(), config::Error> {
         let Some(url) = &self.service.database.url else {
             return Ok(());
         };
+        if is_server(url) {
+            return Ok(());
+        }
         let what = format!("`{url}` is one database, and each service owns its own");
         let problem = Problem::new("database.url", what)
-            .mend("remove it (each service keeps a file in the data folder), or run each by `orders serve`");
+            .mend("remove it (each service keeps a file in the data folder), name a PostgreSQL server, or run each by `orders serve`");
         Err(problem.into())
     }
 
@@ -172,6 +180,27 @@ impl Settings {
         };
         format!("http://{host}:{port}")
     }
+}
+
+fn is_server(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// The URL with this schema. One that it names already tells several systems on a server apart, and
+/// comes before it.
+fn in_schema(url: &str, schema: &str) -> String {
+    let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let mut schema = schema.to_owned();
+    let mut kept = Vec::new();
+    for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
+        match parameter.strip_prefix("schema=") {
+            Some(system) => schema = format!("{system}_{schema}"),
+            None => kept.push(parameter),
+        }
+    }
+    let schema = format!("schema={schema}");
+    kept.push(&schema);
+    format!("{address}?{}", kept.join("&"))
 }
 
 #[cfg(test)]
@@ -243,5 +272,25 @@ mod tests {
                 .contains("each service owns its own")
         );
         assert_eq!(settings.database_url("order"), "sqlite:one.db");
+    }
+
+    #[test]
+    fn on_a_server_each_service_has_a_schema_of_its_own() {
+        let url = |url| {
+            let settings = with(&[("DATABASE_URL", url)], vec![]).unwrap();
+            settings.refuse_one_database().unwrap();
+            ["order", "product"].map(|name| settings.database_url(name))
+        };
+        assert_eq!(
+            url("postgres://u:p@db/shop"),
+            [
+                "postgres://u:p@db/shop?schema=order_service",
+                "postgres://u:p@db/shop?schema=product_service"
+            ]
+        );
+        assert_eq!(
+            url("postgresql://db/shop?schema=blue&connect_timeout=3")[0],
+            "postgresql://db/shop?connect_timeout=3&schema=blue_order_service"
+        );
     }
 }

@@ -16,6 +16,8 @@
 mod audit;
 mod cli;
 mod config;
+#[cfg(test)]
+mod deploy;
 mod error;
 mod events;
 mod import;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
-use system::{PATIENCE, System, orders, sample, terminate};
+use system::{PATIENCE, System, on_postgres, orders, sample, terminate};
 
 /// What becomes of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +138,9 @@ fn victim(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_damaged_after_a_clean_stop_is_recovered_or_refused_by_name() {
+    if on_postgres() {
+        return;
+    }
     let mut system = at_work().await;
     assert!(system.stop().await.success());
     every_damage(&system.data(), End::Clean).await;
@@ -145,6 +148,9 @@ async fn a_folder_damaged_after_a_clean_stop_is_recovered_or_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_damaged_after_a_kill_is_recovered_or_refused_by_name() {
+    if on_postgres() {
+        return;
+    }
     let mut system = at_work().await;
     system.kill().await;
     every_damage(&system.data(), End::Killed).await;

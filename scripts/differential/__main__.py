@@ -31,7 +31,6 @@ def main():
     chosen = arguments()
     faulthandler.dump_traceback_later(chosen.seconds_max, exit=True)
     definitions = Definitions(chosen.definitions)
-    # What Apache Kafka 4 calls its minimum session timeout, scripts/kafka.sh sets to a second.
     with Broker() as ackwell:
         runner = Runner(definitions, chosen.kafka, ackwell.address)
         sessions = [session for session in every_session(chosen) if chosen.match in session[0]]
@@ -68,6 +67,8 @@ class Runner:
         self.run_id = uuid.uuid4().hex[:6]
         self.clock = int(time.time() * 1000) - HOUR_MS
         self.shared = self.shared_versions()
+        for address in (kafka, ackwell):
+            self.warm(address)
 
     def shared_versions(self):
         served = [self.served(address) for address in (self.kafka, self.ackwell)]
@@ -77,6 +78,12 @@ class Runner:
             api: [v for v in range(max(*(s[api][0] for s in served), lowest.get(api, 0)), min(s[api][1] for s in served) + 1)]
             for api in served[0].keys() & served[1].keys()
         }
+
+    def warm(self, address):
+        """A broker that has just started gives no producer ids yet."""
+        session = Session(address, self.definitions, Versions(self.shared, "newest"), "", 0)
+        session.until(lambda: not session.quietly("InitProducerId", TransactionalId=None, TransactionTimeoutMs=1)["ErrorCode"])
+        session.close()
 
     def served(self, address):
         session = Session(address, self.definitions, Versions({"ApiVersions": [3]}, "newest"), "", 0)

@@ -123,7 +123,7 @@ pub(crate) const CRATES: &[Row] = &[
     },
     Row {
         name: "ackwell-cli",
-        arrows: &["ackwell", "ackwell-broker"],
+        arrows: &["ackwell", "ackwell-broker", "ackwell-http"],
         never_reaches: SQL,
         never_names: &[],
         never_says: &[],

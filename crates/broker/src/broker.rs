@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +15,9 @@ use crate::api::{Node, now_ms};
 use crate::error::Kind;
 use crate::group::{self, Coordinator};
 use crate::log::Cleaner;
+use crate::metrics::{Counters, Metrics};
 use crate::sasl::Users;
-use crate::server::{Door, Server};
+use crate::server::{Door, Memory, Server};
 use crate::store::{Store, StoreConfig};
 use crate::transaction;
 use crate::{Config, Error, Mechanism, RecoveryReport};
@@ -63,12 +66,18 @@ impl Broker {
                 .await?;
 
         let cleaner = start_cleaner(&config, &store)?;
+        let limits = &config.limits;
+        let memory = Memory::new(limits.memory_max, limits.memory_wait_max);
+        let watches = limits.waiting_partitions_max.min(Semaphore::MAX_PERMITS);
         let node = Arc::new(Node {
             config,
             store,
             groups,
             transactions,
             users,
+            counters: Counters::default(),
+            memory: Arc::new(memory),
+            watches: Arc::new(Semaphore::new(watches)),
             stopping: CancellationToken::new(),
         });
         let server = Server::start(&node, doors);
@@ -104,6 +113,13 @@ impl Broker {
     /// What opening the data folder found.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.recovery
+    }
+
+    /// What the broker counts, to be registered with a `prometheus_client` registry: requests by API,
+    /// bytes, connections and refusals, memory in use, topics, partitions, log sizes, compaction.
+    /// Names begin with `ackwell_broker_`. Gives nothing once the broker is gone.
+    pub fn metrics(&self) -> Box<dyn Collector> {
+        Box::new(Metrics(Arc::downgrade(&self.node)))
     }
 
     /// Stops accepting, lets requests in flight finish within their limit, writes everything to
@@ -153,6 +169,17 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.limits.connections_max == 0 {
         return wrong("limits.connections_max must be at least 1");
+    }
+    if config.limits.connections_per_address_max == Some(0) {
+        return wrong("limits.connections_per_address_max must be at least 1");
+    }
+    if config.limits.memory_max
+        < config
+            .limits
+            .request_bytes_max
+            .max(config.limits.fetch_bytes_max)
+    {
+        return wrong("limits.memory_max must be at least request_bytes_max and fetch_bytes_max");
     }
     if config.limits.request_bytes_max == 0 {
         return wrong("limits.request_bytes_max must be at least 1");
@@ -243,6 +270,9 @@ fn report(recovery: &RecoveryReport) {
         "{}",
         in_words(recovery)
     );
+    for path in &recovery.foreign {
+        tracing::warn!(path = %path.display(), "it is not the broker's, or of no topic: left alone");
+    }
     for loss in &recovery.losses {
         tracing::warn!(
             topic = %loss.topic,

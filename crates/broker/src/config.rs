@@ -132,6 +132,24 @@ pub struct Limits {
     /// 20 KiB and one file descriptor.
     pub connections_max: usize,
 
+    /// Connections at a time from one address. Default unlimited, as Kafka's
+    /// `max.connections.per.ip`: on one machine all come from the same.
+    pub connections_per_address_max: Option<usize>,
+
+    /// Bytes that the requests and fetched records of all connections take together. Default
+    /// 512 MiB. A request that finds none free waits for [`Limits::memory_wait_max`], then its
+    /// connection is closed; a fetch is answered without records. Requests up to 16 KiB are not
+    /// counted. At least as much as [`Limits::request_bytes_max`] and
+    /// [`Limits::fetch_bytes_max`].
+    pub memory_max: usize,
+
+    /// How long a request waits for memory. Default 10 s, a third of a client's patience.
+    pub memory_wait_max: Duration,
+
+    /// Partitions that waiting fetches follow together. Default 1,000,000: each takes some 200
+    /// bytes. A fetch beyond it waits all the same, and looks ten times a second.
+    pub waiting_partitions_max: usize,
+
     /// Bytes of one request, checked before memory is taken. Default 100 MiB, as Kafka's
     /// `socket.request.max.bytes`.
     pub request_bytes_max: usize,
@@ -202,6 +220,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
+            connections_per_address_max: None,
+            memory_max: 512 * 1024 * 1024,
+            memory_wait_max: Duration::from_secs(10),
+            waiting_partitions_max: 1_000_000,
             request_bytes_max: 100 * 1024 * 1024,
             request_elements_max: 200_000,
             in_flight_max: 64,

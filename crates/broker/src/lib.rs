@@ -29,6 +29,7 @@
 //! | `sasl` | who somebody is: passwords and proofs of them |
 //! | `group` | the group coordinator and its offsets |
 //! | `transaction` | the transaction coordinator |
+//! | `metrics` | what is counted, for whoever watches |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
 
@@ -39,6 +40,7 @@ mod coordinator;
 mod error;
 mod group;
 mod log;
+mod metrics;
 mod sasl;
 mod server;
 mod store;

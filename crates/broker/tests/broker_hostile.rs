@@ -20,6 +20,7 @@ use kafka_protocol::messages::{
     MetadataResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use prometheus_client::registry::Registry;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -54,6 +55,27 @@ impl Node {
 
     fn connect(&self) -> TcpStream {
         connect(self.address())
+    }
+
+    /// The value of one of the broker's metrics.
+    fn metric(&self, name: &str) -> i64 {
+        let mut registry = Registry::default();
+        registry.register_collector(self.broker.as_ref().expect("running").metrics());
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("ackwell_broker_{name} ")));
+        line.and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    fn await_metric(&self, name: &str, reached: impl Fn(i64) -> bool) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !reached(self.metric(name)) {
+            assert!(std::time::Instant::now() < deadline, "{name} in time");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn stop(mut self) {
@@ -204,6 +226,90 @@ fn a_connection_beyond_the_limit_is_refused_and_the_others_go_on() {
 }
 
 #[test]
+fn an_address_beyond_its_limit_is_refused_until_it_closes_one() {
+    let node = Node::start(|config| config.limits.connections_per_address_max = Some(1));
+    let mut first = node.connect();
+    assert_serves(&mut first);
+    assert_closed(&mut node.connect());
+    assert!(node.metric(r#"connections_refused_total{limit="connections_per_address_max"}"#) >= 1);
+    drop(first);
+    await_seat(&node);
+    node.stop();
+}
+
+#[test]
+fn without_memory_a_large_request_is_refused_and_small_ones_are_served() {
+    const LARGE: i32 = 900 * 1024;
+    let node = Node::start(|config| {
+        let limits = &mut config.limits;
+        (limits.memory_max, limits.request_bytes_max) = (1 << 20, 1 << 20);
+        limits.fetch_bytes_max = 1 << 20;
+        limits.memory_wait_max = Duration::from_millis(300);
+    });
+    let begin = |socket: &mut TcpStream| {
+        socket.write_all(&LARGE.to_be_bytes()).expect("sent");
+        // The peer may close before all of it was sent.
+        let _ = socket.write_all(&vec![0; LARGE as usize - 1]);
+    };
+    let mut holder = node.connect();
+    begin(&mut holder);
+    node.await_metric("memory_used_bytes", |used| used > 800 * 1024);
+    let mut refused = node.connect();
+    begin(&mut refused);
+    assert_closed(&mut refused);
+    assert_eq!(node.metric("connections_out_of_memory_total"), 1);
+    assert_serves(&mut node.connect());
+    drop(holder);
+    node.await_metric("memory_used_bytes", |used| used == 0);
+    node.stop();
+}
+
+#[test]
+fn a_fetch_that_may_follow_no_partition_waits_all_the_same() {
+    let node = Node::start(|config| config.limits.waiting_partitions_max = 0);
+    let mut socket = node.connect();
+    let begun = std::time::Instant::now();
+    let wait = waiting_fetch(300);
+    socket
+        .write_all(&request(ApiKey::Fetch, 12, 1, &wait))
+        .expect("sent");
+    read_frame(&mut socket);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    node.stop();
+}
+
+#[test]
+fn what_the_broker_does_is_counted() {
+    let node = Node::start(|_| ());
+    let mut socket = node.connect();
+    assert_serves(&mut socket);
+    assert_eq!(node.metric(r#"requests_total{api="ApiVersions"}"#), 1);
+    assert_eq!(node.metric("connections"), 1);
+    assert_eq!(node.metric("under_replicated_partitions"), 0);
+    assert!(node.metric("sent_bytes_total") > 0);
+    drop(socket);
+    node.await_metric("connections", |open| open == 0);
+    node.stop();
+}
+
+/// A fetch from a topic that is always there.
+fn waiting_fetch(max_wait_ms: i32) -> FetchRequest {
+    FetchRequest::default()
+        .with_max_wait_ms(max_wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(1000)
+        .with_topics(vec![
+            kafka_protocol::messages::fetch_request::FetchTopic::default()
+                .with_topic(StrBytes::from_static_str("__consumer_offsets").into())
+                .with_partitions(vec![
+                    kafka_protocol::messages::fetch_request::FetchPartition::default()
+                        .with_partition(0)
+                        .with_partition_max_bytes(1000),
+                ]),
+        ])
+}
+
+#[test]
 fn a_request_beyond_the_limit_closes_its_connection_before_it_is_read() {
     let node = Node::start(|config| config.limits.request_bytes_max = 1000);
     let mut socket = node.connect();
@@ -293,18 +399,7 @@ fn a_waiting_fetch_does_not_hold_up_the_shutdown() {
     let node = Node::start(|_| ());
     let mut socket = node.connect();
     assert_serves(&mut socket);
-    let wait = FetchRequest::default()
-        .with_max_wait_ms(60_000)
-        .with_min_bytes(1)
-        .with_topics(vec![
-            kafka_protocol::messages::fetch_request::FetchTopic::default()
-                .with_topic(StrBytes::from_static_str("__consumer_offsets").into())
-                .with_partitions(vec![
-                    kafka_protocol::messages::fetch_request::FetchPartition::default()
-                        .with_partition(0)
-                        .with_partition_max_bytes(1000),
-                ]),
-        ]);
+    let wait = waiting_fetch(60_000);
     socket
         .write_all(&request(ApiKey::Fetch, 12, 1, &wait))
         .expect("sent");
@@ -357,6 +452,11 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
         |config| config.advertised = Some("nowhere".to_owned())
     ));
     assert!(refused(|config| config.limits.connections_max = 0));
+    assert!(refused(|config| config
+        .limits
+        .connections_per_address_max = Some(0)));
+    assert!(refused(|config| config.limits.memory_max = 1));
+    assert!(refused(|config| config.cleaning.memory_max = 1));
 }
 
 /// One broker for all cases of the property tests.

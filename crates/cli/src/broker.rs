@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ackwell::observe::{Health, Metrics};
 use ackwell_broker::{Broker, Config, Flush};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -71,6 +74,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES")]
     request_bytes_max: Option<usize>,
 
+    /// Connections at a time from one address [default: unlimited]
+    #[arg(long, value_name = "N")]
+    connections_per_address_max: Option<usize>,
+
+    /// Bytes that requests and fetched records of all connections take together [default: 512 MiB]
+    #[arg(long, value_name = "BYTES")]
+    memory_max: Option<usize>,
+
+    /// Address to serve /metrics, /healthz and /readyz on; port 0 picks a free one [default: none]
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
+
     /// Seconds a connection may say nothing
     #[arg(long, value_name = "SECONDS")]
     idle_max: Option<u64>,
@@ -91,21 +106,47 @@ pub(crate) fn run(args: Args) -> Result<(), Box<dyn Error>> {
         .thread_name("ackwell-broker")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(args.into_config()))
+    let metrics = args.metrics.clone();
+    runtime.block_on(serve(args.into_config(), metrics))
 }
 
-async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+async fn serve(config: Config, metrics: Option<String>) -> Result<(), Box<dyn Error>> {
     // Before the broker is ready, so that no signal is lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let broker = Broker::start(config).await?;
     announce(&broker);
+    let stop = CancellationToken::new();
+    let watched = match metrics {
+        Some(address) => Some(watch(&broker, &address, stop.clone()).await?),
+        None => None,
+    };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    stop.cancel();
+    if let Some(watched) = watched {
+        watched.await??;
+    }
     broker.shutdown().await?;
     Ok(())
+}
+
+/// Serves the broker's metrics until `stop`.
+#[expect(clippy::print_stdout, reason = "the address is this command's output")]
+async fn watch(
+    broker: &Broker,
+    address: &str,
+    stop: CancellationToken,
+) -> Result<JoinHandle<std::io::Result<()>>, Box<dyn Error>> {
+    let metrics = Metrics::default();
+    metrics.register(|registry| registry.register_collector(broker.metrics()));
+    let listener = ackwell_http::bind(address).await?;
+    println!("metrics on http://{}/metrics", listener.local_addr()?);
+    let routes = ackwell_http::ops_of(Health::default(), metrics);
+    let stopped = async move { stop.cancelled().await };
+    Ok(tokio::spawn(ackwell_http::serve(listener, routes, stopped)))
 }
 
 /// The one line on standard output, for people and for scripts that chose port 0.
@@ -134,6 +175,8 @@ impl Args {
         config.retention_bytes = self.retention_bytes;
         let limits = &mut config.limits;
         limits.connections_max = self.connections_max.unwrap_or(limits.connections_max);
+        limits.connections_per_address_max = self.connections_per_address_max;
+        limits.memory_max = self.memory_max.unwrap_or(limits.memory_max);
         limits.request_bytes_max = self.request_bytes_max.unwrap_or(limits.request_bytes_max);
         limits.idle_max = self.idle_max.map_or(limits.idle_max, Duration::from_secs);
         config

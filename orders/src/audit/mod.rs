@@ -95,12 +95,7 @@ async fn open(
     if settings.service.database.url.is_none() && !file.exists() {
         return Err(AuditError::Nothing(file));
     }
-    let url = format!("sqlite:{}", file.display());
-    Ok(Database::open(
-        settings.service.database.url.as_deref().unwrap_or(&url),
-        migrations,
-    )
-    .await?)
+    Ok(Database::open(&settings.database_url(name), migrations).await?)
 }
 
 /// Where the topics are: on the Kafka that was named, on the embedded broker of a running

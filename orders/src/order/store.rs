@@ -14,11 +14,12 @@ use crate::error::Error;
 use crate::events::{Release, Reserve, StockRequest};
 use crate::money::Cents;
 
-/// The schema of `order.db`.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new(
-    "orders and their history",
-    include_str!("schema.sql"),
-)];
+/// The schema of the order service.
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[
+        Migration::new("orders and their history", include_str!("schema.sql"))
+            .postgres(include_str!("schema_postgres.sql")),
+    ];
 
 /// What placing an order did.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,11 +10,12 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::events::{Release, Reserve, StatusCode, Verdict, Wanted};
 
-/// The schema of `product.db`.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration::new(
-    "products and reservations",
-    include_str!("schema.sql"),
-)];
+/// The schema of the product service.
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[
+        Migration::new("products and reservations", include_str!("schema.sql"))
+            .postgres(include_str!("schema_postgres.sql")),
+    ];
 
 /// A product as its service shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,7 +242,7 @@ async fn record_items(tx: &mut Tx, seq: i64, items: &[Wanted]) -> Result<(), Err
     for item in items {
         tx.execute(
             "INSERT INTO reservation_items (reservation_seq, product_id, quantity) VALUES ($1, $2, $3)
-             ON CONFLICT (reservation_seq, product_id) DO UPDATE SET quantity = quantity + excluded.quantity",
+             ON CONFLICT (reservation_seq, product_id) DO UPDATE SET quantity = reservation_items.quantity + excluded.quantity",
             params![seq, item.product_id, item.quantity.get()],
         )
         .await?;

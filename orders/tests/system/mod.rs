@@ -315,7 +315,29 @@ pub(crate) fn orders(folder: &Path) -> Command {
             command.env_remove(name);
         }
     }
+    if let Some(url) = database_url(folder) {
+        command.env("DATABASE_URL", url);
+    }
     command
+}
+
+/// Whether the tests run on PostgreSQL, where nobody can reach into a service's files.
+pub(crate) fn on_postgres() -> bool {
+    server().is_some()
+}
+
+/// On the server that `DATABASE_URL` names, if it names one, the schemas of this folder's system.
+fn database_url(folder: &Path) -> Option<String> {
+    let server = server()?;
+    let separator = if server.contains('?') { '&' } else { '?' };
+    let folder = folder.as_os_str().as_encoded_bytes();
+    let system = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, folder).simple();
+    Some(format!("{server}{separator}schema=test_{system}"))
+}
+
+fn server() -> Option<String> {
+    let url = std::env::var("DATABASE_URL").ok()?;
+    url.starts_with("postgres").then_some(url)
 }
 
 /// Starts a command whose standard output is listened to.

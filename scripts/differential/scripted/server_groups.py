@@ -22,21 +22,19 @@ class Member:
         return answer
 
     def settle(self, partitions):
-        """Beats without a line in the transcript until it owns so many partitions."""
-        def it_owns_them():
-            answer = self.s.quietly(
-                API, GroupId=self.full, MemberId=self.id, MemberEpoch=self.epoch, TopicPartitions=self.owned,
-            )
-            if answer["ErrorCode"]:
-                raise AssertionError(answer)
-            self.epoch = answer["MemberEpoch"]
-            if answer["Assignment"] is not None:
-                self.owned = answer["Assignment"]["TopicPartitions"]
-            return sum(len(topic["Partitions"]) for topic in self.owned) == partitions
+        settle(self.s, {self: partitions})
 
-        self.s.until(it_owns_them)
-        owned = {self.name(topic["TopicId"]): sorted(topic["Partitions"]) for topic in self.owned}
-        self.s.record("note", 0, "what it owns", [f"{name}: {parts}" for name, parts in sorted(owned.items())])
+    def beat_quietly(self):
+        """Takes what it is given, and gives up what it must, as a client does in the background."""
+        answer = self.s.quietly(
+            API, GroupId=self.full, MemberId=self.id, MemberEpoch=self.epoch, TopicPartitions=self.owned,
+        )
+        if answer["ErrorCode"]:
+            raise AssertionError(answer)
+        self.epoch = answer["MemberEpoch"]
+        if answer["Assignment"] is not None:
+            self.owned = answer["Assignment"]["TopicPartitions"]
+        return sum(len(topic["Partitions"]) for topic in self.owned)
 
     def name(self, topic_id):
         return next((name for name, known in self.s.topic_ids.items() if known == topic_id), str(topic_id))
@@ -83,8 +81,7 @@ def two_members_share(s):
     one = Member(s, "payment", "orders")
     one.settle(4)
     two = Member(s, "payment", "orders", named="two")
-    one.settle(2)
-    two.settle(2)
+    settle(s, {one: 2, two: 2})
     one.beat("leaves", epoch=-1)
     two.settle(4)
 
@@ -95,8 +92,7 @@ def by_range(s):
     one = Member(s, "payment", "a", "b", ServerAssignor="range")
     one.settle(6)
     two = Member(s, "payment", "a", "b", ServerAssignor="range", named="two")
-    one.settle(4 if one.id < two.id else 2)
-    two.settle(2 if one.id < two.id else 4)
+    settle(s, {one: 4, two: 2} if one.id < two.id else {one: 2, two: 4})
 
 
 def topics_come_later(s):
@@ -118,6 +114,15 @@ def old_members_meet_new_ones(s):
     me.settle(2)
     s.join("new", type="connect", note="another type into a new group")
     s.heartbeat("new", me.id, 1, note="an old heartbeat")
+
+
+def settle(s, wanted):
+    """Members beat in turns until each owns so many partitions; which ones stands in the transcript."""
+    s.until(lambda: [member.beat_quietly() for member in wanted] == list(wanted.values()))
+    for member in wanted:
+        owned = {member.name(topic["TopicId"]): sorted(topic["Partitions"]) for topic in member.owned}
+        told = [f"{name}: {parts}".replace(s.prefix, "") for name, parts in sorted(owned.items())]
+        s.record("note", 0, "what it owns", told)
 
 
 SESSIONS = [

@@ -1,15 +1,18 @@
 //! What a handler knows besides its request.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::group::{Client, Coordinator};
+use crate::metrics::Counters;
 use crate::sasl::Users;
+use crate::server::{Held, Memory};
 use crate::store::Store;
 use crate::transaction;
 use crate::{Config, Error, Mechanism};
@@ -29,6 +32,11 @@ pub(crate) struct Node {
     pub(crate) transactions: transaction::Coordinator,
     /// Who may log in.
     pub(crate) users: Arc<Users>,
+    pub(crate) counters: Counters,
+    /// What requests and responses may take.
+    pub(crate) memory: Arc<Memory>,
+    /// Partitions that waiting fetches may follow.
+    pub(crate) watches: Arc<Semaphore>,
     /// Cancelled when the broker stops: nobody waits for more records then.
     pub(crate) stopping: CancellationToken,
 }
@@ -63,9 +71,16 @@ pub(crate) struct Context {
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
     pub(crate) client_id: StrBytes,
+    /// The memory of the response.
+    pub(crate) held: Mutex<Held>,
 }
 
 impl Context {
+    /// Keeps `held` until the response is sent.
+    pub(super) fn hold(&self, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+
     pub(super) fn store(&self) -> &Arc<Store> {
         &self.node.store
     }

@@ -4,6 +4,7 @@
 //! everything is read anew when one of them moves. Sessions (KIP-227) are not kept: each answer is
 //! a full one with session id 0, which tells the client to keep asking in full.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +16,18 @@ use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, FetchableTopicResponse, PartitionData,
 };
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::Context;
 use super::partition::isolation;
 use crate::log::{self, Isolation, ReadError};
+use crate::metrics::Gauged;
+
+/// How long a client is asked to leave the broker alone that has no memory for its records.
+const THROTTLE_MS: i32 = 1000;
+/// How often a fetch looks for records that may follow no partition.
+const UNWATCHED_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn handle(cx: &Context, request: FetchRequest) -> FetchResponse {
     if request.session_id != 0 {
@@ -33,17 +40,29 @@ pub(super) async fn handle(cx: &Context, request: FetchRequest) -> FetchResponse
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     loop {
         // Before reading, so that records that arrive in between wake the wait.
-        let mut watches = watch_all(cx, &request.topics);
+        let (mut watches, room) = watch_all(cx, &request.topics);
+        let Some(mut held) = cx.node.memory.take(wanted_bytes(cx, &request)).await else {
+            tracing::warn!(peer = %cx.caller.peer, "fetch answered without records: memory_max is in use");
+            return FetchResponse::default().with_throttle_time_ms(THROTTLE_MS);
+        };
         let gathered = gather(cx, &request);
-        let enough = gathered.bytes >= min_bytes || gathered.failed || watches.is_empty();
+        let enough = gathered.bytes >= min_bytes
+            || gathered.failed
+            || (watches.is_empty() && room.is_some());
         if enough || Instant::now() >= deadline {
+            held.shrink(gathered.bytes);
+            cx.hold(held);
             return FetchResponse::default().with_responses(gathered.topics);
         }
-        drop(gathered);
-        let moved = select_all(watches.iter_mut().map(|watch| watch.changed().boxed()));
+        drop((gathered, held));
+        let _waiting = Gauged::new(&cx.node.counters.fetches_waiting);
+        let look_again = match room {
+            Some(_) => deadline,
+            None => deadline.min(Instant::now() + UNWATCHED_PAUSE),
+        };
         tokio::select! {
-            _ = moved => {}
-            () = tokio::time::sleep_until(deadline) => {}
+            () = any_moved(&mut watches) => {}
+            () = tokio::time::sleep_until(look_again) => {}
             () = cx.node.stopping.cancelled() => {
                 return FetchResponse::default().with_responses(gather(cx, &request).topics);
             }
@@ -51,8 +70,41 @@ pub(super) async fn handle(cx: &Context, request: FetchRequest) -> FetchResponse
     }
 }
 
+/// Wakes when one of them moves; never when there is none.
+async fn any_moved(watches: &mut [watch::Receiver<i64>]) {
+    match watches {
+        [] => std::future::pending().await,
+        watches => {
+            // One that moved, or whose partition is gone: either way there is something to look at.
+            let _ = select_all(watches.iter_mut().map(|watch| watch.changed().boxed())).await;
+        }
+    }
+}
+
+/// What the answer may take.
+fn wanted_bytes(cx: &Context, request: &FetchRequest) -> usize {
+    let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    let positive = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+    let all = partitions.fold(0, |sum: usize, wanted| {
+        sum.saturating_add(positive(wanted.partition_max_bytes))
+    });
+    all.min(positive(request.max_bytes))
+        .min(cx.node.config.limits.fetch_bytes_max)
+}
+
 /// Follows the high watermarks; partitions that do not exist have none.
-fn watch_all(cx: &Context, topics: &[FetchTopic]) -> Vec<watch::Receiver<i64>> {
+fn watch_all(
+    cx: &Context,
+    topics: &[FetchTopic],
+) -> (Vec<watch::Receiver<i64>>, Option<OwnedSemaphorePermit>) {
+    let count = topics
+        .iter()
+        .map(|topic| topic.partitions.len())
+        .sum::<usize>();
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let Ok(room) = Arc::clone(&cx.node.watches).try_acquire_many_owned(count) else {
+        return (Vec::new(), None);
+    };
     let mut watches = Vec::new();
     for topic in topics {
         let Some(stored) = cx.store().topic(&topic.topic) else {
@@ -65,7 +117,7 @@ fn watch_all(cx: &Context, topics: &[FetchTopic]) -> Vec<watch::Receiver<i64>> {
                 .map(|partition| partition.watch()),
         );
     }
-    watches
+    (watches, Some(room))
 }
 
 /// What the partitions give right now.

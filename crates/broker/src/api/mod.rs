@@ -35,12 +35,13 @@ mod reply;
 mod transactions;
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::Decodable;
 
+use crate::server::Held;
 pub(crate) use context::{Caller, Context, Entrance, Node, now_ms};
 pub(crate) use login::{Login, LoginRefused, Progress};
 use outline::Part;
@@ -53,6 +54,13 @@ pub(crate) struct Api {
     key: ApiKey,
     versions: RangeInclusive<i16>,
     outline: &'static [Part],
+}
+
+impl Api {
+    /// Its name in Kafka's protocol.
+    pub(crate) fn name(&self) -> String {
+        format!("{:?}", self.key)
+    }
 }
 
 macro_rules! apis {
@@ -125,10 +133,14 @@ pub(crate) async fn answer(
     node: &Arc<Node>,
     caller: &Caller,
     frame: Bytes,
-) -> Result<Reply, Refusal> {
+) -> Result<(Reply, Held), Refusal> {
     match open(node, caller, frame)? {
-        Opened::Request(cx, key, body) => call(&cx, key, body).await,
-        Opened::Answered(reply) => Ok(reply),
+        Opened::Request(cx, key, body) => {
+            let reply = call(&cx, key, body).await?;
+            let held = cx.held.into_inner().unwrap_or_else(PoisonError::into_inner);
+            Ok((reply, held))
+        }
+        Opened::Answered(reply) => Ok((reply, Held::default())),
     }
 }
 
@@ -149,10 +161,12 @@ fn open(node: &Arc<Node>, caller: &Caller, mut frame: Bytes) -> Result<Opened, R
     let unserved = || Refusal::unserved(key_number, version);
 
     let key = ApiKey::try_from(key_number).map_err(|()| unserved())?;
-    let api = TABLE
+    let (place, api) = TABLE
         .iter()
-        .find(|api| api.key == key)
+        .enumerate()
+        .find(|(_, api)| api.key == key)
         .ok_or_else(unserved)?;
+    node.counters.request(place);
     if !api.versions.contains(&version) {
         return match key {
             ApiKey::ApiVersions => {
@@ -170,6 +184,7 @@ fn open(node: &Arc<Node>, caller: &Caller, mut frame: Bytes) -> Result<Opened, R
         version,
         correlation_id: header.correlation_id,
         client_id: header.client_id.unwrap_or_default(),
+        held: Mutex::default(),
     };
     outline::check(
         api.outline,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::open_files::OpenFiles;
@@ -12,16 +12,25 @@ use super::segment::{self, DIGITS, LOG, Segment};
 use crate::Error;
 use crate::store::UNFINISHED;
 
+/// How the ending of a file with damaged bytes begins; where they were follows.
+pub(super) const DAMAGED: &str = "damaged-";
+
 /// The files of a partition: base offset, bytes of the log, bytes of the index.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) segments: BTreeMap<i64, (u64, u64)>,
+    /// Files that this broker does not write. They are left alone.
+    pub(super) foreign: Vec<PathBuf>,
 }
+
+/// The other files of a partition.
+const KNOWN: [&str; 4] = ["aborted", "checkpoint", "compaction", "log-start"];
 
 impl Listing {
     pub(super) fn read(folder: &Path) -> Result<Self, Error> {
         let listing = |error| Error::io(format_args!("listing {}", folder.display()), error);
         let (mut segments, mut indexes) = (BTreeMap::new(), BTreeMap::new());
+        let mut foreign = Vec::new();
         for entry in fs::read_dir(folder).map_err(listing)? {
             let entry = entry.map_err(listing)?;
             let path = entry.path();
@@ -41,7 +50,9 @@ impl Listing {
                 (Some(segment::INDEX), Some(base)) => {
                     indexes.insert(base, entry.metadata().map_err(listing)?.len());
                 }
-                _ => {}
+                (Some(extension), Some(_)) if extension.starts_with(DAMAGED) => {}
+                _ if KNOWN.iter().any(|known| path.ends_with(known)) => {}
+                _ => foreign.push(path),
             }
         }
         for (base, bytes) in indexes {
@@ -49,7 +60,7 @@ impl Listing {
                 segment.1 = bytes;
             }
         }
-        Ok(Self { segments })
+        Ok(Self { segments, foreign })
     }
 
     /// Segments before the log start are left of a deletion that was interrupted.

@@ -77,6 +77,7 @@ pub(crate) struct Opened {
     pub(crate) partition: Arc<Partition>,
     pub(crate) checked_bytes: u64,
     pub(crate) losses: Vec<Loss>,
+    pub(crate) foreign: Vec<PathBuf>,
 }
 
 /// One partition's log. Shared; all methods take `&self`.
@@ -132,6 +133,7 @@ impl Partition {
             partition,
             checked_bytes: recovered.checked_bytes,
             losses: recovered.losses,
+            foreign: recovered.foreign,
         })
     }
 
@@ -378,6 +380,16 @@ impl Partition {
     /// The bytes of all segments.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.segments().iter().map(|segment| segment.size()).sum()
+    }
+
+    /// The largest id of the producers that are known.
+    pub(crate) fn max_producer_id(&self) -> Option<i64> {
+        self.writer().producers.max_id()
+    }
+
+    /// Whether it takes no records after an error of the disk.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self.writer().stopped, Some(Stopped::Failed(_)))
     }
 
     /// Takes no more records; everything is flushed and a checkpoint written. Blocking; the flusher has stopped.

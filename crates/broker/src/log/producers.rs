@@ -198,6 +198,11 @@ impl Producers {
         });
     }
 
+    /// The largest id.
+    pub(super) fn max_id(&self) -> Option<i64> {
+        self.by_id.keys().max().copied()
+    }
+
     /// The last offset that each producer wrote.
     pub(super) fn last_offsets(&self) -> FxHashMap<i64, i64> {
         let last =

@@ -11,7 +11,7 @@
 //! 4. Everything that was cut or is missing is reported.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::aborted::{Aborted, AbortedTransaction};
@@ -19,7 +19,7 @@ use super::batch::Header;
 use super::checkpoint::{self, Checkpoint};
 use super::cleaner::Compaction;
 use super::control::Verdict;
-use super::listing::{Listing, copy};
+use super::listing::{DAMAGED, Listing, copy};
 use super::open_files::OpenFiles;
 use super::producers::Producers;
 use super::scan::{BODIES_WINDOW, Scan};
@@ -46,6 +46,8 @@ pub(super) struct Recovered {
     pub(super) aborted: Aborted,
     pub(super) checked_bytes: u64,
     pub(super) losses: Vec<Loss>,
+    /// Files in the folder that are not the log's.
+    pub(super) foreign: Vec<PathBuf>,
     /// How far the log was compacted.
     pub(super) compaction: Compaction,
     /// The log is not as the checkpoint says: it should be synced and a new one written.
@@ -93,6 +95,7 @@ pub(super) fn recover(
             aborted,
             checked_bytes: 0,
             losses: Vec::new(),
+            foreign: std::mem::take(&mut listing.foreign),
             compaction,
             changed: interrupted,
         },
@@ -421,7 +424,7 @@ impl Recovery<'_> {
         let cutting = |error| segment.error("cutting the damaged end of", error);
         tracing::warn!(path = %segment.path().display(), good, cut = end - good, "cut damaged bytes from a log");
         if whole || intact.is_some() || good < self.known.good_bytes(segment.base()) {
-            let aside = segment.path().with_extension(format!("damaged-{good}"));
+            let aside = segment.path().with_extension(format!("{DAMAGED}{good}"));
             copy(segment.path(), good..end, &aside).map_err(cutting)?;
         }
         if let Some((position, base)) = intact {

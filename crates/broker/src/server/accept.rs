@@ -1,8 +1,10 @@
 //! Takes connections at every listener, as many as the limit allows, and sees them all end.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
@@ -17,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::{connection, tls};
 use crate::api::{Caller, Entrance, Node};
 use crate::error::Kind;
+use crate::metrics::add;
 use crate::{Error, Listener};
 
 /// How long accepting rests after the operating system refused it (no file descriptors left).
@@ -99,10 +102,12 @@ impl Server {
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
         let seats = Arc::new(Semaphore::new(node.config.limits.connections_max));
+        let addresses = Addresses::new(node.config.limits.connections_per_address_max);
         let accepting = doors.into_iter().map(|door| {
             let accepting = Accepting {
                 node: Arc::clone(node),
                 seats: Arc::clone(&seats),
+                addresses: addresses.clone(),
                 connections: connections.clone(),
                 cut: cut.clone(),
             };
@@ -149,6 +154,7 @@ struct Accepting {
     node: Arc<Node>,
     /// One for each connection that may be open, at whatever door.
     seats: Arc<Semaphore>,
+    addresses: Addresses,
     connections: TaskTracker,
     cut: CancellationToken,
 }
@@ -156,6 +162,8 @@ struct Accepting {
 impl Accepting {
     async fn run(self, door: Door) {
         let limit = self.node.config.limits.connections_max;
+        let counters = &self.node.counters;
+        let refused = &counters.connections_refused;
         loop {
             let accepted = tokio::select! {
                 () = self.node.stopping.cancelled() => return,
@@ -170,9 +178,17 @@ impl Accepting {
                 }
             };
             let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+                add(&refused[0], 1);
                 tracing::warn!(%peer, limit, "connection refused: as many as connections_max are open");
                 continue;
             };
+            let Some(place) = self.addresses.take(peer.ip()) else {
+                add(&refused[1], 1);
+                let limit = self.addresses.max;
+                tracing::warn!(%peer, limit, "connection refused: as many as connections_per_address_max are open from its address");
+                continue;
+            };
+            add(&counters.connections_taken, 1);
             // The peer may be gone already.
             let Ok(local) = socket.set_nodelay(true).and_then(|()| socket.local_addr()) else {
                 continue;
@@ -190,8 +206,60 @@ impl Accepting {
                     () = cut.cancelled() => {}
                     () = welcome => {}
                 }
-                drop(seat);
+                drop((seat, place));
             });
+        }
+    }
+}
+
+/// How many connections each address has open.
+#[derive(Debug, Clone)]
+struct Addresses {
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    max: Option<usize>,
+}
+
+/// One of an address's connections, until it is dropped.
+struct Place {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn new(max: Option<usize>) -> Self {
+        Self {
+            open: Arc::default(),
+            max,
+        }
+    }
+
+    fn take(&self, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_default();
+        if self.max.is_some_and(|max| *count >= max) {
+            return None;
+        }
+        *count += 1;
+        Some(Place {
+            addresses: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self
+            .addresses
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = open.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }
@@ -244,4 +312,21 @@ fn not_bound(address: &str, cause: io::Error) -> Error {
         _ => (Kind::Io, "it must be host:port of this machine"),
     };
     Error::new(kind, format!("cannot listen on {address}: {mend}")).caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_connections_and_others_have_theirs() {
+        let addresses = Addresses::new(Some(2));
+        let [one, other]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let first = addresses.take(one);
+        let _second = addresses.take(one);
+        assert!(first.is_some() && addresses.take(one).is_none());
+        assert!(addresses.take(other).is_some());
+        drop(first);
+        assert!(addresses.take(one).is_some());
+    }
 }

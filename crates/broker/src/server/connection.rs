@@ -17,7 +17,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{FrameError, Frames};
 use super::login::{NotIn, log_in};
+use super::memory::Held;
 use crate::api::{self, Caller, LoginRefused, Node, Refusal, Reply};
+use crate::metrics::{Gauged, add};
 
 /// Unsent bytes are counted in steps of this size, so that any limit fits the semaphore.
 const BUDGET_STEP: usize = 1024;
@@ -35,7 +37,9 @@ pub(super) async fn serve(
     login_by: Instant,
 ) {
     let limits = &node.config.limits;
-    let mut frames = Frames::new(stream, limits.request_bytes_max);
+    let _open = Gauged::new(&node.counters.connections);
+    let memory = Arc::clone(&node.memory);
+    let mut frames = Frames::new(stream, limits.request_bytes_max, memory);
     let logging_in = log_in(&node, &mut caller, &mut frames, &mut sink);
     let logged_in = tokio::select! {
         () = node.stopping.cancelled() => return,
@@ -47,12 +51,13 @@ pub(super) async fn serve(
         Err(_elapsed) => return Closing::LoginLate(limits.login_max).log(&caller),
     }
     let (replies, queue) = mpsc::channel(limits.in_flight_max.max(1));
-    let mut sending = std::pin::pin!(send(queue, sink, limits.idle_max));
+    let mut sending = std::pin::pin!(send(&node, queue, sink, limits.idle_max));
     let mut reading = std::pin::pin!(read(&node, &caller, frames, replies));
     let sent = tokio::select! {
         sent = &mut sending => sent,
         read = &mut reading => {
             if let Err(closing) = read {
+                closing.count(&node);
                 closing.log(&caller);
             }
             // Earlier requests are still answered.
@@ -66,7 +71,7 @@ pub(super) async fn serve(
 
 /// A response in its place in the queue.
 enum Queued {
-    Now(Bytes, OwnedSemaphorePermit),
+    Now(Bytes, OwnedSemaphorePermit, Held),
     Later(futures_util::future::BoxFuture<'static, Result<Bytes, Refusal>>),
 }
 
@@ -106,8 +111,9 @@ async fn read(
             Ok(Err(error)) => return Err(Closing::Malformed(error)),
             Err(_elapsed) => return Err(Closing::Idle(limits.idle_max)),
         };
+        add(&node.counters.received_bytes, frame.len() as u64 + 4);
         let answering = AssertUnwindSafe(api::answer(node, caller, frame)).catch_unwind();
-        let reply = answering
+        let (reply, held) = answering
             .await
             .map_err(|_panic| Closing::Panicked)?
             .map_err(Closing::Refused)?;
@@ -118,7 +124,7 @@ async fn read(
                     .acquire_many_owned(steps.min(budget_max))
                     .await;
                 match permit {
-                    Ok(permit) => Queued::Now(bytes, permit),
+                    Ok(permit) => Queued::Now(bytes, permit, held),
                     Err(_never_closed) => return Ok(()),
                 }
             }
@@ -132,13 +138,14 @@ async fn read(
 }
 
 async fn send(
+    node: &Node,
     mut queue: mpsc::Receiver<Queued>,
     mut sink: impl AsyncWrite + Unpin,
     limit: Duration,
 ) -> Result<(), Closing> {
     while let Some(queued) = queue.recv().await {
-        let (bytes, _permit) = match queued {
-            Queued::Now(bytes, permit) => (bytes, Some(permit)),
+        let (bytes, _permits) = match queued {
+            Queued::Now(bytes, permit, held) => (bytes, Some((permit, held))),
             Queued::Later(response) => {
                 let response = AssertUnwindSafe(response).catch_unwind().await;
                 let bytes = response
@@ -153,7 +160,7 @@ async fn send(
             sink.flush().await
         };
         match timeout(limit, sending).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => add(&node.counters.sent_bytes, bytes.len() as u64),
             Ok(Err(error)) => return Err(Closing::Malformed(error.into())),
             Err(_elapsed) => return Err(Closing::Unsent(limit)),
         }
@@ -175,6 +182,22 @@ impl From<NotIn> for Closing {
 }
 
 impl Closing {
+    fn count(&self, node: &Node) {
+        match self {
+            Self::Malformed(FrameError::NoMemory) => {
+                add(&node.counters.connections_out_of_memory, 1);
+            }
+            Self::Malformed(FrameError::Io(_)) => {}
+            Self::Refused(_) | Self::Malformed(_) => add(&node.counters.requests_refused, 1),
+            Self::NotLoggedIn(_)
+            | Self::LoginLate(_)
+            | Self::Gone
+            | Self::Idle(_)
+            | Self::Unsent(_)
+            | Self::Panicked => {}
+        }
+    }
+
     /// One line for each connection that is closed from this side.
     fn log(&self, caller: &Caller) {
         let (peer, listener) = (caller.peer, &caller.entrance.name);
@@ -191,6 +214,10 @@ impl Closing {
                 %peer,
                 error = error as &dyn std::error::Error,
                 "connection lost"
+            ),
+            Self::Malformed(FrameError::NoMemory) => tracing::warn!(
+                %peer,
+                "connection closed: no memory for its request, memory_max is in use"
             ),
             Self::Malformed(error) => tracing::warn!(
                 %peer,

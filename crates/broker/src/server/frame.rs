@@ -1,12 +1,15 @@
 //! Cuts a stream into requests: four bytes of length, then as many bytes.
 //!
 //! The length is somebody's claim. It is compared with the limit before memory is taken, and
-//! memory then grows with what really arrives.
+//! memory then grows with what really arrives, out of what all connections share.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::memory::{Held, Memory};
 
 /// Bytes of room for small requests.
 const ROOM: usize = 8 * 1024;
@@ -30,6 +33,8 @@ pub(super) enum FrameError {
     Negative { claimed: i32 },
     #[error("the connection ended in the middle of a request")]
     CutShort,
+    #[error("memory_max is in use, and nobody let go of it for long enough")]
+    NoMemory,
     #[error("reading from the connection")]
     Io(#[from] io::Error),
 }
@@ -39,14 +44,21 @@ pub(super) struct Frames<R> {
     stream: R,
     buffer: BytesMut,
     bytes_max: usize,
+    memory: Arc<Memory>,
+    /// The memory of the frame that arrives, or was given last.
+    held: Held,
+    given: bool,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    pub(super) fn new(stream: R, bytes_max: usize) -> Self {
+    pub(super) fn new(stream: R, bytes_max: usize, memory: Arc<Memory>) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
             bytes_max,
+            memory,
+            held: Held::default(),
+            given: false,
         }
     }
 
@@ -55,15 +67,20 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         std::mem::replace(&mut self.bytes_max, bytes_max)
     }
 
-    /// The next request without its length; `None` when the peer closed between requests.
+    /// The next request without its length; `None` when the peer closed between requests. Lets go of the
+    /// memory of the one before.
     ///
     /// # Cancel safety
     /// What was read stays for the next call.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        if std::mem::take(&mut self.given) {
+            self.held = Held::default();
+        }
         loop {
             let wanted = match self.claimed()? {
                 Some(length) if self.buffer.len() >= 4 + length => {
                     self.buffer.advance(4);
+                    self.given = true;
                     return Ok(Some(self.buffer.split_to(length).freeze()));
                 }
                 Some(length) => 4 + length - self.buffer.len(),
@@ -73,7 +90,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 // Gives back the memory of a large request.
                 self.buffer = BytesMut::new();
             }
-            self.buffer.reserve(wanted.clamp(ROOM, STEP));
+            let room = wanted.clamp(ROOM, STEP);
+            self.hold(self.buffer.len() + room).await?;
+            self.buffer.reserve(room);
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return match self.buffer.is_empty() {
                     true => Ok(None),
@@ -81,6 +100,16 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 };
             }
         }
+    }
+
+    /// Holds memory for so many bytes of a frame; the first few are every connection's own.
+    async fn hold(&mut self, bytes: usize) -> Result<(), FrameError> {
+        let missing = bytes.saturating_sub(2 * ROOM + self.held.bytes());
+        if missing > 0 {
+            let more = self.memory.take(missing).await;
+            self.held.join(more.ok_or(FrameError::NoMemory)?);
+        }
+        Ok(())
     }
 
     /// The length of the frame that begins the buffer, as far as it is there.
@@ -105,7 +134,8 @@ mod tests {
     use super::*;
 
     async fn frames(stream: &[u8], bytes_max: usize) -> Vec<Result<Option<Bytes>, String>> {
-        let mut frames = Frames::new(stream, bytes_max);
+        let memory = Arc::new(Memory::new(1 << 20, std::time::Duration::from_secs(1)));
+        let mut frames = Frames::new(stream, bytes_max, memory);
         let mut found = Vec::new();
         loop {
             let next = frames.next().await.map_err(|error| error.to_string());

@@ -15,6 +15,8 @@ mod accept;
 mod connection;
 mod frame;
 mod login;
+mod memory;
 mod tls;
 
 pub(crate) use accept::{Door, Server};
+pub(crate) use memory::{Held, Memory};

@@ -76,6 +76,15 @@ pub(crate) struct Store {
     /// Held while topics change; `None` when closed.
     catalog: Mutex<Option<Catalog>>,
     folder: Folder,
+    compacted: Mutex<Compacted>,
+}
+
+/// What compaction has done since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Compacted {
+    pub(crate) passes: u64,
+    pub(crate) freed_bytes: u64,
+    pub(crate) removed_records: u64,
 }
 
 impl Store {
@@ -98,10 +107,31 @@ impl Store {
             topics_version: AtomicU64::new(1),
             catalog: Mutex::new(Some(Catalog::open(folder.file(catalog::FILE))?)),
             folder,
+            compacted: Mutex::default(),
         };
+        store.check_catalog()?;
         let mut report = store.recover()?;
         report.took = started.elapsed();
         Ok((Arc::new(store), report))
+    }
+
+    /// Without the catalog all topics would be gone, and nobody would notice before the clients do.
+    fn check_catalog(&self) -> Result<(), Error> {
+        let file = self.folder.file(catalog::FILE);
+        if file.exists() {
+            return Ok(());
+        }
+        match topic_folder::find_records(&self.folder.topics()) {
+            None => Ok(()),
+            Some(found) => Err(Error::new(
+                Kind::Corrupt,
+                format!(
+                    "{} is missing, but there are records in {}: restore it from a backup of the data folder, or use another folder",
+                    file.display(),
+                    found.display()
+                ),
+            )),
+        }
     }
 
     fn recover(&self) -> Result<RecoveryReport, Error> {
@@ -119,9 +149,16 @@ impl Store {
             self.open_topic(entry, &mut report)?;
             report.topics += 1;
         }
-        topic_folder::remove_unowned(&self.folder.topics(), |id| {
-            entries.iter().any(|entry| entry.id == id)
-        })?;
+        topic_folder::remove_unowned(
+            &self.folder.topics(),
+            |id| entries.iter().any(|entry| entry.id == id),
+            &mut report,
+        )?;
+        let topics = self.topics();
+        let partitions = topics.iter().flat_map(|topic| topic.partitions().to_vec());
+        if let Some(used) = partitions.filter_map(|one| one.max_producer_id()).max() {
+            self.producer_ids.skip(used);
+        }
         Ok(report)
     }
 
@@ -319,6 +356,14 @@ impl Store {
         }
     }
 
+    /// What compaction has done since the start.
+    pub(crate) fn compaction(&self) -> Compacted {
+        *self
+            .compacted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Compacts what is due, one partition after the other. Blocking: the cleaner's thread runs it.
     pub(crate) fn clean(&self, now_ms: i64, pace: &mut Pace<'_>) {
         let topics = self.topics();
@@ -327,7 +372,16 @@ impl Store {
             .filter(|topic| !KEPT_SHORT.contains(&topic.name.as_str()));
         for partition in topics.flat_map(|topic| topic.partitions().to_vec()) {
             match partition.clean(now_ms, pace) {
-                Ok(_) => {}
+                Ok(None) => {}
+                Ok(Some(cleaned)) => {
+                    let mut done = self
+                        .compacted
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    done.passes += 1;
+                    done.freed_bytes += cleaned.bytes_before.saturating_sub(cleaned.bytes_after);
+                    done.removed_records += cleaned.records_removed;
+                }
                 Err(Halt::Stopped) => return,
                 Err(Halt::Storage(error)) if error.is_corrupt() => {
                     tracing::error!(

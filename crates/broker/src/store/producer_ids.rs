@@ -36,6 +36,19 @@ impl ProducerIds {
         })
     }
 
+    /// From now on only larger ids than `used` are given out: the file may be missing, or an older copy.
+    pub(super) fn skip(&self, used: i64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if used >= state.next && used >= state.reserved {
+            tracing::warn!(
+                used,
+                next = state.next,
+                "the file of producer ids is missing or older than the logs"
+            );
+            (state.next, state.reserved) = (used + 1, used + 1);
+        }
+    }
+
     pub(super) fn next(&self) -> Result<i64, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.next == state.reserved {

@@ -1,5 +1,6 @@
 //! What opening a data folder found.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What was recovered when the data folder was opened.
@@ -15,6 +16,8 @@ pub struct RecoveryReport {
     pub took: Duration,
     /// What was cut or is missing; empty after a clean shutdown.
     pub losses: Vec<Loss>,
+    /// Files and folders in the data folder that the broker did not write; they are left alone.
+    pub foreign: Vec<PathBuf>,
 }
 
 /// Bytes that were cut from a log, or offsets that are gone.

@@ -160,7 +160,7 @@ fn a_damaged_catalog_is_refused_and_no_records_are_removed() {
     }
     // Even without a catalog at all: the folder may be wanted yet.
     fs::remove_file(&path).unwrap();
-    drop(open(&folder));
+    assert!(Store::open(&config(&folder)).unwrap_err().is_corrupt());
     fs::write(&path, &good).unwrap();
     assert_eq!(
         open(&folder)
@@ -310,4 +310,37 @@ fn a_closed_store_takes_no_changes() {
     store.close().unwrap();
     store.close().unwrap();
     assert!(store.create_topic("orders", 1, BTreeMap::new()).is_err());
+}
+
+#[test]
+fn a_missing_catalog_is_refused_by_name_when_there_are_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(&folder);
+    let topic = store.create_topic("orders", 1, BTreeMap::new()).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .append(batch(), now_ms())
+        .unwrap();
+    store.close().unwrap();
+    drop((topic, store));
+    fs::remove_file(folder.path().join("data/catalog")).unwrap();
+    let refused = Store::open(&config(&folder)).unwrap_err();
+    assert!(refused.is_corrupt());
+    assert!(refused.to_string().contains("catalog is missing"));
+}
+
+#[test]
+fn foreign_files_are_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(&folder);
+    let topic = store.create_topic("orders", 1, BTreeMap::new()).unwrap();
+    let partition = folder.path().join("data/topics").join(topic.id.to_string());
+    let notes = partition.join("0").join("notes.txt");
+    fs::write(&notes, "mine").unwrap();
+    store.close().unwrap();
+    drop((topic, store));
+    let (_store, report) = open(&folder);
+    assert_eq!(report.foreign, [notes.clone()]);
+    assert!(notes.exists());
 }

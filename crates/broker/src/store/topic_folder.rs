@@ -76,6 +76,7 @@ impl TopicFolder {
             report.partitions += 1;
             report.checked_bytes += found.checked_bytes;
             report.losses.extend(found.losses);
+            report.foreign.extend(found.foreign);
             opened.push(found.partition);
         }
         Ok(opened)
@@ -105,7 +106,11 @@ impl TopicFolder {
 
 /// Removes what no topic of the catalog owns: removals that were begun, and empty logs of creations that were not
 /// finished. A folder with records is left alone: the catalog may be an older copy.
-pub(super) fn remove_unowned(topics: &Path, is_owned: impl Fn(Uuid) -> bool) -> Result<(), Error> {
+pub(super) fn remove_unowned(
+    topics: &Path,
+    is_owned: impl Fn(Uuid) -> bool,
+    report: &mut RecoveryReport,
+) -> Result<(), Error> {
     let listing = |error| Error::io(format_args!("listing {}", topics.display()), error);
     for entry in fs::read_dir(topics).map_err(listing)? {
         let path = entry.map_err(listing)?.path();
@@ -124,11 +129,19 @@ pub(super) fn remove_unowned(topics: &Path, is_owned: impl Fn(Uuid) -> bool) -> 
             Some(id) if is_owned(id) => {}
             Some(_) if has_no_records(&path) => remove(&path),
             _ => {
-                tracing::warn!(folder = %path.display(), "a folder with records belongs to no topic: it is left alone")
+                report.foreign.push(path);
             }
         }
     }
     Ok(())
+}
+
+/// A topic's folder with records.
+pub(super) fn find_records(topics: &Path) -> Option<PathBuf> {
+    let mut folders = fs::read_dir(topics).ok()?.flatten();
+    folders
+        .find(|entry| !has_no_records(&entry.path()))
+        .map(|entry| entry.path())
 }
 
 fn has_no_records(topic: &Path) -> bool {

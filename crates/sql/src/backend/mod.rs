@@ -16,7 +16,7 @@ mod statement;
 use futures_util::FutureExt;
 
 pub(crate) use location::Location;
-pub(crate) use postgres::{EMITTED, Postgres, Server, Session};
+pub(crate) use postgres::{Listener, Postgres, Server, Session};
 pub(crate) use sqlite::{Sqlite, open_reader, open_writer};
 
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@
 //! on a database at a time, reads in commit order, and sends through an idempotent producer
 //! that never gives an event up: a broker that is away is waited for.
 
-mod lock;
+mod lease;
 mod observe;
 mod prune;
 mod publish;
@@ -20,8 +20,8 @@ use ackwell::service::{Service, ServiceContext, ServiceError};
 use futures_util::future::BoxFuture;
 
 use crate::database::Database;
-use crate::error::Chain;
-use lock::Lock;
+use crate::error::{Chain, Error};
+use lease::{Candidate, Lease};
 use observe::{Observed, Published};
 use publish::Kafka;
 use session::Session;
@@ -43,9 +43,14 @@ const STAND_BY: Duration = Duration::from_millis(250);
 /// # }
 /// ```
 ///
-/// Of several instances on one database, one relays and the others stand by: the operating
+/// Of several instances on one database, one relays and the others stand by. On SQLite the operating
 /// system's lock on a file beside the database decides, and passes on at once when its
-/// holder dies.
+/// holder dies. On PostgreSQL it is an advisory lock of a session: it passes on at once, too, and
+/// within 10 s when its holder is stopped or cut off. The relay needs one connection of its own there, which a
+/// pooler must leave it (session pooling).
+///
+/// On PostgreSQL several transactions are at work at a time, and an event is published when its own has
+/// committed: a transaction that stays open holds up nobody else's events.
 #[derive(Debug)]
 pub struct Relay {
     database: Database,
@@ -86,22 +91,28 @@ impl Relay {
     }
 
     async fn work(&self, cx: &ServiceContext, published: &Published) {
-        let Some(_lock) = self.stand_by(cx).await else {
-            return;
-        };
-        tokio::select! {
-            () = prune::prune(&self.database, self.inbox_retention) => {}
-            () = self.publish(cx, published) => {}
+        while let Some(mut lease) = self.stand_by(cx).await {
+            let lost = tokio::select! {
+                () = prune::prune(&self.database, self.inbox_retention) => return,
+                lost = self.publish(cx, published, &mut lease) => lost,
+            };
+            let Some(lost) = lost else { return };
+            tracing::warn!(error = %Chain(&lost), "the relay has lost its lease and asks for it again");
+            cx.degraded(waiting(&lost));
         }
     }
 
     /// Waits until this relay is the one; `None` when it is told to stop before.
-    async fn stand_by(&self, cx: &ServiceContext) -> Option<Lock> {
+    async fn stand_by(&self, cx: &ServiceContext) -> Option<Lease> {
+        let mut candidate = Candidate::default();
         loop {
-            match Lock::try_new(self.database.location()) {
-                Ok(Some(lock)) => return Some(lock),
-                Ok(None) => cx.running(),
-                Err(error) => cx.degraded(Chain(&error).to_string()),
+            tokio::select! {
+                attempt = candidate.attempt(&self.database) => match attempt {
+                    Ok(Some(lease)) => return Some(lease),
+                    Ok(None) => cx.running(),
+                    Err(error) => cx.degraded(waiting(&error)),
+                },
+                () = cx.stopped() => return None,
             }
             tokio::select! {
                 () = tokio::time::sleep(STAND_BY) => {}
@@ -110,37 +121,71 @@ impl Relay {
         }
     }
 
-    /// Publishes until told to stop. A session ends when the producer fails; the next one
-    /// begins at the earliest event that is not known to be published.
-    async fn publish(&self, cx: &ServiceContext, published: &Published) {
+    /// Publishes until told to stop, or until the lease is lost, which is the answer. A session ends when
+    /// the producer fails; the next one begins at the earliest event that is not known to be
+    /// published.
+    async fn publish(
+        &self,
+        cx: &ServiceContext,
+        published: &Published,
+        lease: &mut Lease,
+    ) -> Option<Error> {
         let mut pause = PAUSE;
         while !cx.is_stopped() {
             let failure = match Kafka::connect(cx) {
                 Err(error) => error,
                 Ok(kafka) => {
                     let before = published.count();
-                    let mut session = Session::new(&self.database, &kafka, published);
-                    let ended = session.run(cx).await;
+                    let ended = self.session(cx, published, &kafka, lease).await;
                     kafka.close().await;
+                    if published.count() > before {
+                        pause = PAUSE;
+                    }
                     match ended {
-                        Ok(()) => return,
-                        Err(failure) => {
-                            if published.count() > before {
-                                pause = PAUSE;
-                            }
-                            failure
-                        }
+                        Ended::Stopped => return None,
+                        Ended::Lost(error) => return Some(error),
+                        Ended::Failed(failure) => failure,
                     }
                 }
             };
             cx.degraded(format!("events wait in the outbox: {failure}"));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                lost = lease.lost() => return Some(lost),
                 () = cx.stopped() => {}
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }
+        None
     }
+
+    async fn session(
+        &self,
+        cx: &ServiceContext,
+        published: &Published,
+        kafka: &Kafka,
+        lease: &mut Lease,
+    ) -> Ended {
+        let mut session = Session::new(&self.database, kafka, published);
+        tokio::select! {
+            ended = session.run(cx) => ended.map_or_else(Ended::Failed, |()| Ended::Stopped),
+            error = lease.lost() => Ended::Lost(error),
+        }
+    }
+}
+
+/// Why a session has ended.
+enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Another relay may work now.
+    Lost(Error),
+    /// The producer failed.
+    Failed(String),
+}
+
+fn waiting(error: &Error) -> String {
+    format!("events wait in the outbox: {}", Chain(error))
 }
 
 impl Service for Relay {

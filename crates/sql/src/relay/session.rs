@@ -9,11 +9,10 @@ use tokio::time::Instant;
 
 use super::observe::Published;
 use super::publish::{Delivery, Publish};
-use super::rows;
+use super::rows::{self, Mark, Rows};
 use crate::database::Database;
 use crate::error::{Chain, Result};
 use crate::mutation::{self, Fault};
-use crate::params;
 
 /// Events sent and not yet acknowledged: enough to fill the pipe, little enough to hold.
 const IN_FLIGHT_MAX: usize = 2_000;
@@ -24,8 +23,10 @@ const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DELETE_ROWS: usize = 500;
 const DELETE_AFTER: Duration = Duration::from_millis(50);
 
-/// How often to look for what another process committed; this one's commits wake the relay.
+/// How often to look for what another process committed to the same file; this one's commits wake
+/// the relay, and on a server everybody's. There it looks in case that one was not told.
 const LOOK: Duration = Duration::from_millis(100);
+const LOOK_SERVER: Duration = Duration::from_secs(2);
 
 /// How long the brokers may leave an event unacknowledged before health says so.
 const STALLED: Duration = Duration::from_secs(5);
@@ -43,23 +44,24 @@ pub(super) struct Session<'a> {
     published: &'a Published,
     in_flight: VecDeque<Sent>,
     bytes: usize,
-    /// Id of the last event that was sent.
-    sent: i64,
-    /// What may be deleted: the last acknowledged id before the first gap, since when, how many.
+    /// What was sent already, and what comes next.
+    rows: Rows,
+    look: Duration,
+    /// What may be deleted: up to the last acknowledged one before the first gap, since when, how many.
     done: Option<Done>,
     /// Why the database does not answer, while it does not.
     trouble: Option<String>,
 }
 
 struct Sent {
-    id: i64,
+    mark: Mark,
     bytes: usize,
     at: Instant,
     delivery: Delivery,
 }
 
 struct Done {
-    id: i64,
+    mark: Mark,
     since: Instant,
     rows: usize,
 }
@@ -71,13 +73,18 @@ impl<'a> Session<'a> {
         published: &'a Published,
     ) -> Self {
         let in_flight = VecDeque::new();
+        let look = match database.location().server() {
+            None => LOOK,
+            Some(_) => LOOK_SERVER,
+        };
         Self {
             database,
             publisher,
             published,
             in_flight,
             bytes: 0,
-            sent: 0,
+            rows: Rows::new(database),
+            look,
             done: None,
             trouble: None,
         }
@@ -103,7 +110,7 @@ impl<'a> Session<'a> {
 
     /// Sends what comes next; answers whether there may be more.
     async fn send_next(&mut self, cx: &ServiceContext) -> Result<bool, String> {
-        let (rows, more) = match rows::read(self.database, self.sent).await {
+        let (rows, more) = match self.rows.next(self.database).await {
             Ok(read) => read,
             Err(error) => {
                 self.database_fails(cx, &error).await;
@@ -111,21 +118,26 @@ impl<'a> Session<'a> {
             }
         };
         self.trouble = None;
-        for rows::Waiting { id, bytes, record } in rows {
+        for rows::Waiting {
+            mark,
+            bytes,
+            record,
+        } in rows
+        {
             let delivery = self.publisher.enqueue(record).await;
-            let delivery = delivery.map_err(|error| format!("event {id}: {error}"))?;
+            let delivery = delivery.map_err(|error| format!("event {}: {error}", mark.id))?;
+            if mutation::is(Fault::DeletedBeforePublished) {
+                let (since, rows) = (Instant::now(), DELETE_ROWS);
+                let mark = mark.clone();
+                self.done = Some(Done { mark, since, rows });
+            }
             self.in_flight.push_back(Sent {
-                id,
+                mark,
                 bytes,
                 at: Instant::now(),
                 delivery,
             });
             self.bytes += bytes;
-            self.sent = id;
-            if mutation::is(Fault::DeletedBeforePublished) {
-                let (since, rows) = (Instant::now(), DELETE_ROWS);
-                self.done = Some(Done { id, since, rows });
-            }
         }
         Ok(more)
     }
@@ -147,18 +159,19 @@ impl<'a> Session<'a> {
 
     /// The earliest event in flight was acknowledged, or refused.
     fn acknowledged(&mut self, result: Result<(), String>) -> Result<(), String> {
-        let Some(Sent { id, bytes, .. }) = self.in_flight.pop_front() else {
+        let Some(Sent { mark, bytes, .. }) = self.in_flight.pop_front() else {
             return Ok(());
         };
         self.bytes -= bytes;
-        result.map_err(|error| format!("event {id}: {error}"))?;
+        result.map_err(|error| format!("event {}: {error}", mark.id))?;
         self.published.add_one();
         let since = self
             .done
             .as_ref()
             .map_or_else(Instant::now, |done| done.since);
         let rows = self.done.as_ref().map_or(0, |done| done.rows) + 1;
-        self.done = Some(Done { id, since, rows });
+        let mark = mark.covering(self.done.as_ref().map(|done| &done.mark));
+        self.done = Some(Done { mark, since, rows });
         Ok(())
     }
 
@@ -171,19 +184,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Deletes what is published. All rows up to the last acknowledged one have been seen and
-    /// sent by this relay: ids grow in the order of commits.
+    /// Deletes what is published.
     async fn delete(&mut self) -> Result<()> {
         let Some(done) = &self.done else {
             return Ok(());
         };
-        let mut tx = self.database.begin();
-        tx.execute(
-            "DELETE FROM ackwell_outbox WHERE id <= $1",
-            params![done.id],
-        )
-        .await?;
-        tx.commit().await?;
+        rows::delete(self.database, &done.mark).await?;
         self.done = None;
         self.trouble = None;
         Ok(())
@@ -195,7 +201,7 @@ impl<'a> Session<'a> {
             return Ok(true);
         }
         let due = self.done.as_ref().map(|done| done.since + DELETE_AFTER);
-        let wake = due.unwrap_or_else(|| Instant::now() + LOOK);
+        let wake = due.unwrap_or_else(|| Instant::now() + self.look);
         let front = self.in_flight.front_mut();
         tokio::select! {
             result = acknowledgement(front) => {

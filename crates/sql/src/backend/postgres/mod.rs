@@ -5,6 +5,7 @@
 //! that comes after one that failed would take effect by itself.
 
 mod error;
+mod listener;
 mod numeric;
 mod server;
 mod value;
@@ -22,6 +23,7 @@ use crate::error::{Chain, Error, Kind, Result};
 use crate::row::Row;
 use crate::value::Value;
 use error::explain;
+pub(crate) use listener::Listener;
 pub(crate) use server::{Server, Session};
 use value::Bound;
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::params;
 
 /// Brokers that acknowledge when they are told to.
 #[derive(Default)]
@@ -135,12 +136,11 @@ async fn large_events_are_read_a_few_at_a_time() {
         tx.execute(insert, params![]).await.unwrap();
     }
     tx.commit().await.unwrap();
-    let (mut seen, mut after) = (0, 0);
+    let (mut seen, mut next) = (0, Rows::new(&db));
     loop {
-        let (rows, more) = rows::read(&db, after).await.unwrap();
+        let (rows, more) = next.next(&db).await.unwrap();
         assert!(rows.len() <= 9, "{} rows at once", rows.len());
         seen += rows.len();
-        after = rows.last().map_or(after, |row| row.id);
         if !more {
             break;
         }

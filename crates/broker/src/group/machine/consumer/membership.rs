@@ -160,7 +160,7 @@ impl Consumer {
             self.write(cx, ConsumerChange::Current(id.clone(), current));
             self.put(member);
         } else {
-            self.remove(cx, &[id.clone()]);
+            self.remove(cx, std::slice::from_ref(&id));
         }
         Ok(ConsumerGroupHeartbeatResponse::default()
             .with_member_id(Some(id))

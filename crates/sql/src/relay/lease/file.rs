@@ -1,29 +1,24 @@
-//! One relay at a time, so that no key's events are sent by two and overtake each other.
+//! On a file: the operating system's lock.
 //!
-//! SQLite's users are on one machine, so the operating system's lock serves: unlike a lease
-//! it needs no clock, costs no writes while nothing happens, passes on the moment its holder
+//! SQLite's users are on one machine, so it serves: unlike a row with a time to live it
+//! needs no clock, costs no writes while nothing happens, passes on the moment its holder
 //! dies, and cannot be lost by a holder that was only slow.
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
+use std::path::Path;
 
-use crate::backend::Location;
 use crate::error::{Error, Result};
 
 /// Held while a relay works.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
     /// The lock, or `None` while another relay has it.
-    pub(super) fn try_new(database: &Location) -> Result<Option<Self>> {
-        let Some(database) = database.path() else {
-            return Err(Error::unavailable(
-                "relaying from PostgreSQL, which is not there yet",
-            ));
-        };
+    pub(super) fn try_new(database: &Path) -> Result<Option<Self>> {
         let mut path = OsString::from(database);
         path.push("-relay");
         let failed =
@@ -49,7 +44,7 @@ mod tests {
     #[test]
     fn the_lock_is_held_once_and_passes_on() {
         let folder = tempfile::tempdir().unwrap();
-        let database = Location::File(folder.path().join("test.db"));
+        let database = folder.path().join("test.db");
         let held = Lock::try_new(&database).unwrap();
         assert!(held.is_some());
         assert!(Lock::try_new(&database).unwrap().is_none());
