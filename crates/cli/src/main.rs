@@ -20,13 +20,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Broker(broker::Args),
+    Broker(Box<broker::Args>),
     Dlq(Box<dlq::Args>),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Broker(args) => broker::run(args),
+        Command::Broker(args) => broker::run(*args),
         Command::Dlq(args) => dlq::run(*args),
     };
     match outcome {

@@ -43,7 +43,7 @@ const SUBTRANSACTIONS: usize = 60;
 /// The writing connections and those who wait for one.
 pub(crate) struct Gate {
     /// Who is not at work. On SQLite it may have a group that was handed over.
-    idle: Mutex<Vec<Box<Writer>>>,
+    idle: Mutex<Idle>,
     permits: Arc<Semaphore>,
     /// Whether strangers share transactions.
     shares: bool,
@@ -59,6 +59,9 @@ struct Writer {
     connection: Connection,
     group: Option<Group>,
 }
+
+/// In boxes, since each turn moves its writer several times.
+type Idle = Vec<Box<Writer>>;
 
 /// The open transaction and its members.
 struct Group {
@@ -94,7 +97,7 @@ impl Gate {
             let group = None;
             Box::new(Writer { connection, group })
         });
-        let idle: Vec<_> = writers.collect();
+        let idle: Idle = writers.collect();
         Self {
             permits: Arc::new(Semaphore::new(idle.len())),
             idle: Mutex::new(idle),
@@ -195,7 +198,7 @@ impl Gate {
         })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Box<Writer>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

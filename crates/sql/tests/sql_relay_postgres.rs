@@ -133,7 +133,7 @@ async fn count_up(db: &Database, seed: u64) -> Result<(), ackwell_sql::Error> {
     let mut tx = db.begin();
     let first = (seed % KEYS as u64) as i64;
     let second = (seed / 16 % KEYS as u64) as i64;
-    let keys = if seed % 3 == 0 && first < second {
+    let keys = if seed.is_multiple_of(3) && first < second {
         vec![first, second]
     } else {
         vec![first]
@@ -148,7 +148,7 @@ async fn count_up(db: &Database, seed: u64) -> Result<(), ackwell_sql::Error> {
         tx.emit(&Happened { item }).await?;
     }
     tokio::time::sleep(Duration::from_millis(seed / 64 % 8)).await;
-    if seed % 7 != 0 {
+    if !seed.is_multiple_of(7) {
         tx.commit().await?;
     }
     Ok(())

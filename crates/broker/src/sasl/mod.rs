@@ -32,7 +32,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 enum State {
     Plain,
-    Scram(Scram),
+    Scram(Box<Scram>),
     Over,
 }
 
@@ -59,7 +59,7 @@ impl Exchange {
         let state = match mechanism {
             Mechanism::Plain => State::Plain,
             Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
-                State::Scram(Scram::new(mechanism, nonce))
+                State::Scram(Box::new(Scram::new(mechanism, nonce)))
             }
         };
         Self {

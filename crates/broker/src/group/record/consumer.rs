@@ -335,7 +335,7 @@ impl CurrentAssignment {
 mod tests {
     use super::super::Change;
     use super::*;
-    use crate::coordinator::Record;
+    use crate::coordinator::Record as _;
 
     fn text(text: &'static str) -> StrBytes {
         StrBytes::from_static_str(text)

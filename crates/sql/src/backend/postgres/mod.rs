@@ -31,7 +31,7 @@ use value::Bound;
 const STATEMENTS: usize = 256;
 
 /// The channel on which is told that outbox rows were committed. What is said is the schema's name.
-pub(crate) const EMITTED: &str = "ackwell_outbox";
+const EMITTED: &str = "ackwell_outbox";
 
 /// A connection to a server; made when it is needed, and again when it was lost.
 pub(crate) struct Postgres {
