@@ -321,20 +321,3 @@ async fn an_idempotent_producer_goes_on_after_a_restart_of_the_broker() {
     assert_eq!(sent.await.expect("no fatal error"), 1);
     broker.shutdown().await.expect("stops");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transactional_producer_is_refused_clearly() {
-    let node = Node::start().await;
-    let producer: FutureProducer = node
-        .client()
-        .set("transactional.id", "not-yet")
-        .create()
-        .expect("a producer");
-    let outcome = tokio::task::spawn_blocking(move || producer.init_transactions(PATIENCE)).await;
-    let error = outcome.expect("returns").expect_err("no transactions");
-    assert_eq!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed),
-        "{error:?}"
-    );
-}
