@@ -179,11 +179,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_with_characters_that_are_not_escaped_is_refused_and_not_shown() {
+    fn what_can_not_be_read_is_refused_and_its_password_not_shown() {
         for url in [
             "postgres://ackwell:se@cret@db/shop",
-            "postgres://ackwell:se/cret@db/shop",
-            "postgres://ackwell:se?cret@db/shop",
             "postgres://ackwell:se#cret@db:x/shop",
             "postgres:///shop",
         ] {
