@@ -119,11 +119,11 @@ impl Gate {
             Ok(permit) => permit,
             Err(_) => self.queue().await?,
         };
-        let mut lease = self.lease(permit)?;
-        if lease.group.is_none() {
-            lease = self.begin(lease).await?;
+        let lease = self.lease(permit)?;
+        match lease.group {
+            Some(_) => Ok(Turn::new(lease)),
+            None => self.begin(lease).await,
         }
-        Ok(Turn::new(lease))
     }
 
     /// Like [`join`](Self::join), after the group `before`, which holds the record before in the same
@@ -146,8 +146,9 @@ impl Gate {
     }
 
     /// Begins a group. On SQLite at once when no other process writes; otherwise it waits for it
-    /// on a blocking thread.
-    async fn begin(&self, mut lease: Lease) -> Result<Lease> {
+    /// on a blocking thread. That goes on when the caller gives up, so it is a turn that it ends
+    /// with: dropped, it takes the transaction back.
+    async fn begin(&self, mut lease: Lease) -> Result<Turn> {
         let wait = self.settings.lock_wait;
         match &mut lease.connection {
             Connection::Postgres(server) => server.begin().await?,
@@ -158,20 +159,19 @@ impl Gate {
                         if let Connection::Sqlite(file) = &mut lease.connection {
                             file.begin(wait)?;
                         }
-                        Ok(lease)
+                        Ok(Turn::of_new_group(lease))
                     });
                     let begun = begun.await.map_err(|gone| {
                         Error::unavailable("beginning a transaction").because(gone)
                     })?;
-                    lease = begun.map_err(|error: Error| {
+                    return begun.map_err(|error: Error| {
                         error.while_doing("waiting for another process that writes to the database")
-                    })?;
+                    });
                 }
                 Err(error) => return Err(error),
             },
         }
-        lease.group = Some(Group::new());
-        Ok(lease)
+        Ok(Turn::of_new_group(lease))
     }
 
     async fn queue(self: &Arc<Self>) -> Result<OwnedSemaphorePermit> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::leave::leave;
-use super::{Lease, Outcome};
+use super::{Group, Lease, Outcome};
 use crate::backend::Dialect;
 use crate::error::{Error, Result};
 use crate::row::Row;
@@ -40,6 +40,12 @@ impl Turn {
             pending: false,
             since: Instant::now(),
         }
+    }
+
+    /// The first turn of the group whose transaction has just begun.
+    pub(super) fn of_new_group(mut lease: Lease) -> Self {
+        lease.group = Some(Group::new());
+        Self::new(lease)
     }
 
     /// Marks where [`undo`](Self::undo) goes back to.
