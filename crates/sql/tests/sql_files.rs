@@ -149,3 +149,26 @@ async fn a_step_that_fails_leaves_nothing_of_any() {
     assert!(open(&file(&folder), &[ends]).await.is_err());
     open(&file(&folder), &[ONE, TWO]).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_up_waiting_for_another_process_leaves_no_transaction_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(&file(&folder), &[ONE]).await.unwrap();
+    let other = rusqlite::Connection::open(file(&folder)).unwrap();
+    let insert = |id: i64| {
+        let mut tx = db.begin();
+        async move {
+            let text = params![id, "x"];
+            tx.execute("INSERT INTO one VALUES ($1, $2)", text).await?;
+            tx.commit().await
+        }
+    };
+    for id in 0..5 {
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let waits = std::time::Duration::from_millis(50);
+        let given_up = tokio::time::timeout(waits, insert(-1)).await;
+        assert!(given_up.is_err(), "the database is locked");
+        other.execute_batch("ROLLBACK").unwrap();
+        insert(id).await.unwrap();
+    }
+}
