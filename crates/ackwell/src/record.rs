@@ -225,6 +225,12 @@ impl Record {
         (topic, *partition, self.entry().offset)
     }
 
+    /// The offset at which it was read, also on a retry topic: the one that the engine knows, and
+    /// that positions count.
+    pub(crate) fn offset_read(&self) -> i64 {
+        self.entry().offset
+    }
+
     /// How many retry topics it has passed: 0 where it was first read.
     pub fn retries(&self) -> u32 {
         self.as_returned().map_or(0, |came| came.number)
@@ -290,7 +296,7 @@ impl fmt::Debug for Record {
 /// The engine works where the record was read; what the record shows may be its origin.
 impl ackwell_core::engine::Record for Record {
     fn offset(&self) -> i64 {
-        self.entry().offset
+        self.offset_read()
     }
 
     fn key_hash(&self) -> Option<u64> {

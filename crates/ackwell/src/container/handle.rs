@@ -43,7 +43,7 @@ impl ProgressSink for Progress {
         log(&failure, Some(record));
         self.mailbox.send(Event::AttemptFailed {
             run: self.run,
-            offset: record.offset(),
+            offset: record.offset_read(),
             failure,
             attempt,
             settlement,
@@ -119,7 +119,7 @@ impl Work {
         if offsets.is_empty() || ended.failure.is_none() {
             return;
         }
-        let behind = |record: &Record| offsets.binary_search(&record.offset()).is_ok();
+        let behind = |record: &Record| offsets.binary_search(&record.offset_read()).is_ok();
         ended.records.retain(|record| !behind(record));
         self.mailbox.send(Event::SettledBehind {
             run: self.id,

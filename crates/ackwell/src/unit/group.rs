@@ -18,8 +18,7 @@ impl Run {
     /// Where the records that were started end: the position behind the last of them.
     pub(crate) fn position(&self) -> Option<i64> {
         let last = self.records.get(self.started.checked_sub(1)?)?;
-        let (_, _, offset) = last.read_from();
-        offset.checked_add(1)
+        last.offset_read().checked_add(1)
     }
 
     /// The earliest `count` started but unsettled records are durable.

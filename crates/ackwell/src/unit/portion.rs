@@ -148,8 +148,7 @@ impl Portion {
 
     /// The offset at which a record was read, also on a retry topic.
     fn read_at(&self, place: usize) -> Option<i64> {
-        let (_, _, offset) = self.records.get(place)?.read_from();
-        Some(offset)
+        self.records.get(place).map(Record::offset_read)
     }
 
     /// What its records share has failed, and nobody knows who is to blame.
@@ -168,10 +167,6 @@ impl Portion {
 
     fn duplicates_before(&self, place: usize) -> usize {
         self.duplicates.iter().filter(|at| **at < place).count()
-    }
-
-    fn offset(&self, place: usize) -> Option<i64> {
-        self.records.get(place).map(Record::offset)
     }
 
     fn fail(&mut self, place: usize, failure: Failure, handled_behind: Vec<usize>) {
@@ -290,7 +285,7 @@ impl Run {
         };
         let behind = handled_behind.iter();
         self.settled_behind
-            .extend(behind.filter_map(|place| portion.offset(*place)));
+            .extend(behind.filter_map(|place| portion.read_at(*place)));
         if let PortionEnd::Failed { failure, .. } = portion.end {
             self.failed(failure);
         }

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use ackwell_core::Timestamp;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::run::{Ended, ProgressSink};
@@ -14,7 +16,8 @@ use crate::extract::{Attempt, Json, Offset};
 use crate::failure::{Class, Failure};
 use crate::handler::{Erased, TypedBatch};
 use crate::listener::{Filter, OnUndecodable};
-use crate::record::Record;
+use crate::record::{Headers, Record};
+use crate::returned::{FirstFailure, Returned};
 
 struct Unheard;
 
@@ -25,6 +28,27 @@ impl ProgressSink for Unheard {
 fn record(offset: i64) -> Record {
     let value = offset.to_string();
     Record::new("t", 0, offset, None, Some(value.as_bytes()))
+}
+
+/// One that was read at `read` on a retry topic, and had failed at `failed`.
+fn returned(read: i64, failed: i64) -> Record {
+    let value = failed.to_string();
+    let record = Record::new("t.retry.1", 0, read, None, Some(value.as_bytes()));
+    let returned = Returned {
+        topic: "t".into(),
+        partition: 0,
+        offset: failed,
+        timestamp: -1,
+        number: 1,
+        attempts: 1,
+        due: Timestamp::from_millis(0),
+        first: FirstFailure {
+            timestamp: Bytes::new(),
+            class: Bytes::new(),
+            reason: Bytes::new(),
+        },
+    };
+    record.returned(returned, Headers::new())
 }
 
 fn shared(on_undecodable: OnUndecodable) -> Arc<Shared> {
@@ -164,6 +188,24 @@ async fn a_handler_that_names_the_failed_record_is_not_asked_again() {
     let failure = ended.failure.unwrap();
     assert_eq!((ended.settled, failure.class()), (0, Class::Stop));
     assert!(failure.summary().contains("record 10 of a batch of 10"));
+}
+
+#[tokio::test]
+async fn what_is_settled_of_a_list_from_a_retry_topic_is_told_by_where_it_was_read() {
+    let outcomes = |offsets: &[i64]| -> Vec<Result<(), Failure>> {
+        let outcome = |offset: &i64| match offset {
+            3 => Err(Failure::new(Class::Transient, "not yet")),
+            _ => Ok(()),
+        };
+        offsets.iter().map(outcome).collect()
+    };
+    // They failed at 1, 3, 0 and 2, and came in that order.
+    let records = [(0, 1), (1, 3), (2, 0), (3, 2)];
+    let records = records.map(|(read, failed)| returned(read, failed)).into();
+    let seen = Lists::default();
+    let ended = carried_out(batch(noting(&seen, outcomes)), None, records, 1).await;
+    assert_eq!(lists(&seen), [[1, 3, 0, 2]]);
+    assert_eq!((ended.settled, ended.settled_behind), (1, vec![2, 3]));
 }
 
 #[tokio::test]
