@@ -20,6 +20,10 @@ use rdkafka::client::DefaultClientContext;
 /// Longer than anything here takes on a busy machine; a test that waits for it has failed.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long readiness is watched for a change that must not come: several of the client's own
+/// retries, any of which could be taken for a recovery.
+const STAYS: Duration = Duration::from_secs(5);
+
 type Seen = Arc<Mutex<Vec<String>>>;
 
 /// A topic of this test's own, with a group of the same name.
@@ -116,7 +120,7 @@ async fn tells(app: &RunningApp, parts: &[&str]) {
         assert!(started.elapsed() < LIMIT, "{parts:?} in `{}`", reasons());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(STAYS).await;
     assert!(told(), "it is still so, but readiness says `{}`", reasons());
 }
 

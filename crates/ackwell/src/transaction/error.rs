@@ -156,7 +156,7 @@ fn mend(code: Code) -> Option<&'static str> {
             "lower `transactions.timeout` below the broker's `transaction.max.timeout.ms`"
         }
         Code::UnsupportedFeature | Code::UnsupportedVersion => {
-            "this broker has no transactions; use Apache Kafka, or a newer one"
+            "this broker has no transactions, or older ones than the client needs; use a newer broker"
         }
         Code::UnknownTopicOrPartition | Code::UnknownTopic => {
             "create the topic, or declare it with `App::topic`"

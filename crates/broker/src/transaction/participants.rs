@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use kafka_protocol::protocol::StrBytes;
 use tracing::{error, warn};
 
 use super::record::Partitions;
@@ -111,8 +112,13 @@ impl Participants {
                     });
                     if !is_known {
                         warn!(topic = %topic.name, partition = index, producer = producer.id, "a transaction without a coordinator is aborted");
-                        self.end_one(producer, Verdict::Abort, &topic.name, index)
-                            .await;
+                        let abort = Verdict::Abort;
+                        if !self.end_one(producer, abort, &topic.name, index).await {
+                            // A disk that can't take it now must not keep the broker from starting.
+                            let name = StrBytes::from_string(topic.name.clone());
+                            let here = [(name, [index].into())].into();
+                            tokio::spawn(self.end(producer, abort, here));
+                        }
                     }
                 }
             }

@@ -4,10 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::{PATIENCE, client, create, start_in, text};
+use crate::support::{PATIENCE, client, create, on_thread, start_in, text};
 
 const FOLDER: &str = "ACKWELL_CRASH_FOLDER";
 const LISTEN: &str = "ACKWELL_CRASH_LISTEN";
@@ -132,9 +135,104 @@ async fn produce_until_killed(
     acknowledged
 }
 
+/// Of the transactions whose commit was answered, all is there; of those that were open, nothing;
+/// of those in between, all or nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_are_whole_after_sigkill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut committed, mut in_between) = (Vec::new(), Vec::new());
+    let mut listen = "127.0.0.1:0".to_owned();
+    for round in 0..6 {
+        let process = Process::start(folder.path(), &listen);
+        listen.clone_from(&process.address);
+        let config = client(&process.address);
+        if round == 0 {
+            create(&config.create().expect("an admin client"), "whole", 2).await;
+        }
+        let producer = take_over(&config).await;
+        for number in 0..5 {
+            let value = format!("{round}-{number}");
+            write_to_both(&producer, &value).await;
+            on_thread(&producer, |producer| producer.commit_transaction(PATIENCE))
+                .await
+                .expect("commits");
+            committed.push(value);
+        }
+        let value = format!("{round}-last");
+        write_to_both(&producer, &value).await;
+        if round % 2 == 0 {
+            process.kill();
+            continue;
+        }
+        let committing =
+            tokio::task::spawn_blocking(move || producer.commit_transaction(PATIENCE / 10));
+        process.kill();
+        match committing.await.expect("no panic") {
+            Ok(()) => committed.push(value),
+            Err(_) => in_between.push(value),
+        }
+    }
+
+    let process = Process::start(folder.path(), &listen);
+    // Whoever takes the id over waits until what it left behind has ended.
+    drop(take_over(&client(&process.address)).await);
+    let first = read_committed(&process.address, 0);
+    assert_eq!(first, read_committed(&process.address, 1));
+    process.kill();
+    let known: Vec<_> = first
+        .iter()
+        .filter(|value| !in_between.contains(value))
+        .collect();
+    assert_eq!(known, committed.iter().collect::<Vec<_>>());
+}
+
+async fn take_over(config: &rdkafka::ClientConfig) -> FutureProducer {
+    let mut config = config.clone();
+    let config = config.set("transactional.id", "t").set("linger.ms", "0");
+    let producer: FutureProducer = config.create().expect("a producer");
+    on_thread(&producer, |producer| producer.init_transactions(PATIENCE))
+        .await
+        .expect("takes over the id");
+    producer
+}
+
+/// Writes a record to both partitions, in a transaction that stays open.
+async fn write_to_both(producer: &FutureProducer, value: &str) {
+    producer.begin_transaction().expect("begins");
+    for partition in 0..2 {
+        let record: FutureRecord<'_, str, str> = FutureRecord::to("whole")
+            .partition(partition)
+            .payload(value);
+        let delivered = producer.send(record, PATIENCE).await;
+        delivered.expect("acknowledged");
+    }
+}
+
+/// What a reader of committed records gets, to the end.
+fn read_committed(address: &str, partition: i32) -> Vec<String> {
+    let consumer: BaseConsumer = client(address)
+        .set("group.id", "checker")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .create()
+        .expect("a consumer");
+    let mut assignment = TopicPartitionList::new();
+    assignment
+        .add_partition_offset("whole", partition, Offset::Beginning)
+        .expect("an assignment");
+    consumer.assign(&assignment).expect("assigned");
+    let mut values = Vec::new();
+    loop {
+        match consumer.poll(PATIENCE).expect("a record or the end") {
+            Ok(record) => values.push(text(&record.detach()).to_owned()),
+            Err(KafkaError::PartitionEOF(_)) => return values,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 async fn read_all(address: &str, count: usize) -> Vec<String> {
-    use rdkafka::consumer::{Consumer, StreamConsumer};
-    use rdkafka::{Offset, TopicPartitionList};
+    use rdkafka::consumer::StreamConsumer;
 
     let consumer: StreamConsumer = client(address)
         .set("group.id", "checker")

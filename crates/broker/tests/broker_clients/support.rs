@@ -116,6 +116,17 @@ pub(crate) fn client(address: &str) -> ClientConfig {
     config
 }
 
+/// librdkafka's calls about transactions block.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    producer: &FutureProducer,
+    call: impl FnOnce(&FutureProducer) -> T + Send + 'static,
+) -> T {
+    let producer = producer.clone();
+    tokio::task::spawn_blocking(move || call(&producer))
+        .await
+        .expect("no panic")
+}
+
 pub(crate) async fn create(
     admin: &AdminClient<DefaultClientContext>,
     topic: &str,

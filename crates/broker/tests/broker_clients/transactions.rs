@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::{Node, PATIENCE, send, take, text};
+use crate::support::{Node, PATIENCE, on_thread, send, take, text};
 
 /// A producer of transactions that has taken over its id.
 async fn begin_as(node: &Node, transactional_id: &str) -> FutureProducer {
@@ -25,17 +25,6 @@ fn with_timeout(node: &Node, transactional_id: &str, timeout_ms: &str) -> Future
         .set("transaction.timeout.ms", timeout_ms)
         .create()
         .expect("a producer")
-}
-
-/// librdkafka's calls about transactions block.
-async fn on_thread<T: Send + 'static>(
-    producer: &FutureProducer,
-    call: impl FnOnce(&FutureProducer) -> T + Send + 'static,
-) -> T {
-    let producer = producer.clone();
-    tokio::task::spawn_blocking(move || call(&producer))
-        .await
-        .expect("no panic")
 }
 
 async fn commit(producer: &FutureProducer) {

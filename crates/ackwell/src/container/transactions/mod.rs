@@ -136,7 +136,7 @@ impl Transactional {
         record: &Record,
         copy: FutureRecord<'_, [u8], [u8]>,
     ) -> Result<(), TransactionError> {
-        let (_, _, offset) = record.read_from();
+        let offset = record.offset_read();
         let records = offset..offset.saturating_add(1);
         if self.settled_before(claim).await?.contains(&records.start) {
             return Ok(());

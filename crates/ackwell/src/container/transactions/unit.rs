@@ -18,7 +18,6 @@ use super::{Claim, Transactional};
 use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::producer::OutgoingRecord;
-use crate::record::Record;
 use crate::transaction::{Kind, Open, TransactionError};
 use crate::unit::{Handling, Judgement, Portion, Run, UnitOfWork};
 
@@ -71,12 +70,6 @@ impl From<TransactionError> for Halt {
     }
 }
 
-/// The offset at which it was read, also on a retry topic.
-fn offset_of(record: &Record) -> i64 {
-    let (_, _, offset) = record.read_from();
-    offset
-}
-
 /// A partition's records on their way.
 struct Lane<'a> {
     transactions: &'a Transactional,
@@ -106,7 +99,7 @@ impl<'a> Lane<'a> {
         let mut known = 0;
         while run
             .peek()
-            .is_some_and(|record| done.contains(&offset_of(record)))
+            .is_some_and(|record| done.contains(&record.offset_read()))
         {
             run.set_aside();
             known += 1;
@@ -121,7 +114,7 @@ impl<'a> Lane<'a> {
 
     async fn handle_all(&mut self, run: &mut Run) -> Result<(), Halt> {
         while let Some(record) = run.peek() {
-            let offset = offset_of(record);
+            let offset = record.offset_read();
             let transaction = self.transactions.seat();
             let mut extensions = Extensions::new();
             extensions.insert(transaction.clone());
