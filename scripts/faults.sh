@@ -26,7 +26,7 @@ SettledBeforeDurable      sql_process_kills    killed_inside_the_transaction
 OwnerUnchecked            sql_process_zombies  stopped_and_replaced_it_does_not_get_ahead_of_a_parked_record
 ParkedOutsideTransaction  sql_process_retries  killed_while_records_wait_behind_those_of_their_key
 KeyDoesNotWait            sql_process_retries  stopped_while_records_wait_behind_those_of_their_key
-DeletedBeforePublished    sql_relay            what_killed_processes_committed_is_published_at_least_once_and_in_order
+DeletedBeforePublished    sql_relay            a_broker_that_is_away_is_waited_for
 TABLE
 }
 

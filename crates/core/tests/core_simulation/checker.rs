@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ackwell_core::engine::{PartitionId, Position};
 
-use crate::manners::all_settled;
+use crate::manners::still_settled;
 use crate::member::Record;
 
 pub(crate) type MemberId = usize;
@@ -221,7 +221,7 @@ impl Checker {
                 "the position {position} passes the end {end} of {p}"
             ));
         }
-        let Some(spans) = all_settled(position, &stored.metadata, snapshots) else {
+        let Some(spans) = still_settled(position, &stored.metadata, snapshots) else {
             return Err(format!("metadata that is none: {stored:?}"));
         };
         let in_span = |span: &ackwell_core::offset::Span| {

@@ -55,23 +55,32 @@ pub(crate) struct Away {
     not_before: u64,
 }
 
-/// Offsets of records that metadata says are settled. A member that could not learn the position may
-/// have overwritten the snapshot; then what was settled since it was taken is known still.
+/// Offsets of records that metadata says are settled.
 pub(crate) fn claimed(
     position: i64,
     metadata: &str,
     snapshots: &BTreeMap<u8, Vec<u8>>,
 ) -> BTreeSet<i64> {
-    let position = CommitOffset(position);
-    let spans = all_settled(position, metadata, snapshots);
-    let spans = spans.unwrap_or_else(|| match decode(position, metadata) {
-        Metadata::Referring(_, since) => since,
-        _ => Vec::new(),
-    });
+    let spans = still_settled(CommitOffset(position), metadata, snapshots).unwrap_or_default();
     spans
         .iter()
         .flat_map(|span| span.first.0..span.end())
         .collect()
+}
+
+/// What metadata says is settled, as far as it can still be read; nothing if it is not ours. A
+/// member that could not learn the position may have overwritten the snapshot; what was settled
+/// since that was taken is known still.
+pub(crate) fn still_settled(
+    position: CommitOffset,
+    metadata: &str,
+    snapshots: &BTreeMap<u8, Vec<u8>>,
+) -> Option<Vec<Span>> {
+    let all = all_settled(position, metadata, snapshots);
+    all.or_else(|| match decode(position, metadata) {
+        Metadata::Referring(_, since) => Some(since),
+        _ => None,
+    })
 }
 
 /// What metadata says is settled, with the snapshot that it refers to; nothing if it is not ours.
