@@ -11,6 +11,7 @@
 //! | `service` | [`Coordinator`]: requests of the wire to the shard that has the transactional id |
 //! | `machine` | every decision, without clock, disk or network |
 //! | `participants` | the partitions and groups that take part: who may write, where it ends |
+//! | `markers` | ends that an operator writes, past the coordinator |
 //! | `record` | the records of `__transaction_state`, which are Kafka's |
 //!
 //! It follows Apache Kafka's coordinator with transactions of version 1: clients name a
@@ -21,6 +22,7 @@
 mod config;
 mod host;
 mod machine;
+mod markers;
 mod participants;
 mod record;
 mod service;

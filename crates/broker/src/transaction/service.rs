@@ -30,7 +30,7 @@ use crate::group::{self, OFFSETS_TOPIC};
 use crate::store::Store;
 
 /// The topic that holds how transactional ids stand.
-const STATE_TOPIC: &str = "__transaction_state";
+pub(super) const STATE_TOPIC: &str = "__transaction_state";
 
 /// What a client is told when its shard cannot answer: it looks for the coordinator and tries again.
 const UNAVAILABLE: ResponseError = ResponseError::CoordinatorNotAvailable;
@@ -294,6 +294,13 @@ impl Coordinator {
             }
         }
         response
+    }
+
+    pub(super) fn participants(&self) -> Participants {
+        Participants {
+            store: Arc::clone(&self.store),
+            groups: self.groups.clone(),
+        }
     }
 
     /// Carries out what was asked so far and ends the coordinator's tasks. Ends that are not written
