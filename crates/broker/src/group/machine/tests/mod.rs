@@ -6,4 +6,5 @@ mod leaving;
 mod offsets;
 mod operators;
 mod static_members;
+mod transactions;
 mod world;
