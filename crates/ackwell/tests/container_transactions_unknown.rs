@@ -87,7 +87,9 @@ async fn what_was_committed_without_an_answer_is_not_handled_again() {
         return;
     };
     let calls = send_on_while_ends_are_lost(&scene, Fate::CutResponse).await;
-    assert_eq!(calls, numbers(0..6));
+    // The first is surely in the transaction that was committed; the others may have come later.
+    let first = calls.iter().filter(|call| *call == "0");
+    assert_eq!(first.count(), 1, "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
