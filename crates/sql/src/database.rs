@@ -76,7 +76,7 @@ impl Default for Settings {
 pub struct Outbox {
     /// How many there are.
     pub depth: u64,
-    /// When the oldest was emitted.
+    /// When the oldest was emitted; on PostgreSQL, when its transaction committed.
     pub oldest: Option<Timestamp>,
 }
 
@@ -207,20 +207,24 @@ impl Database {
         Ok(self.query(sql, params).await?.into_iter().next())
     }
 
-    /// The events that wait to be published.
+    /// The events that wait to be published. On PostgreSQL they are counted, which takes some
+    /// 100 ms for a million.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn outbox(&self) -> Result<Outbox> {
-        // Ids are given in a row, so their ends tell the depth without counting.
-        let row = self
-            .query_opt(
-                "SELECT coalesce((SELECT max(id) FROM ackwell_outbox) \
-                 - (SELECT min(id) FROM ackwell_outbox) + 1, 0) AS depth, \
-                 (SELECT created_at FROM ackwell_outbox ORDER BY id LIMIT 1) AS oldest",
-                &[],
-            )
-            .await?;
+        let depth = match self.location() {
+            // Ids are given in a row and deleted in a row, so their ends tell the depth without counting.
+            Location::File(_) => {
+                "coalesce((SELECT max(id) FROM ackwell_outbox) \
+                 - (SELECT min(id) FROM ackwell_outbox) + 1, 0)"
+            }
+            // What is rolled back leaves gaps, and a row that is committed late is behind one.
+            Location::Server(_) => "(SELECT count(*) FROM ackwell_outbox)",
+        };
+        let oldest = "(SELECT created_at FROM ackwell_outbox ORDER BY id LIMIT 1)";
+        let sql = format!("SELECT {depth} AS depth, {oldest} AS oldest");
+        let row = self.query_opt(&sql, &[]).await?;
         let Some(row) = row else {
             return Ok(Outbox::default());
         };

@@ -121,8 +121,8 @@ impl Gate {
         };
         let lease = self.lease(permit)?;
         match lease.group {
-            Some(_) => Ok(Turn::new(lease)),
-            None => self.begin(lease).await,
+            Some(_) if self.shares => Ok(Turn::new(lease)),
+            _ => self.begin(lease).await,
         }
     }
 
@@ -150,8 +150,15 @@ impl Gate {
     /// with: dropped, it takes the transaction back.
     async fn begin(&self, mut lease: Lease) -> Result<Turn> {
         let wait = self.settings.lock_wait;
+        let abandoned = lease.group.take().is_some();
         match &mut lease.connection {
-            Connection::Postgres(server) => server.begin().await?,
+            Connection::Postgres(server) => {
+                // Whoever was to end it has gone with its runtime.
+                if abandoned {
+                    server.rollback().await;
+                }
+                server.begin().await?;
+            }
             Connection::Sqlite(file) => match file.try_begin() {
                 Ok(()) => {}
                 Err(error) if error.kind() == Kind::Locked => {

@@ -13,6 +13,7 @@ mod postgres;
 mod sqlite;
 mod statement;
 
+use ackwell::EncodedEvent;
 use futures_util::FutureExt;
 
 pub(crate) use location::Location;
@@ -21,6 +22,7 @@ pub(crate) use sqlite::{Sqlite, open_reader, open_writer};
 
 use crate::error::{Error, Result};
 use crate::migration::Migration;
+use crate::outbox;
 use crate::row::Row;
 use crate::value::Value;
 
@@ -88,6 +90,14 @@ impl Connection {
         match self {
             Self::Sqlite(file) => file.undo(),
             Self::Postgres(server) => server.undo().await,
+        }
+    }
+
+    /// Adds an event to the outbox. On a server its row is written when the transaction commits.
+    pub(crate) async fn emit(&mut self, event: EncodedEvent) -> Result<()> {
+        match self {
+            Self::Sqlite(file) => outbox::insert(file, &event),
+            Self::Postgres(server) => server.emit(event).await,
         }
     }
 
