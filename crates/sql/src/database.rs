@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
 
 use crate::backend::{Connection, Location, Postgres, Server, Session, at_once, open_writer};
+use crate::bell::Bell;
 use crate::error::{Error, Result};
 use crate::group::Gate;
 use crate::migration::{Migration, migrate};
@@ -108,7 +108,7 @@ struct Shared {
     readers: Arc<Readers>,
     gate: Arc<Gate>,
     stats: Arc<Stats>,
-    emitted: Arc<Notify>,
+    bell: Arc<Bell>,
 }
 
 impl Database {
@@ -117,6 +117,11 @@ impl Database {
     /// `sqlite:path/to/file.db` is a file; it and its folder are created where they are
     /// missing. `postgres://user:password@host:port/database` is a PostgreSQL server, 13 or newer;
     /// with `?schema=name` the tables are in a schema of that name, which is created where it is missing.
+    ///
+    /// TLS is asked for as with libpq: `sslmode` (`disable`; `prefer`, the default, if the server can;
+    /// `require`; `verify-ca`, signed by whom `sslrootcert` names; `verify-full`, and for this host),
+    /// `sslrootcert` (a file, or `system`), and `sslcert` with `sslkey` for servers that want to know
+    /// their clients. Only `verify-full` keeps out who answers in the server's place.
     ///
     /// # Errors
     /// When the file is damaged or no database, was written by a newer program, an applied
@@ -157,15 +162,18 @@ impl Database {
         let session = session(&settings, true);
         let readers = Readers::new(location.clone(), settings.readers, session);
         let stats = Arc::new(Stats::default());
-        let emitted = Arc::new(Notify::new());
-        let gate = Gate::new(writers, settings, Arc::clone(&stats), Arc::clone(&emitted));
+        let far = location
+            .server()
+            .map(|server| Postgres::new(Arc::clone(server), self::session(&settings, false)));
+        let bell = Arc::new(Bell::new(far));
+        let gate = Gate::new(writers, settings, Arc::clone(&stats), Arc::clone(&bell));
         let shared = Shared {
             location,
             settings,
             gate: Arc::new(gate),
             readers: Arc::new(readers),
             stats,
-            emitted,
+            bell,
         };
         Self {
             shared: Arc::new(shared),
@@ -267,9 +275,9 @@ impl Database {
         &self.shared.stats
     }
 
-    /// Told after each commit, in this process, that has outbox rows.
-    pub(crate) fn emitted(&self) -> &Notify {
-        &self.shared.emitted
+    /// Rung after each commit that has outbox rows.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.shared.bell
     }
 }
 

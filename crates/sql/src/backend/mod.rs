@@ -35,15 +35,6 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    /// Other processes are told of new outbox rows when the transaction commits, where somebody
-    /// listens.
-    pub(crate) fn announce(&mut self) {
-        match self {
-            Self::Sqlite(_) => {}
-            Self::Postgres(server) => server.announce(),
-        }
-    }
-
     /// Makes all of the transaction durable, or none of it. On SQLite it waits for the disk, and
     /// is for blocking threads.
     pub(crate) async fn commit(&mut self) -> Result<()> {

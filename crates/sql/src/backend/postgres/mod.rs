@@ -10,6 +10,7 @@ mod listener;
 mod numeric;
 mod outbox;
 mod server;
+mod tls;
 mod value;
 
 use std::collections::HashMap;
@@ -140,13 +141,21 @@ impl Postgres {
         committed
     }
 
-    pub(super) fn announce(&mut self) {
+    /// Tells who listens that outbox rows were committed; on a connection without a transaction.
+    pub(crate) async fn notify(&mut self) -> Result<()> {
+        if !self.is_linked() {
+            self.link().await?;
+        }
         let schema = self.server.schema_name();
-        self.ahead
-            .push_str(&format!("NOTIFY {EMITTED}, '{schema}'; "));
+        self.send(&format!("NOTIFY {EMITTED}, '{schema}'")).await
     }
 
-    pub(super) async fn rollback(&mut self) {
+    /// Leaves the connection; the next use makes another one.
+    pub(crate) fn unlink(&mut self) {
+        self.link = None;
+    }
+
+    pub(crate) async fn rollback(&mut self) {
         self.ahead.clear();
         self.emitted.clear();
         self.open = false;
