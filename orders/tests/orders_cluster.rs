@@ -44,7 +44,10 @@ async fn a_leader_killed_under_load_is_replaced_and_the_services_go_on_without_i
     let before = shop.count("CONFIRMED").await;
     shop.confirmed(before + 200).await;
     shop.ready().await;
-    println!("at work without broker {leader} after {:?}", killed.elapsed());
+    println!(
+        "at work without broker {leader} after {:?}",
+        killed.elapsed()
+    );
     shop.close(vec![customer]).await;
 
     shop.cluster.order("restart", leader).await;
@@ -86,7 +89,11 @@ async fn without_enough_in_sync_replicas_orders_wait_and_health_says_what_is_mis
     }
     let before = shop.count("CONFIRMED").await;
     shop.some_wait().await;
-    assert_eq!(shop.count("CONFIRMED").await, before, "accepted, and waiting");
+    assert_eq!(
+        shop.count("CONFIRMED").await,
+        before,
+        "accepted, and waiting"
+    );
 
     shop.cluster.order("restart", broker).await;
     shop.ready().await;
