@@ -83,7 +83,7 @@ async fn without_enough_in_sync_replicas_orders_wait_and_health_says_what_is_mis
     let broker = shop.cluster.leader().await;
     shop.cluster.order("kill", broker).await;
     for service in shop.services() {
-        let said = shop.unready(service, "acknowledge").await;
+        let said = shop.unready(service, "replicas in sync and needs 3").await;
         println!("{said}");
         assert!(shop.is_alive(service).await, "a restart would not help");
     }
