@@ -10,9 +10,9 @@
 #
 # Then: DATABASE_URL=postgres://.. cargo test --workspace --test 'sql_*'
 #
-# PORT (default 15432) names the server: several run side by side. Starting one that runs changes nothing. Every test
-# makes a schema of its own in the one database. With --tls its certificate is for localhost, signed by an authority of
-# its own, which the printed URL names. A commit is on disk before it is answered, as in production.
+# PORT (default $POSTGRES_PORT, else 15432) names the server: several run side by side. Starting one that runs changes
+# nothing. Every test makes a schema of its own in the one database. With --tls its certificate is for localhost, signed
+# by an authority of its own, which the printed URL names. A commit is on disk before it is answered, as in production.
 # Needs PostgreSQL 13 or newer (Debian: apt-get install postgresql), and no rights of root. Started by root, who may not
 # run the server, it runs as user `postgres`, with its data in /var/cache/ackwell instead of ~/.cache/ackwell.
 set -euo pipefail
@@ -132,7 +132,7 @@ if [ "${2:-}" = --tls ]; then
     tls=yes
     set -- "$1" "${@:3}"
 fi
-port=${2:-15432}
+port=${2:-${POSTGRES_PORT:-15432}}
 [[ $# -le 2 && $port =~ ^[0-9]+$ ]] || usage
 server=$cache/postgres/$port
 mkdir -p "$server"
