@@ -40,6 +40,8 @@ mod broker;
 mod config;
 mod coordinator;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod log;
 mod metrics;
@@ -47,6 +49,11 @@ mod sasl;
 mod server;
 mod store;
 mod transaction;
+
+/// What tests take and give back, counted: a request of some bytes must not take gigabytes.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 pub use broker::Broker;
 pub use config::{

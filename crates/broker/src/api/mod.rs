@@ -21,6 +21,8 @@ mod describe_log_dirs;
 mod describe_producers;
 mod fetch;
 mod find_coordinator;
+#[cfg(test)]
+mod fuzz;
 mod group_rights;
 mod groups;
 mod incremental_alter_configs;

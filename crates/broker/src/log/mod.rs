@@ -52,3 +52,5 @@ pub(crate) use open_files::OpenFiles;
 pub(crate) use partition::{Appended, Partition, Place, Shared, SharedConfig};
 pub(crate) use producers::ActiveProducer;
 pub(crate) use reading::Isolation;
+#[cfg(test)]
+pub(crate) use tests::{folder as memory_folder, fuzz::batches_of_all_kinds};
