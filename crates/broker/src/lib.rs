@@ -31,6 +31,7 @@
 //! | `group` | the group coordinator and its offsets |
 //! | `transaction` | the transaction coordinator |
 //! | `metrics` | what is counted, for whoever watches |
+//! | `disk` | what is forced to the disk, for the simulation to watch |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
 
@@ -39,6 +40,7 @@ mod api;
 mod broker;
 mod config;
 mod coordinator;
+mod disk;
 mod error;
 #[cfg(test)]
 mod fuzz;

@@ -2,6 +2,7 @@
 
 mod append;
 mod cleaner;
+mod disk;
 mod durability;
 pub(crate) mod fuzz;
 mod producers;
