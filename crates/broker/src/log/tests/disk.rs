@@ -517,12 +517,9 @@ impl World {
     fn seen(&self, isolation: Isolation) -> Vec<(i64, Option<String>)> {
         let (mut from, mut seen) = (self.partition.log_start_offset(), Vec::new());
         loop {
-            let read = self
-                .partition
-                .read_isolated(from, 700, true, isolation)
-                .unwrap();
-            let Some(end) = read.end() else { return seen };
-            let mut records = read.records.clone();
+            let read = self.partition.find(from, 700, true, isolation).unwrap();
+            let Some(end) = read.end else { return seen };
+            let mut records = read.records.unwrap().read().unwrap();
             while !records.is_empty() {
                 for record in RecordBatchDecoder::decode(&mut records).unwrap().records {
                     let is_aborted = record.transactional

@@ -105,9 +105,12 @@ fn look_at(partition: &Partition) {
     while from < end && reads < READS_MAX {
         reads += 1;
         for isolation in [Isolation::Committed, Isolation::Uncommitted] {
-            let read = partition.read_isolated(from, 1 + reads * 40, true, isolation);
-            if let (Ok(read), Isolation::Uncommitted) = (&read, isolation) {
-                from = read.end().unwrap_or(from).max(from);
+            let Ok(found) = partition.find(from, 1 + reads * 40, true, isolation) else {
+                continue;
+            };
+            let _ = found.records.map(|records| records.read());
+            if isolation == Isolation::Uncommitted {
+                from = found.end.unwrap_or(from).max(from);
             }
         }
         from += 1;
@@ -191,7 +194,7 @@ fn read_bytes(partition: &Partition) -> Vec<u8> {
         .filter(|read| !read.records.is_empty())
     {
         all.extend_from_slice(&read.records);
-        from = read.end().unwrap();
+        from = read.end.unwrap();
     }
     all
 }
