@@ -9,7 +9,7 @@
 #
 # Then: DATABASE_URL=postgres://.. cargo test --workspace --test 'sql_*'
 #
-# PORT (default 15432) names the server: several run side by side. Starting one that runs changes nothing. Every test
+# PORT (default $POSTGRES_PORT, else 15432) names the server: several run side by side. Starting one that runs changes nothing. Every test
 # makes a schema of its own in the one database. A commit is on disk before it is answered, as in production.
 # Needs PostgreSQL 13 or newer (Debian: apt-get install postgresql), and no rights of root. Started by root, who may not
 # run the server, it runs as user `postgres`, with its data in /var/cache/ackwell instead of ~/.cache/ackwell.
@@ -101,7 +101,7 @@ status() {
 
 command=${1:-}
 case $command in start | stop | status | restart | crash) ;; *) usage ;; esac
-port=${2:-15432}
+port=${2:-${POSTGRES_PORT:-15432}}
 [[ $# -le 2 && $port =~ ^[0-9]+$ ]] || usage
 server=$cache/postgres/$port
 mkdir -p "$server"
