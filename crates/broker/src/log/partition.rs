@@ -446,6 +446,13 @@ impl Partition {
             .max(self.log_start_offset())
     }
 
+    /// How many offsets are behind the last stable one.
+    pub(crate) fn undecided_records(&self) -> u64 {
+        // In this order: both only grow.
+        let stable = self.last_stable_offset();
+        u64::try_from(self.high_watermark() - stable).unwrap_or(0)
+    }
+
     fn raise_high_watermark(&self, to: i64) {
         {
             // First: who is woken by the high watermark reads up to here.

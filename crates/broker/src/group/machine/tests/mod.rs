@@ -7,4 +7,5 @@ mod leaving;
 mod offsets;
 mod operators;
 mod static_members;
+mod transactions;
 mod world;
