@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from . import confluent
-from .check import ADD_PARTITIONS_TO_TXN, CONSUMER_GROUP_HEARTBEAT, WAIT_MAX_SECONDS, fresh
+from .check import ADD_PARTITIONS_TO_TXN, CONSUMER_GROUP_HEARTBEAT, WAIT_MAX_SECONDS, WRITE_TXN_MARKERS, fresh
 
 HERE = pathlib.Path(__file__).parent
 
@@ -15,6 +15,9 @@ HERE = pathlib.Path(__file__).parent
 NEEDS = {
     "a_transaction_counts_as_a_whole": ADD_PARTITIONS_TO_TXN,
     "an_older_instance_is_fenced": ADD_PARTITIONS_TO_TXN,
+    "what_is_read_is_written_once_while_transactions_are_aborted": ADD_PARTITIONS_TO_TXN,
+    "a_transaction_that_takes_too_long_is_aborted": ADD_PARTITIONS_TO_TXN,
+    "the_admin_fences_and_aborts": WRITE_TXN_MARKERS,
     "two_members_share_by_the_brokers_assignor": CONSUMER_GROUP_HEARTBEAT,
 }
 
@@ -67,6 +70,9 @@ class Java:
         "the_admin_changes_settings_and_offsets",
         "a_transaction_counts_as_a_whole",
         "an_older_instance_is_fenced",
+        "what_is_read_is_written_once_while_transactions_are_aborted",
+        "a_transaction_that_takes_too_long_is_aborted",
+        "the_admin_fences_and_aborts",
         "two_members_share_by_the_brokers_assignor",
     )
 

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
 use super::consumer::{Client, Named};
+use super::observation::{Observation, Observer};
 use crate::record::Record;
 use crate::transaction::{
     Kind, Lease, Offsets, Open, Pool, Settings, Transaction, TransactionError, Uncommitted,
@@ -41,6 +42,7 @@ const STORED_WAIT: Duration = Duration::from_secs(5);
 /// The transactions of one listener.
 pub(super) struct Transactional {
     pool: Pool,
+    observer: Arc<dyn Observer>,
     /// Not held: when the container drops it, the client leaves its group.
     client: OnceLock<Weak<Client>>,
     places: Mutex<Places>,
@@ -78,11 +80,15 @@ pub(super) struct Claim {
 }
 
 impl Transactional {
-    pub(super) async fn open(settings: Settings) -> Result<Self, TransactionError> {
+    pub(super) async fn open(
+        settings: Settings,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, TransactionError> {
         let pool = Pool::new(settings)?;
         pool.open().await?;
         Ok(Transactional {
             pool,
+            observer,
             client: OnceLock::new(),
             places: Mutex::default(),
             order: RwLock::new(()),
@@ -200,6 +206,24 @@ impl Transactional {
     }
 
     async fn end(&self, open: Open, positions: &[(&Claim, i64)]) -> Result<(), Uncommitted> {
+        let began = Instant::now();
+        let ended = self.end_unobserved(open, positions).await;
+        let outcome = match &ended {
+            Ok(()) => "committed",
+            Err(uncommitted) => uncommitted.error.kind().word(),
+        };
+        self.observer.observe(&Observation::TransactionEnded {
+            outcome,
+            elapsed: began.elapsed(),
+        });
+        ended
+    }
+
+    async fn end_unobserved(
+        &self,
+        open: Open,
+        positions: &[(&Claim, i64)],
+    ) -> Result<(), Uncommitted> {
         let client = self.client.get().and_then(Weak::upgrade);
         let member = client.and_then(|client| client.group_metadata());
         let Some(member) = member else {

@@ -1,9 +1,11 @@
 //! What a group does, one sentence each.
 
 mod consumers;
+mod fuzz;
 mod joining;
 mod leaving;
 mod offsets;
 mod operators;
 mod static_members;
+mod transactions;
 mod world;
