@@ -392,8 +392,10 @@ async fn until(condition: impl Fn() -> bool) {
 #[tokio::test]
 async fn what_another_process_has_locked_is_waited_for_and_then_given_up() {
     let folder = tempfile::tempdir().unwrap();
+    // Schemas of one database are created one after the other: that may take longer than the wait here.
+    drop(open(&folder).await);
     let mut settings = Settings::default();
-    settings.lock_wait = Duration::from_millis(200);
+    settings.lock_wait = Duration::from_secs(1);
     let ours = Database::open_with(&url(&folder), SCHEMA, settings)
         .await
         .unwrap();
