@@ -1,9 +1,15 @@
+import java.io.IOException;
+import java.io.Reader;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.Set;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -37,7 +43,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * JavaChecks BOOTSTRAP CHECK TOPIC GROUP, where TOPIC is there, empty, with two partitions.
  */
 final class JavaChecks {
-    private static final long WAIT_MAX_SECONDS = 60;
+    private static final int WAIT_MAX_SECONDS = 180;
 
     private final String bootstrap;
     private final String topic;
@@ -387,8 +393,20 @@ final class JavaChecks {
         return Admin.create(settings(Map.of()));
     }
 
+    /** Those of a check over those of the file that KAFKA_LOGIN names, if it is set. */
     private Map<String, Object> settings(Map<String, Object> more) {
         Map<String, Object> settings = new HashMap<>(Map.of("bootstrap.servers", bootstrap, "metadata.max.age.ms", 500));
+        settings.putAll(Map.of("max.block.ms", WAIT_MAX_SECONDS * 1000, "default.api.timeout.ms", WAIT_MAX_SECONDS * 1000));
+        String login = System.getenv("KAFKA_LOGIN");
+        if (login != null) {
+            try (Reader file = Files.newBufferedReader(Path.of(login))) {
+                Properties properties = new Properties();
+                properties.load(file);
+                properties.forEach((name, value) -> settings.put((String) name, value));
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
+        }
         settings.putAll(more);
         return settings;
     }

@@ -36,15 +36,16 @@ def compiled():
     return folder
 
 
-def java(broker, name, topic):
+def java(broker, name, topic, **environment):
     path = f"{compiled().name}:{os.environ['JAVA_CLIENT']}/*"
     options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
-    run(["java", *options, "-cp", path, "JavaChecks", broker.address, name, topic, fresh("java")])
+    run(["java", *options, "-cp", path, "JavaChecks", broker.address, name, topic, fresh("java")], **environment)
 
 
-def node(broker, name, topic):
+def node(broker, name, topic, **environment):
     modules = os.environ["NODE_CLIENTS"] + "/node_modules"
-    run(["node", str(HERE / "kafkajs_checks.cjs"), broker.address, name, topic, fresh("kafkajs")], NODE_PATH=modules)
+    line = ["node", str(HERE / "kafkajs_checks.cjs"), broker.address, name, topic, fresh("kafkajs")]
+    run(line, NODE_PATH=modules, **environment)
 
 
 def checks(program, *names):

@@ -22,6 +22,8 @@ mod describe_producers;
 mod fetch;
 mod fetched;
 mod find_coordinator;
+#[cfg(test)]
+mod fuzz;
 mod group_rights;
 mod groups;
 mod incremental_alter_configs;

@@ -62,6 +62,9 @@ struct Place {
     /// Committed last.
     position: Option<i64>,
     doubt: Option<Doubt>,
+    /// Offsets of which a doubt has turned out to be none: their records come again, perhaps one by
+    /// one, and are done.
+    settled: Range<i64>,
 }
 
 /// A transaction that may have been committed.
@@ -107,6 +110,7 @@ impl Transactional {
             assignment: places.assignments,
             position,
             doubt: None,
+            settled: 0..0,
         };
         places.owned.insert(named.clone(), place);
     }
@@ -243,7 +247,12 @@ impl Transactional {
         }
         open.commit(Some(Offsets { list, member })).await?;
         for (claim, at) in positions {
-            self.with(claim, |place| place.position = Some(*at));
+            self.with(claim, |place| {
+                place.position = Some(*at);
+                if *at > place.settled.end {
+                    place.settled = 0..0;
+                }
+            });
         }
         Ok(())
     }
@@ -253,19 +262,24 @@ impl Transactional {
     async fn settled_before(&self, claim: &Claim) -> Result<Range<i64>, TransactionError> {
         let doubt = self.with(claim, |place| place.doubt.take()).flatten();
         let Some(Doubt { records, lease }) = doubt else {
-            return Ok(0..0);
+            let settled = self.with(claim, |place| place.settled.clone());
+            return Ok(settled.unwrap_or(0..0));
         };
         match self.look(claim, lease).await {
             Ok(stored) => {
-                self.with(claim, |place| place.position = stored);
                 let done = stored.is_some_and(|stored| stored >= records.end);
+                let settled = if done { records } else { 0..0 };
+                self.with(claim, |place| {
+                    place.position = stored;
+                    place.settled = settled.clone();
+                });
                 tracing::warn!(
                     topic = claim.named.0,
                     partition = claim.named.1,
                     committed = done,
                     "the end of a transaction was not known, and is now"
                 );
-                Ok(if done { records } else { 0..0 })
+                Ok(settled)
             }
             Err((lease, error)) => {
                 let doubt = Some(Doubt { records, lease });

@@ -1,6 +1,7 @@
 //! What a group does, one sentence each.
 
 mod consumers;
+mod fuzz;
 mod joining;
 mod leaving;
 mod offsets;
