@@ -2,9 +2,10 @@
 //!
 //! A client believes what ApiVersions says, so that answer is made from the same table that
 //! dispatches: what is not served cannot be advertised. Versions stop where the next one asks for
-//! semantics that the broker does not have (topic ids in Produce 13 and Fetch 13, for instance; the
-//! partitions that Produce 12 and TxnOffsetCommit 5 add to a transaction by themselves, and the epoch
-//! that EndTxn 5 moves on, KIP-890).
+//! semantics that the broker does not have (the partitions that TxnOffsetCommit 5 adds to a
+//! transaction by itself, and the epoch that EndTxn 5 moves on, KIP-890). Produce 12 would add
+//! partitions, too; but clients write so only where the feature `transaction.version` is 2, and
+//! Produce 13 is how they write by topic id.
 
 mod access;
 mod alter_configs;
@@ -87,8 +88,8 @@ macro_rules! apis {
 // `now`: answered when the handler returns, before the next request is begun. `later`: the handler
 // returns what is still awaited, and the connection's next request is begun meanwhile.
 apis! {
-    Produce                 3..=11, PRODUCE                   => later(produce::handle);
-    Fetch                   4..=12, FETCH                     => now(fetch::handle);
+    Produce                 3..=13, PRODUCE                   => later(produce::handle);
+    Fetch                   4..=18, FETCH                     => now(fetch::handle);
     ListOffsets             1..=7,  LIST_OFFSETS              => now(list_offsets::handle);
     Metadata                0..=13, METADATA                  => now(metadata::handle);
     OffsetCommit            2..=9,  OFFSET_COMMIT             => now(groups::offset_commit);

@@ -4,21 +4,27 @@
 
 use super::outline::{Part, bytes, fixed, plain, structs, text};
 
-/// Transactional id, acks and timeout, topics: name, partitions: index, records.
+/// Transactional id, acks and timeout, topics: name or id, partitions: index, records.
 pub(super) const PRODUCE: &[Part] = &[
     text(),
     fixed(2 + 4),
-    structs(&[text(), structs(&[fixed(4), bytes()])]),
+    structs(&[
+        text().until(12),
+        fixed(16).since(13),
+        structs(&[fixed(4), bytes()]),
+    ]),
 ];
 
-/// Replica, max wait, min bytes, max bytes, isolation level; session id and epoch; topics: name,
-/// partitions: index, leader epoch, offset, last fetched epoch, log start, max bytes; forgotten
+/// Replica; max wait, min bytes, max bytes, isolation level; session id and epoch; topics: name or
+/// id, partitions: index, leader epoch, offset, last fetched epoch, log start, max bytes; forgotten
 /// topics; rack.
 pub(super) const FETCH: &[Part] = &[
-    fixed(4 + 4 + 4 + 4 + 1),
+    fixed(4).until(14),
+    fixed(4 + 4 + 4 + 1),
     fixed(4 + 4).since(7),
     structs(&[
-        text(),
+        text().until(12),
+        fixed(16).since(13),
         structs(&[
             fixed(4),
             fixed(4).since(9),
@@ -28,7 +34,7 @@ pub(super) const FETCH: &[Part] = &[
             fixed(4),
         ]),
     ]),
-    structs(&[text(), plain(&fixed(4))]).since(7),
+    structs(&[text().until(12), fixed(16).since(13), plain(&fixed(4))]).since(7),
     text().since(11),
 ];
 
