@@ -20,6 +20,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
 mod group_rights;
@@ -35,6 +36,7 @@ mod outlines;
 mod partition;
 mod produce;
 mod reply;
+mod scram_credentials;
 mod transactions;
 mod whole_rights;
 
@@ -90,11 +92,11 @@ macro_rules! apis {
 apis! {
     Produce                 3..=13, PRODUCE                   => later(produce::handle);
     Fetch                   4..=18, FETCH                     => now(fetch::handle);
-    ListOffsets             1..=7,  LIST_OFFSETS              => now(list_offsets::handle);
+    ListOffsets             1..=10, LIST_OFFSETS              => now(list_offsets::handle);
     Metadata                0..=13, METADATA                  => now(metadata::handle);
     OffsetCommit            2..=9,  OFFSET_COMMIT             => now(groups::offset_commit);
     OffsetFetch             1..=9,  OFFSET_FETCH              => now(groups::offset_fetch);
-    FindCoordinator         0..=5,  FIND_COORDINATOR          => now(find_coordinator::handle);
+    FindCoordinator         0..=6,  FIND_COORDINATOR          => now(find_coordinator::handle);
     JoinGroup               0..=9,  JOIN_GROUP                => now(groups::join);
     Heartbeat               0..=4,  HEARTBEAT                 => now(groups::heartbeat);
     LeaveGroup              0..=5,  LEAVE_GROUP               => now(groups::leave);
@@ -125,7 +127,10 @@ apis! {
     OffsetDelete            0..=0,  OFFSET_DELETE             => now(groups::offset_delete);
     ConsumerGroupHeartbeat  0..=1,  CONSUMER_GROUP_HEARTBEAT  => now(groups::consumer_heartbeat);
     ConsumerGroupDescribe   0..=1,  CONSUMER_GROUP_DESCRIBE   => now(groups::describe_consumers);
-    DescribeCluster         0..=1,  DESCRIBE_CLUSTER          => now(describe_cluster::handle);
+    DescribeCluster         0..=2,  DESCRIBE_CLUSTER          => now(describe_cluster::handle);
+    DescribeTopicPartitions 0..=0,  DESCRIBE_TOPIC_PARTITIONS => now(describe_topic_partitions::handle);
+    DescribeUserScramCredentials 0..=0, DESCRIBE_SCRAM        => now(scram_credentials::describe);
+    AlterUserScramCredentials    0..=0, ALTER_SCRAM           => now(scram_credentials::alter);
 }
 
 /// Answers one request frame (without its length).

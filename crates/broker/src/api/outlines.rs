@@ -2,7 +2,7 @@
 //! (`clients/src/main/resources/common/message`). Only sizes matter here, so neighbours of fixed
 //! size that share their versions are one part.
 
-use super::outline::{Part, bytes, fixed, plain, structs, text};
+use super::outline::{Part, bytes, fixed, nullable, plain, structs, text};
 
 /// Transactional id, acks and timeout, topics: name or id, partitions: index, records.
 pub(super) const PRODUCE: &[Part] = &[
@@ -126,6 +126,22 @@ pub(super) const INCREMENTAL_ALTER_CONFIGS: &[Part] = &[
 
 /// Authorized operations; endpoint type; fenced brokers.
 pub(super) const DESCRIBE_CLUSTER: &[Part] = &[fixed(1), fixed(1).since(1), fixed(1).since(2)];
+
+/// Topics; partitions at most; where to go on: topic and partition.
+pub(super) const DESCRIBE_TOPIC_PARTITIONS: &[Part] = &[
+    structs(&[text()]),
+    fixed(4),
+    nullable(&[text(), fixed(4)]),
+];
+
+/// Users.
+pub(super) const DESCRIBE_SCRAM: &[Part] = &[structs(&[text()])];
+
+/// Deletions: name, mechanism; upsertions: name, mechanism and iterations, salt, salted password.
+pub(super) const ALTER_SCRAM: &[Part] = &[
+    structs(&[text(), fixed(1)]),
+    structs(&[text(), fixed(1 + 4), bytes(), bytes()]),
+];
 
 /// Topics: name, partitions.
 pub(super) const DESCRIBE_LOG_DIRS: &[Part] = &[structs(&[text(), plain(&fixed(4))])];

@@ -3,6 +3,7 @@
 mod consumers;
 mod joining;
 mod leaving;
+mod migration;
 mod offsets;
 mod operators;
 mod static_members;
