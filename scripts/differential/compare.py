@@ -97,14 +97,17 @@ def identity(element):
 
 
 class Known:
-    """The listed differences; each must be met, or it is no longer true."""
+    """The listed differences; one that is met nowhere is no longer true."""
 
     def __init__(self, path):
         entries = tomllib.loads(path.read_text())["difference"]
         self.entries = [Entry(entry) for entry in entries]
 
+    def lists(self, difference):
+        return any(entry.means(difference) for entry in self.entries)
+
     def take(self, difference):
-        """Whether a difference is listed."""
+        """Whether a difference is listed; the entries that list it are met."""
         found = [entry for entry in self.entries if entry.means(difference)]
         for entry in found:
             entry.met += 1

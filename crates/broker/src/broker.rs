@@ -23,6 +23,10 @@ use crate::store::{Store, StoreConfig};
 use crate::transaction;
 use crate::{Config, Error, Mechanism, RecoveryReport};
 
+/// Files of segments that responses on their way hold open: with those of the logs and the connections, fewer than
+/// the 1,024 that a process may open on most systems. Records of others go through memory.
+const SENT_FILES_MAX: usize = 128;
+
 /// A running broker. [`Broker::shutdown`] stops it cleanly; dropping it stops serving at once, as a
 /// crash would: nothing acknowledged is lost, and the next start checks the log's end.
 #[derive(Debug)]
@@ -81,6 +85,7 @@ impl Broker {
             counters: Counters::default(),
             memory: Arc::new(memory),
             watches: Arc::new(Semaphore::new(watches)),
+            files: Arc::new(Semaphore::new(SENT_FILES_MAX)),
             stopping: CancellationToken::new(),
         });
         let server = Server::start(&node, doors);

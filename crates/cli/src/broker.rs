@@ -214,9 +214,7 @@ impl Args {
         let interval = self.cleaning_interval.map(Duration::from_secs);
         set(&mut cleaning.interval, interval);
         set(&mut cleaning.memory_max, self.cleaning_memory_max);
-        cleaning.bytes_per_second = self
-            .cleaning_bytes_per_second
-            .or(cleaning.bytes_per_second);
+        cleaning.bytes_per_second = self.cleaning_bytes_per_second.or(cleaning.bytes_per_second);
         let limits = &mut config.limits;
         set(&mut limits.connections_max, self.connections_max);
         limits.connections_per_address_max = self

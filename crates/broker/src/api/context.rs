@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) memory: Arc<Memory>,
     /// Partitions that waiting fetches may follow.
     pub(crate) watches: Arc<Semaphore>,
+    /// Files of segments that responses may hold open.
+    pub(crate) files: Arc<Semaphore>,
     /// Cancelled when the broker stops: nobody waits for more records then.
     pub(crate) stopping: CancellationToken,
 }

@@ -4,6 +4,7 @@ use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
 use crate::log::ActiveProducer;
@@ -34,7 +35,9 @@ fn describe(cx: &Context, topic: &str, index: i32) -> PartitionResponse {
             let producers = partition.active_producers();
             response.with_active_producers(producers.into_iter().map(shown).collect())
         }
-        Err(error) => response.with_error_code(error.code()),
+        Err(error) => response
+            .with_error_code(error.code())
+            .with_error_message(Some(StrBytes::from_string(error.to_string()))),
     }
 }
 

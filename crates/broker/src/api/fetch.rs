@@ -1,7 +1,8 @@
 //! Fetch: records as they were produced, and a wait for more when there are too few.
 //!
 //! A waiting fetch is a few watches on high watermarks: no thread and no records in memory, since
-//! everything is read anew when one of them moves. Sessions (KIP-227) are not kept: each answer is
+//! everything is looked for anew when one of them moves. Many records of a partition are sent from
+//! their file, without a way through this process's memory. Sessions (KIP-227) are not kept: each answer is
 //! a full one with session id 0, which tells the client to keep asking in full.
 
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
-use super::Context;
+use super::fetched::{Fetched, InFile, Records};
 use super::partition::{Named, check_epoch, isolation};
+use super::{Context, Refusal, Reply};
 use crate::access::Use;
-use crate::log::{self, Isolation, Partition, ReadError};
+use crate::log::{self, Isolation, Partition, ReadError, Stretch};
 use crate::metrics::Gauged;
 use crate::store::Topic;
 
@@ -32,11 +34,17 @@ const THROTTLE_MS: i32 = 1000;
 const TOPIC_IDS: i16 = 13;
 /// How often a fetch looks for records that may follow no partition.
 const UNWATCHED_PAUSE: Duration = Duration::from_millis(100);
+/// So many bytes of a partition are worth a call to the system of their own.
+const FROM_FILE: usize = 16 * 1024;
 
-pub(super) async fn handle(cx: &Context, request: FetchRequest) -> FetchResponse {
+pub(super) async fn handle(cx: &Context, request: FetchRequest) -> Result<Reply, Refusal> {
+    fetch(cx, request).await.reply(cx)
+}
+
+async fn fetch(cx: &Context, request: FetchRequest) -> Fetched {
     if request.session_id != 0 {
-        return FetchResponse::default()
-            .with_error_code(ResponseError::FetchSessionIdNotFound.code());
+        let unknown = ResponseError::FetchSessionIdNotFound.code();
+        return Fetched::without_records(FetchResponse::default().with_error_code(unknown));
     }
     let limits = &cx.node.config.limits;
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -47,16 +55,17 @@ pub(super) async fn handle(cx: &Context, request: FetchRequest) -> FetchResponse
         let (mut watches, room) = watch_all(cx, &request.topics);
         let Some(mut held) = cx.node.memory.take(wanted_bytes(cx, &request)).await else {
             tracing::warn!(peer = %cx.caller.peer, "fetch answered without records: memory_max is in use");
-            return FetchResponse::default().with_throttle_time_ms(THROTTLE_MS);
+            let later = FetchResponse::default().with_throttle_time_ms(THROTTLE_MS);
+            return Fetched::without_records(later);
         };
         let gathered = gather(cx, &request);
         let enough = gathered.bytes >= min_bytes
             || gathered.failed
             || (watches.is_empty() && room.is_some());
         if enough || Instant::now() >= deadline {
-            held.shrink(gathered.bytes);
+            held.shrink(gathered.in_memory);
             cx.hold(held);
-            return FetchResponse::default().with_responses(gathered.topics);
+            return gathered.fetched;
         }
         drop((gathered, held));
         let _waiting = Gauged::new(&cx.node.counters.fetches_waiting);
@@ -68,7 +77,7 @@ pub(super) async fn handle(cx: &Context, request: FetchRequest) -> FetchResponse
             () = any_moved(&mut watches) => {}
             () = tokio::time::sleep_until(look_again) => {}
             () = cx.node.stopping.cancelled() => {
-                return FetchResponse::default().with_responses(gather(cx, &request).topics);
+                return gather(cx, &request).fetched;
             }
         }
     }
@@ -137,8 +146,10 @@ fn named<'a>(cx: &Context, topic: &'a FetchTopic) -> Named<'a> {
 
 /// What the partitions give right now.
 struct Gathered {
-    topics: Vec<FetchableTopicResponse>,
+    fetched: Fetched,
     bytes: usize,
+    /// Those of them that are in memory.
+    in_memory: usize,
     failed: bool,
 }
 
@@ -149,8 +160,9 @@ fn gather(cx: &Context, request: &FetchRequest) -> Gathered {
         .unwrap_or(0)
         .min(cx.node.config.limits.fetch_bytes_max);
     let mut gathered = Gathered {
-        topics: Vec::with_capacity(request.topics.len()),
+        fetched: Fetched::default(),
         bytes: 0,
+        in_memory: 0,
         failed: false,
     };
     let isolation = isolation(request.isolation_level);
@@ -162,20 +174,19 @@ fn gather(cx: &Context, request: &FetchRequest) -> Gathered {
                 bytes: bytes_max.saturating_sub(gathered.bytes),
                 first: gathered.bytes == 0,
             };
-            let data = match find(&topic, wanted) {
-                Ok(partition) => read(&partition, wanted, room, isolation),
-                Err(error) => failure(wanted, error),
+            let (data, records) = match find(&topic, wanted) {
+                Ok(partition) => read(cx, &partition, wanted, room, isolation),
+                Err(error) => (failure(wanted, error), Records::none()),
             };
             gathered.failed |= data.error_code != 0;
-            gathered.bytes += data.records.as_ref().map_or(0, Bytes::len);
-            partitions.push(data);
+            gathered.bytes += records.len();
+            gathered.in_memory += records.in_memory();
+            partitions.push((data, records));
         }
-        gathered.topics.push(
-            FetchableTopicResponse::default()
-                .with_topic(wanted.topic.clone())
-                .with_topic_id(wanted.topic_id)
-                .with_partitions(partitions),
-        );
+        let answered = FetchableTopicResponse::default()
+            .with_topic(wanted.topic.clone())
+            .with_topic_id(wanted.topic_id);
+        gathered.fetched.topics.push((answered, partitions));
     }
     gathered
 }
@@ -200,25 +211,47 @@ fn find(
 }
 
 fn read(
+    cx: &Context,
     partition: &Partition,
     wanted: &FetchPartition,
     room: Room,
     isolation: Isolation,
-) -> PartitionData {
+) -> (PartitionData, Records) {
     let bytes_max = usize::try_from(wanted.partition_max_bytes)
         .unwrap_or(0)
         .min(room.bytes);
-    let read = partition.read_isolated(wanted.fetch_offset, bytes_max, room.first, isolation);
-    match read {
-        Ok(read) => PartitionData::default()
-            .with_partition_index(wanted.partition)
-            .with_high_watermark(read.high_watermark)
-            .with_last_stable_offset(read.last_stable_offset)
-            .with_log_start_offset(read.log_start_offset)
-            .with_aborted_transactions(aborted(isolation, &read.aborted))
-            .with_records(Some(read.records)),
-        Err(error) => unread(partition, wanted, &error),
+    let found = partition.find(wanted.fetch_offset, bytes_max, room.first, isolation);
+    let found = found.and_then(|mut found| {
+        let records = match found.records.take() {
+            Some(stretch) => records(cx, stretch)?,
+            None => Records::none(),
+        };
+        Ok((found, records))
+    });
+    let (found, records) = match found {
+        Ok(found) => found,
+        Err(error) => return (unread(partition, wanted, &error), Records::none()),
+    };
+    let data = PartitionData::default()
+        .with_partition_index(wanted.partition)
+        .with_high_watermark(found.high_watermark)
+        .with_last_stable_offset(found.last_stable_offset)
+        .with_log_start_offset(found.log_start_offset)
+        .with_aborted_transactions(aborted(isolation, &found.aborted))
+        .with_records(Some(Bytes::new()));
+    (data, records)
+}
+
+/// Few bytes are read, many stay in their file, as long as not too many files are held open so.
+fn records(cx: &Context, stretch: Stretch) -> Result<Records, crate::Error> {
+    if stretch.len() >= FROM_FILE
+        && let Ok(permit) = Arc::clone(&cx.node.files).try_acquire_owned()
+    {
+        return Ok(Records::File(InFile::new(stretch, permit)));
     }
+    let read = stretch.read();
+    read.map(Records::Memory)
+        .map_err(|error| crate::Error::io("reading records", error))
 }
 
 /// Readers of committed records leave out what was aborted; others are told nothing.

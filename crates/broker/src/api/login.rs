@@ -178,7 +178,7 @@ fn refused(exchange: &Exchange, denied: Denied) -> LoginRefused {
 fn replied(reply: Reply) -> Result<Progress, Refusal> {
     match reply {
         Reply::Now(bytes) => Ok(Progress::Reply(bytes)),
-        Reply::Later(_) | Reply::Silent => Err(Refusal::headless()),
+        Reply::Pieces(_) | Reply::Later(_) | Reply::Silent => Err(Refusal::headless()),
     }
 }
 

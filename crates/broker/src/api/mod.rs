@@ -22,6 +22,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod fetch;
+mod fetched;
 mod find_coordinator;
 mod group_rights;
 mod groups;
@@ -49,10 +50,11 @@ use kafka_protocol::protocol::Decodable;
 
 use crate::server::Held;
 pub(crate) use context::{Caller, Context, Entrance, Node, now_ms};
+pub(crate) use fetched::Piece;
 pub(crate) use login::{Login, LoginRefused, Progress};
 use outline::Part;
 pub(crate) use reply::{Refusal, Reply};
-use reply::{later, now};
+use reply::{later, now, pieces};
 
 /// One served API.
 #[derive(Debug)]
@@ -88,10 +90,11 @@ macro_rules! apis {
 }
 
 // `now`: answered when the handler returns, before the next request is begun. `later`: the handler
-// returns what is still awaited, and the connection's next request is begun meanwhile.
+// returns what is still awaited, and the connection's next request is begun meanwhile. `pieces`: as
+// `now`, by a handler that puts its response together itself.
 apis! {
     Produce                 3..=13, PRODUCE                   => later(produce::handle);
-    Fetch                   4..=18, FETCH                     => now(fetch::handle);
+    Fetch                   4..=18, FETCH                     => pieces(fetch::handle);
     ListOffsets             1..=10, LIST_OFFSETS              => now(list_offsets::handle);
     Metadata                0..=13, METADATA                  => now(metadata::handle);
     OffsetCommit            2..=9,  OFFSET_COMMIT             => now(groups::offset_commit);

@@ -491,8 +491,8 @@ mod tests {
 
     #[test]
     fn outlines_of_pages_and_of_credentials_are_the_protocols() {
-        let cursor = describe_topic_partitions_request::Cursor::default()
-            .with_topic_name(text("t").into());
+        let cursor =
+            describe_topic_partitions_request::Cursor::default().with_topic_name(text("t").into());
         for cursor in [None, Some(cursor)] {
             walks_to_the_end(outlines::DESCRIBE_TOPIC_PARTITIONS, |_| {
                 DescribeTopicPartitionsRequest::default()

@@ -128,11 +128,8 @@ pub(super) const INCREMENTAL_ALTER_CONFIGS: &[Part] = &[
 pub(super) const DESCRIBE_CLUSTER: &[Part] = &[fixed(1), fixed(1).since(1), fixed(1).since(2)];
 
 /// Topics; partitions at most; where to go on: topic and partition.
-pub(super) const DESCRIBE_TOPIC_PARTITIONS: &[Part] = &[
-    structs(&[text()]),
-    fixed(4),
-    nullable(&[text(), fixed(4)]),
-];
+pub(super) const DESCRIBE_TOPIC_PARTITIONS: &[Part] =
+    &[structs(&[text()]), fixed(4), nullable(&[text(), fixed(4)])];
 
 /// Users.
 pub(super) const DESCRIBE_SCRAM: &[Part] = &[structs(&[text()])];

@@ -19,7 +19,7 @@ use super::context::now_ms;
 use super::partition::{Named, is_internal};
 use super::reply::Answer;
 use crate::access::Use;
-use crate::log::{Appended, Partition};
+use crate::log::{AppendError, Appended, Partition};
 use crate::store::Topic;
 
 /// Since this version, topics are named by their ids.
@@ -120,17 +120,17 @@ fn append(
     let appended = partition
         .append(records, now_ms())
         .map_err(|error| Rejected {
-            code: told(cx.version, error.code()),
+            code: told(cx.version, &error),
             message: Some(error.to_string()),
         })?;
     Ok((partition, appended))
 }
 
 /// A producer that knows how (KIP-890) aborts and goes on where others give up.
-fn told(version: i16, code: ResponseError) -> ResponseError {
-    match code {
-        ResponseError::InvalidTxnState if version >= 11 => ResponseError::TransactionAbortable,
-        code => code,
+fn told(version: i16, error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::NoTransaction { .. } if version >= 11 => ResponseError::TransactionAbortable,
+        error => error.code(),
     }
 }
 

@@ -9,11 +9,14 @@ use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
 use super::Context;
+use super::fetched::Piece;
 
 /// What becomes of a request.
 pub(crate) enum Reply {
     /// The response frame, length included.
     Now(Bytes),
+    /// The response frame in pieces, some of them in files.
+    Pieces(Vec<Piece>),
     /// The response frame when what it promises is true; other requests go on meanwhile.
     Later(BoxFuture<'static, Result<Bytes, Refusal>>),
     /// The client wants no response (acks=0).
@@ -67,6 +70,10 @@ pub(super) fn now<T: Encodable + HeaderVersion>(
     response: T,
 ) -> Result<Reply, Refusal> {
     frame(cx.correlation_id, cx.version, &response).map(Reply::Now)
+}
+
+pub(super) fn pieces(_: &Context, reply: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
+    reply
 }
 
 pub(super) fn later<T>(cx: &Context, answer: Answer<T>) -> Result<Reply, Refusal>

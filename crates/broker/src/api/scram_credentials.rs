@@ -89,7 +89,10 @@ pub(super) async fn alter(
         Err(error) => error,
     };
     let deleted = request.deletions.into_iter().map(|deletion| deletion.name);
-    let set = request.upsertions.into_iter().map(|upsertion| upsertion.name);
+    let set = request
+        .upsertions
+        .into_iter()
+        .map(|upsertion| upsertion.name);
     let users: BTreeSet<StrBytes> = deleted.chain(set).collect();
     let refused = users.into_iter().map(|user| {
         AlterUserScramCredentialsResult::default()

@@ -71,7 +71,7 @@ impl Journal {
                 .partition
                 .read(next, READ_BYTES, true)
                 .map_err(|error| journal.unreadable(next, error))?;
-            let Some(end) = read.end() else { break };
+            let Some(end) = read.end else { break };
             let mut batches = read.records;
             journal.grown += batches.len() as u64;
             while !batches.is_empty() {

@@ -59,10 +59,16 @@ pub(crate) enum AppendError {
         current: i16,
     },
     /// A transactional batch outside of a transaction that its coordinator knows of for this
-    /// partition, or another batch inside of one. Kafka's verification (KIP-890): such a record would
-    /// hold up readers of committed records for ever.
+    /// partition. Kafka's verification (KIP-890): such a record would hold up readers of committed
+    /// records for ever.
     #[error("producer {producer_id} has no transaction here that the batch belongs to")]
-    InvalidTransaction {
+    NoTransaction {
+        /// The producer's id.
+        producer_id: i64,
+    },
+    /// A batch that is not transactional, of a producer whose transaction is open here.
+    #[error("producer {producer_id} has a transaction here, and the batch does not belong to it")]
+    InTransaction {
         /// The producer's id.
         producer_id: i64,
     },
@@ -83,7 +89,9 @@ impl AppendError {
             Self::InvalidTimestamp { .. } => ResponseError::InvalidTimestamp,
             Self::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
             Self::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
-            Self::InvalidTransaction { .. } => ResponseError::InvalidTxnState,
+            Self::NoTransaction { .. } | Self::InTransaction { .. } => {
+                ResponseError::InvalidTxnState
+            }
             Self::Storage(error) => error.code(),
         }
     }

@@ -12,7 +12,7 @@
 //! | [`transactions`] | a partition's part in transactions |
 //! | [`writer`] | the log's end: roll, write, what a flush has to do |
 //! | [`flush`] | the threads that force records to the disk, group commit |
-//! | [`segment`], [`index`], [`scan`] | a file of the log, where in it an offset or time is, going through it |
+//! | [`segment`], [`index`], [`scan`], [`stretch`] | a file of the log, where in it an offset or time is, going through it, a part of it |
 //! | [`checkpoint`], [`recovery`], [`listing`] | what is known good, and opening a log whatever the last process left |
 //! | [`cleaner`] | compaction: of each key the last record stays |
 //! | [`open_files`] | so many files open at most |
@@ -36,6 +36,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod stretch;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -52,3 +53,4 @@ pub(crate) use open_files::OpenFiles;
 pub(crate) use partition::{Appended, Partition, Place, Shared, SharedConfig};
 pub(crate) use producers::ActiveProducer;
 pub(crate) use reading::Isolation;
+pub(crate) use stretch::Stretch;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::aborted::{Aborted, AbortedTransaction};
+use super::aborted::Aborted;
 use super::cleaner::Compaction;
 use super::error::AppendError;
 use super::flush::{Flushed, Flusher, Policy, Stopped};
@@ -36,21 +36,6 @@ pub(crate) struct Appended {
     pub(crate) log_start_offset: i64,
     /// An idempotent producer sent these records before; the offsets are the original ones.
     pub(crate) duplicate: bool,
-}
-
-/// What was read: whole batches, byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Read {
-    /// Whole batches; the first holds the offset asked for (it may begin before it). Empty at the high watermark.
-    pub(crate) records: Bytes,
-    /// The offset behind the last record that consumers may see.
-    pub(crate) high_watermark: i64,
-    /// The offset behind the last record that is not part of an open transaction.
-    pub(crate) last_stable_offset: i64,
-    /// The first offset of the partition.
-    pub(crate) log_start_offset: i64,
-    /// For readers of committed records: aborted transactions with records among these.
-    pub(crate) aborted: Vec<AbortedTransaction>,
 }
 
 /// The settings of a topic, which may change.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::aborted::AbortedTransaction;
-use super::batch::Header;
 use super::error::ReadError;
-use super::partition::{Partition, Read};
-use super::segment::Segment;
+use super::partition::Partition;
+use super::segment::{self, Segment};
+use super::stretch::Stretch;
 use crate::Error;
 
 /// Which records a reader is shown (`isolation.level`).
@@ -20,45 +20,35 @@ pub(crate) enum Isolation {
     Committed,
 }
 
-impl Read {
-    /// The offset behind the last batch; `None` when nothing was read.
-    pub(crate) fn end(&self) -> Option<i64> {
-        end_of(&self.records)
-    }
-}
-
-/// The offset behind the last of some whole batches.
-fn end_of(mut batches: &[u8]) -> Option<i64> {
-    let mut end = None;
-    while let Some(header) = Header::stored(batches) {
-        end = Some(header.next_offset());
-        batches = batches.get(header.size()?..)?;
-    }
-    end
+/// What there is for a reader: whole batches, byte for byte.
+#[derive(Debug)]
+pub(crate) struct Read<R> {
+    /// The first holds the offset asked for (it may begin before it). Nothing at the high watermark.
+    pub(crate) records: R,
+    /// The offset behind the last batch; `None` when there is none.
+    pub(crate) end: Option<i64>,
+    /// The offset behind the last record that consumers may see.
+    pub(crate) high_watermark: i64,
+    /// The offset behind the last record that is not part of an open transaction.
+    pub(crate) last_stable_offset: i64,
+    /// The first offset of the partition.
+    pub(crate) log_start_offset: i64,
+    /// For readers of committed records: aborted transactions with records among these.
+    pub(crate) aborted: Vec<AbortedTransaction>,
 }
 
 impl Partition {
-    /// Reads whole batches from the one that holds `from`, at most `max_bytes`, never beyond the high watermark.
+    /// Finds whole batches from the one that holds `from`, at most `max_bytes`, never beyond the high watermark.
     ///
-    /// With `min_one_batch` the first batch is given even when it alone exceeds `max_bytes`.
-    pub(crate) fn read(
-        &self,
-        from: i64,
-        max_bytes: usize,
-        min_one_batch: bool,
-    ) -> Result<Read, ReadError> {
-        self.read_isolated(from, max_bytes, min_one_batch, Isolation::Uncommitted)
-    }
-
-    /// As [`Partition::read`]; for readers of committed records never beyond the last stable offset, and with the
-    /// aborted transactions whose records they must leave out.
-    pub(crate) fn read_isolated(
+    /// With `min_one_batch` the first batch is given even when it alone exceeds `max_bytes`. Readers of committed
+    /// records get none beyond the last stable offset, and the aborted transactions whose records they must leave out.
+    pub(crate) fn find(
         &self,
         from: i64,
         max_bytes: usize,
         min_one_batch: bool,
         isolation: Isolation,
-    ) -> Result<Read, ReadError> {
+    ) -> Result<Read<Option<Stretch>>, ReadError> {
         // In this order: the last stable offset is never ahead of the high watermark.
         let last_stable_offset = self.last_stable_offset();
         let high_watermark = self.high_watermark();
@@ -67,11 +57,15 @@ impl Partition {
             Isolation::Committed => last_stable_offset.min(high_watermark),
         };
         let records = self.records(from, below, max_bytes, min_one_batch)?;
-        let aborted = match isolation {
-            Isolation::Committed => self.aborted_among(from, &records),
-            Isolation::Uncommitted => Vec::new(),
+        let aborted = match (isolation, &records) {
+            // Most partitions have none.
+            (Isolation::Committed, Some(records)) if !self.aborted().is_empty() => {
+                self.aborted_in(from, records.next_offset())
+            }
+            _ => Vec::new(),
         };
         Ok(Read {
+            end: records.as_ref().map(Stretch::next_offset),
             records,
             high_watermark,
             last_stable_offset: last_stable_offset.min(high_watermark),
@@ -80,12 +74,34 @@ impl Partition {
         })
     }
 
-    /// Most partitions have none, and look at no batch for it.
-    fn aborted_among(&self, from: i64, records: &Bytes) -> Vec<AbortedTransaction> {
-        if self.aborted().is_empty() {
-            return Vec::new();
-        }
-        self.aborted_in(from, end_of(records).unwrap_or(from))
+    /// Reads what [`Partition::find`] finds below the high watermark.
+    pub(crate) fn read(
+        &self,
+        from: i64,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<Read<Bytes>, ReadError> {
+        let Read {
+            records,
+            end,
+            high_watermark,
+            last_stable_offset,
+            log_start_offset,
+            aborted,
+        } = self.find(from, max_bytes, min_one_batch, Isolation::Uncommitted)?;
+        let read = records.map_or(Ok(Bytes::new()), |records| records.read());
+        let failed = |error| {
+            let (topic, partition) = (self.topic(), self.index());
+            Error::io(format_args!("reading {topic}-{partition}"), error)
+        };
+        Ok(Read {
+            records: read.map_err(failed)?,
+            end,
+            high_watermark,
+            last_stable_offset,
+            log_start_offset,
+            aborted,
+        })
     }
 
     fn records(
@@ -94,23 +110,24 @@ impl Partition {
         below: i64,
         max_bytes: usize,
         min_one_batch: bool,
-    ) -> Result<Bytes, ReadError> {
+    ) -> Result<Option<Stretch>, ReadError> {
         self.check_readable(from)?;
         let mut segments = self.segments_from(from).into_iter();
         while let Some(segment) = segments.next() {
             if segment.base() >= below {
                 break;
             }
-            let read = segment.read(from, below, max_bytes, min_one_batch);
+            let found = segment.find(from, below, max_bytes, min_one_batch);
             if segment.is_removed() {
-                // It was compacted or deleted meanwhile: what was read may not be its own.
+                // It was compacted or deleted meanwhile: what was found may not be its own.
                 self.check_readable(from)?;
                 segments = self.segments_from(from).into_iter();
                 continue;
             }
-            match read {
+            match found {
                 Ok(None) => {}
-                Ok(Some(records)) => return Ok(records),
+                Ok(Some(segment::Found::Stretch(records))) => return Ok(Some(records)),
+                Ok(Some(segment::Found::TooLarge)) => return Ok(None),
                 Err(error) => {
                     // The segment may have been deleted meanwhile.
                     self.check_readable(from)?;
@@ -118,7 +135,7 @@ impl Partition {
                 }
             }
         }
-        Ok(Bytes::new())
+        Ok(None)
     }
 
     fn check_readable(&self, from: i64) -> Result<(), ReadError> {

@@ -14,6 +14,7 @@ use super::index::{Entry, INTERVAL, Index};
 use super::open_files::{OpenFiles, Slot};
 use super::record_times;
 use super::scan::{HEADERS_WINDOW, Scan};
+use super::stretch::Stretch;
 use crate::Error;
 use crate::error::Kind;
 
@@ -23,8 +24,8 @@ pub(super) const LOG: &str = "log";
 pub(super) const INDEX: &str = "index";
 /// The digits of a file's name, as Kafka names it.
 pub(super) const DIGITS: usize = 20;
-/// What a read takes more than it was asked for: from an index entry to the batch looked for.
-const SLACK: usize = INTERVAL as usize + HEADER;
+/// Bytes taken at once to look for batches: small ones come together, and large ones cost little more than a header.
+const FIND_WINDOW: usize = INTERVAL as usize;
 
 /// A segment. Bytes below [`Segment::size`] never change.
 #[derive(Debug)]
@@ -180,40 +181,50 @@ impl Segment {
 
     /// Whole batches from the one that holds `from` or follows it, of offsets below `below`, at most `max` bytes
     /// (the first at any size if `min_one`). `None` if the segment has nothing there.
-    pub(super) fn read(
+    pub(super) fn find(
         &self,
         from: i64,
         below: i64,
         max: usize,
         min_one: bool,
-    ) -> Result<Option<Bytes>, Error> {
-        let end = self.size();
-        let mut position = self.locate(from)?;
-        while position < end {
-            let bytes = self.bytes(
-                position,
-                max.saturating_add(SLACK).min((end - position) as usize),
-            )?;
-            match window(&bytes, from, below, max).ok_or_else(|| self.damaged(position))? {
-                Window::Walk(0) => return Err(self.damaged(position)),
-                Window::Walk(on) => position += on as u64,
-                Window::Behind => return Ok(None),
-                Window::Found { start, end, next } => {
-                    self.go_on_at(next, position + end as u64);
-                    return Ok(Some(bytes.slice(start..end)));
-                }
-                Window::TooLarge { .. } if !min_one => return Ok(Some(Bytes::new())),
-                Window::TooLarge { start, size, next } => {
-                    let position = position + start as u64;
-                    if size as u64 > end.saturating_sub(position) {
-                        return Err(self.damaged(position));
-                    }
-                    self.go_on_at(next, position + size as u64);
-                    return self.bytes(position, size).map(Some);
-                }
+    ) -> Result<Option<Found>, Error> {
+        let (end, mut position) = (self.size(), self.locate(from)?);
+        let file = self.file()?;
+        let mut scan = Scan::new(&file, end, FIND_WINDOW);
+        let mut batch_at = |position: u64| match position < end {
+            true => match scan.header(position) {
+                Ok(Some(found)) => Ok(Some(found)),
+                Ok(None) => Err(self.damaged(position)),
+                Err(error) => Err(self.error("reading", error)),
+            },
+            false => Ok(None),
+        };
+        let (mut header, mut size) = loop {
+            match batch_at(position)? {
+                Some((header, _)) if header.base_offset >= below => return Ok(None),
+                Some((header, size)) if header.last_offset() >= from => break (header, size),
+                Some((_, size)) => position += size,
+                None => return Ok(None),
             }
+        };
+        if size > max as u64 && !min_one {
+            return Ok(Some(Found::TooLarge));
         }
-        Ok(None)
+        let (start, mut after) = (position, position + size);
+        while let Some((next, more)) = batch_at(after)? {
+            if next.base_offset >= below || after + more - start > max as u64 {
+                break;
+            }
+            (header, size) = (next, more);
+            after += size;
+        }
+        self.go_on_at(header.next_offset(), after);
+        Ok(Some(Found::Stretch(Stretch {
+            file,
+            position: start,
+            len: usize::try_from(after - start).unwrap_or(usize::MAX),
+            next_offset: header.next_offset(),
+        })))
     }
 
     /// The first record at or after `from` with a timestamp of at least `ms`.
@@ -372,64 +383,10 @@ pub(super) fn path(folder: &Path, base: i64, extension: &str) -> PathBuf {
     folder.join(format!("{base:0DIGITS$}.{extension}"))
 }
 
-/// What a stretch of a segment holds of what is looked for.
-enum Window {
-    /// Nothing yet; go on so many bytes further.
-    Walk(usize),
-    /// The next batch is behind what may be read.
-    Behind,
-    /// Whole batches; the offset behind them.
-    Found { start: usize, end: usize, next: i64 },
-    /// The first batch is larger than asked for.
-    TooLarge {
-        start: usize,
-        size: usize,
-        next: i64,
-    },
-}
-
-/// `None`: no batch where one must begin.
-fn window(bytes: &[u8], from: i64, below: i64, max: usize) -> Option<Window> {
-    let mut at = 0;
-    while at + HEADER <= bytes.len() {
-        let header = Header::stored(&bytes[at..])?;
-        let size = header.size()?;
-        if header.base_offset >= below {
-            return Some(Window::Behind);
-        }
-        if header.last_offset() < from {
-            at += size;
-        } else if size > max {
-            return Some(Window::TooLarge {
-                start: at,
-                size,
-                next: header.next_offset(),
-            });
-        } else if at + size > bytes.len() {
-            break;
-        } else {
-            let (end, next) = extend(bytes, at, below, max);
-            return Some(Window::Found {
-                start: at,
-                end,
-                next,
-            });
-        }
-    }
-    Some(Window::Walk(at))
-}
-
-/// As many whole batches from `start` as fit into `max` bytes: where they end, and the offset behind them.
-fn extend(bytes: &[u8], start: usize, below: i64, max: usize) -> (usize, i64) {
-    let (mut at, mut next) = (start, 0);
-    while let Some((header, size)) = Header::stored(bytes.get(at..).unwrap_or_default())
-        .and_then(|header| Some((header, header.size()?)))
-    {
-        if header.base_offset >= below || at + size - start > max || at + size > bytes.len() {
-            break;
-        }
-        at += size;
-        next = header.next_offset();
-    }
-    (at, next)
+/// What a segment has of what is looked for.
+#[derive(Debug)]
+pub(super) enum Found {
+    Stretch(Stretch),
+    /// The first batch alone is larger than asked for.
+    TooLarge,
 }

@@ -142,7 +142,10 @@ impl Writer {
                 found: producer.epoch,
                 current,
             }),
-            _ => Err(AppendError::InvalidTransaction {
+            _ if header.is_transactional() => Err(AppendError::NoTransaction {
+                producer_id: producer.id,
+            }),
+            _ => Err(AppendError::InTransaction {
                 producer_id: producer.id,
             }),
         }

@@ -5,20 +5,22 @@
 //! next: its response waits in a queue. The queue is bounded by number and by bytes, and a full
 //! queue stops the reading, which TCP passes on to the peer.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{FrameError, Frames};
 use super::login::{NotIn, log_in};
 use super::memory::Held;
-use crate::api::{self, Caller, LoginRefused, Node, Refusal, Reply};
+use super::sink::Sink;
+use crate::api::{self, Caller, LoginRefused, Node, Piece, Refusal, Reply};
 use crate::metrics::{Gauged, add};
 
 /// Unsent bytes are counted in steps of this size, so that any limit fits the semaphore.
@@ -33,7 +35,7 @@ pub(super) async fn serve(
     node: Arc<Node>,
     mut caller: Caller,
     stream: impl AsyncRead + Unpin,
-    mut sink: impl AsyncWrite + Unpin,
+    mut sink: impl Sink,
     login_by: Instant,
 ) {
     let limits = &node.config.limits;
@@ -71,7 +73,7 @@ pub(super) async fn serve(
 
 /// A response in its place in the queue.
 enum Queued {
-    Now(Bytes, OwnedSemaphorePermit, Held),
+    Now(Vec<Piece>, OwnedSemaphorePermit, Held),
     Later(futures_util::future::BoxFuture<'static, Result<Bytes, Refusal>>),
 }
 
@@ -117,19 +119,25 @@ async fn read(
             .await
             .map_err(|_panic| Closing::Panicked)?
             .map_err(Closing::Refused)?;
-        let queued = match reply {
-            Reply::Now(bytes) => {
-                let steps = u32::try_from(bytes.len().div_ceil(BUDGET_STEP)).unwrap_or(budget_max);
+        let pieces = match reply {
+            Reply::Now(bytes) => Ok(vec![Piece::Bytes(bytes)]),
+            Reply::Pieces(pieces) => Ok(pieces),
+            Reply::Later(response) => Err(response),
+            Reply::Silent => continue,
+        };
+        let queued = match pieces {
+            Ok(pieces) => {
+                let in_memory: usize = pieces.iter().map(Piece::in_memory).sum();
+                let steps = u32::try_from(in_memory.div_ceil(BUDGET_STEP)).unwrap_or(budget_max);
                 let permit = Arc::clone(&budget)
                     .acquire_many_owned(steps.min(budget_max))
                     .await;
                 match permit {
-                    Ok(permit) => Queued::Now(bytes, permit, held),
+                    Ok(permit) => Queued::Now(pieces, permit, held),
                     Err(_never_closed) => return Ok(()),
                 }
             }
-            Reply::Later(response) => Queued::Later(response),
-            Reply::Silent => continue,
+            Err(response) => Queued::Later(response),
         };
         if replies.send(queued).await.is_err() {
             return Ok(());
@@ -140,27 +148,22 @@ async fn read(
 async fn send(
     node: &Node,
     mut queue: mpsc::Receiver<Queued>,
-    mut sink: impl AsyncWrite + Unpin,
+    mut sink: impl Sink,
     limit: Duration,
 ) -> Result<(), Closing> {
     while let Some(queued) = queue.recv().await {
-        let (bytes, _permits) = match queued {
-            Queued::Now(bytes, permit, held) => (bytes, Some((permit, held))),
+        let (pieces, _permits) = match queued {
+            Queued::Now(pieces, permit, held) => (pieces, Some((permit, held))),
             Queued::Later(response) => {
                 let response = AssertUnwindSafe(response).catch_unwind().await;
                 let bytes = response
                     .map_err(|_panic| Closing::Panicked)?
                     .map_err(Closing::Refused)?;
-                (bytes, None)
+                (vec![Piece::Bytes(bytes)], None)
             }
         };
-        // TLS keeps what the socket does not take at once until it is flushed.
-        let sending = async {
-            sink.write_all(&bytes).await?;
-            sink.flush().await
-        };
-        match timeout(limit, sending).await {
-            Ok(Ok(())) => add(&node.counters.sent_bytes, bytes.len() as u64),
+        match timeout(limit, send_pieces(&mut sink, &pieces)).await {
+            Ok(Ok(sent)) => add(&node.counters.sent_bytes, sent),
             Ok(Err(error)) => return Err(Closing::Malformed(error.into())),
             Err(_elapsed) => return Err(Closing::Unsent(limit)),
         }
@@ -168,6 +171,26 @@ async fn send(
     // The peer learns that the end is meant (TLS's close_notify); whether it does changes nothing.
     let _ = timeout(GOODBYE_MAX, sink.shutdown()).await;
     Ok(())
+}
+
+/// Answers how many bytes they were.
+async fn send_pieces(sink: &mut impl Sink, pieces: &[Piece]) -> io::Result<u64> {
+    let mut sent = 0;
+    for piece in pieces {
+        match piece {
+            Piece::Bytes(bytes) => {
+                sink.write_all(bytes).await?;
+                sent += bytes.len();
+            }
+            Piece::Records(found) => {
+                sink.send_records(&found.records).await?;
+                sent += found.records.len();
+            }
+        }
+    }
+    // TLS keeps what the socket does not take at once until it is flushed.
+    sink.flush().await?;
+    Ok(sent as u64)
 }
 
 impl From<NotIn> for Closing {

@@ -10,12 +10,14 @@
 //! | [`login`] | lets a peer say who it is, where the listener asks |
 //! | [`connection`] | one peer: requests in order, responses in the same order |
 //! | [`frame`] | cuts the stream into requests, within the size limit |
+//! | [`sink`] | sends bytes, and records from files |
 
 mod accept;
 mod connection;
 mod frame;
 mod login;
 mod memory;
+mod sink;
 mod tls;
 
 pub(crate) use accept::{Door, Server};

@@ -117,8 +117,7 @@ async fn write(address: &str, round: usize, written: &mut Written) {
     for number in 0..RECORDS {
         let key = format!("key-{}", number * (2 * round + 7) % KEYS);
         let value = (number % 11 != 10).then(|| format!("{round}-{number:0>200}"));
-        let record: FutureRecord<'_, str, str> =
-            FutureRecord::to(TOPIC).partition(0).key(&key);
+        let record: FutureRecord<'_, str, str> = FutureRecord::to(TOPIC).partition(0).key(&key);
         let record = match &value {
             Some(value) => record.payload(value),
             None => record,

@@ -199,12 +199,15 @@ impl World {
             return self.note_away(id, run);
         }
         let now = self.now;
-        let wait = self.weather.config.probe.wait(1, 0.0);
-        self.members[id].away = Some(Away {
+        let wait = millis(self.weather.config.probe.wait(1, 0.0));
+        let member = &mut self.members[id];
+        // One that nothing was left to wait for may go on, and its probe be due already.
+        let goes_on = std::mem::take(&mut member.away_unseen);
+        member.away = Some(Away {
             began: now,
             probe: None,
             probes: 1,
-            not_before: now + millis(wait),
+            not_before: if goes_on { now } else { now + wait },
         });
     }
 

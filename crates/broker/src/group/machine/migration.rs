@@ -59,7 +59,12 @@ impl Group {
         if !classic.is_consumers() {
             return Err(NotUpgraded::Foreign);
         }
-        let upgraded = Consumer::of(cx, self.id.clone(), classic.generation(), classic.migrants());
+        let upgraded = Consumer::of(
+            cx,
+            self.id.clone(),
+            classic.generation(),
+            classic.migrants(),
+        );
         let consumer = upgraded.map_err(|malformed| {
             warn!(group = %self.id, reason = malformed.0, "a classic group is not upgraded");
             NotUpgraded::Foreign

@@ -326,7 +326,9 @@ impl ConsumerMember {
             classic: {
                 let tags = value.tags()?.into_iter();
                 let mut classic = tags.filter(|(tag, _)| *tag == CLASSIC_MEMBER);
-                let classic = classic.next().map(|(_, bytes)| ClassicMember::decode(bytes));
+                let classic = classic
+                    .next()
+                    .map(|(_, bytes)| ClassicMember::decode(bytes));
                 classic.transpose()?.flatten()
             },
         })

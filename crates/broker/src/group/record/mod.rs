@@ -15,7 +15,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
 pub(crate) use consumer::{
-    ClassicMember, ClassicProtocol, ConsumerChange, ConsumerMember, CurrentAssignment, GroupEpoch, MemberState, Partitions,
+    ClassicMember, ClassicProtocol, ConsumerChange, ConsumerMember, CurrentAssignment, GroupEpoch,
+    MemberState, Partitions,
 };
 pub(crate) use group::{GroupMetadata, MemberMetadata};
 pub(crate) use offset::CommittedOffset;

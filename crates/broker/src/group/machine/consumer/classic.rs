@@ -302,7 +302,9 @@ fn check_generation(member: &Member, generation: i32) -> Result<(), ResponseErro
 fn partitions(named: &Named, topics: &Topics) -> Partitions {
     let topics = named.iter().filter_map(|(topic, indexes)| {
         let (id, count) = topics.get(topic)?;
-        let exist = indexes.iter().filter(move |index| (0..count).contains(*index));
+        let exist = indexes
+            .iter()
+            .filter(move |index| (0..count).contains(*index));
         Some(exist.map(move |index| (id, *index)))
     });
     topics.flatten().collect()
@@ -415,7 +417,10 @@ impl Member {
         let names = self.metadata.topics.iter().map(|topic| topic.len());
         let classic = self.metadata.classic.iter();
         let protocols = classic.flat_map(|classic| &classic.protocols);
-        names.sum::<usize>() + protocols.map(|p| p.name.len() + p.metadata.len()).sum::<usize>()
+        names.sum::<usize>()
+            + protocols
+                .map(|p| p.name.len() + p.metadata.len())
+                .sum::<usize>()
     }
 }
 

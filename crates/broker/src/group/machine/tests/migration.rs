@@ -147,8 +147,15 @@ fn converge(world: &mut World, old: &mut [Old], new: &mut [Member]) {
             one.confirm(world);
         }
         let all = old.iter().map(|one| &one.owns);
-        let all: Vec<_> = all.chain(new.iter().map(|one| &one.owns)).flatten().collect();
-        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
+        let all: Vec<_> = all
+            .chain(new.iter().map(|one| &one.owns))
+            .flatten()
+            .collect();
+        assert_eq!(
+            all.iter().collect::<BTreeSet<_>>().len(),
+            all.len(),
+            "{all:?}"
+        );
     }
     let owned = old.iter().map(|one| one.owns.len());
     let owned: usize = owned.chain(new.iter().map(|one| one.owns.len())).sum();
@@ -337,7 +344,10 @@ fn a_static_member_changes_its_protocol_and_keeps_what_it_reads() {
     a.joined(&mut world, token).unwrap();
     let given = SyncGroupRequestAssignment::default()
         .with_member_id(a.id.clone())
-        .with_assignment(encode_assignment(1, &vec![(text("orders"), vec![0, 1, 2, 3])]));
+        .with_assignment(encode_assignment(
+            1,
+            &vec![(text("orders"), vec![0, 1, 2, 3])],
+        ));
     let request = SyncGroupRequest::default()
         .with_group_id(group())
         .with_generation_id(a.generation)
