@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the embedded broker with clients that we did not write: kcat, confluent-kafka, kafka-python, aiokafka,
-# kafkajs, the Java client, and Kafka's own command-line tools.
+# kafkajs, the Java client, and Kafka's own command-line tools; then all of them again with TLS and logins.
 #
 #   scripts/foreign-clients.sh                 builds `ackwell`, starts a broker, runs every check
 #   scripts/foreign-clients.sh --only kcat     one client's checks
@@ -12,7 +12,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/clients.sh"
-debian kcat:kcat javac:default-jdk-headless mvn:maven node:nodejs npm:npm
+debian kcat:kcat openssl:openssl javac:default-jdk-headless mvn:maven node:nodejs npm:npm
 python=$(python_clients)
 NODE_CLIENTS=$(node_clients)
 JAVA_CLIENT=$(java_client)
@@ -23,5 +23,6 @@ if [ -z "${KAFKA_BOOTSTRAP_SERVERS:-}" ] && [ -z "${ACKWELL_BIN:-}" ]; then
     (cd "$root" && cargo build --quiet --workspace --bin ackwell)
     ACKWELL_BIN=${CARGO_TARGET_DIR:-$root/target}/debug/ackwell
 fi
-export ACKWELL_BIN=${ACKWELL_BIN:-}
+# Clients that are refused on purpose would fill the log.
+export ACKWELL_BIN=${ACKWELL_BIN:-} RUST_LOG=${RUST_LOG:-error}
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$root/scripts exec "$python" -m foreign_clients "$@"

@@ -11,7 +11,7 @@
 #
 # Then: KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:19092 cargo test --workspace --test 'container_*'
 #
-# PORT (default 19092) is the first of two ports a node, and names the cluster: several run side by side. Starting one
+# PORT (default $KAFKA_PORT, else 19092) is the first of two ports a node, and names the cluster: several run side by side. Starting one
 # that runs changes nothing. With three nodes, topics have three replicas, and two must have what is acknowledged.
 # With --acl, clients log in (SASL PLAIN, no TLS) as `admin`, who may do everything, or as `service`, who may do nothing
 # until it is granted; passwords are `admin-secret` and `service-secret`. Only for tests: the controller's port asks nobody.
@@ -306,7 +306,7 @@ case $command in
         shift ;;
     *) usage ;;
 esac
-port=${1:-19092}
+port=${1:-${KAFKA_PORT:-19092}}
 [[ $# -le 1 && $port =~ ^[0-9]+$ ]] || usage
 cluster=$cache/kafka-clusters/$port
 mkdir -p "$cluster"

@@ -2,6 +2,7 @@
 # PostgreSQL on loopback, for the tests of everything that writes to a database.
 #
 #   scripts/postgres.sh start [PORT]     starts an empty server, prints DATABASE_URL=.. when it answers
+#   scripts/postgres.sh start --tls [PORT]    the same, which speaks to nobody without TLS
 #   scripts/postgres.sh stop [PORT]      ends it and removes its data
 #   scripts/postgres.sh status [PORT]    one line; fails unless it answers
 #   scripts/postgres.sh restart [PORT]   ends all sessions and starts it again on its data
@@ -9,8 +10,9 @@
 #
 # Then: DATABASE_URL=postgres://.. cargo test --workspace --test 'sql_*'
 #
-# PORT (default 15432) names the server: several run side by side. Starting one that runs changes nothing. Every test
-# makes a schema of its own in the one database. A commit is on disk before it is answered, as in production.
+# PORT (default $POSTGRES_PORT, else 15432) names the server: several run side by side. Starting one that runs changes
+# nothing. Every test makes a schema of its own in the one database. With --tls its certificate is for localhost, signed
+# by an authority of its own, which the printed URL names. A commit is on disk before it is answered, as in production.
 # Needs PostgreSQL 13 or newer (Debian: apt-get install postgresql), and no rights of root. Started by root, who may not
 # run the server, it runs as user `postgres`, with its data in /var/cache/ackwell instead of ~/.cache/ackwell.
 set -euo pipefail
@@ -22,7 +24,7 @@ user=ackwell
 password=ackwell-tests
 
 fail() { printf '%s\n' "$*" >&2; exit 1; }
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
+usage() { sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 2; }
 
 if [ "$(id -u)" = 0 ]; then
     cache=/var/cache/ackwell
@@ -44,7 +46,29 @@ owner_runs() { (cd "$server" && "${as_owner[@]}" "$@"); }
 control() { owner_runs "$(program pg_ctl)" --pgdata="$server/data" "$@"; }
 runs() { [ -d "$server/data" ] && control status >/dev/null 2>&1; }
 answers() { owner_runs "$(program pg_isready)" --quiet --host=127.0.0.1 --port="$port"; }
-print_url() { echo "DATABASE_URL=postgres://$user:$password@127.0.0.1:$port/$user"; }
+print_url() {
+    if [ -f "$server/data/server.crt" ]; then
+        echo "DATABASE_URL=postgres://$user:$password@localhost:$port/$user?sslmode=verify-full&sslrootcert=$server/authority.crt"
+    else
+        echo "DATABASE_URL=postgres://$user:$password@127.0.0.1:$port/$user"
+    fi
+}
+
+# An authority, and a certificate for localhost that it has signed. TLS is all that comes in.
+certify() {
+    command -v openssl >/dev/null || fail "needs openssl (Debian: apt-get install openssl)"
+    owner_runs bash -euc '
+        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=authority of tests" \
+            -keyout authority.key -out authority.crt
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout data/server.key -out data/server.csr
+        openssl x509 -req -in data/server.csr -CA authority.crt -CAkey authority.key -CAcreateserial -days 30 \
+            -extfile <(echo subjectAltName=DNS:localhost) -out data/server.crt
+        chmod 600 data/server.key
+        chmod 644 authority.crt
+        sed -i "s/^host /hostssl /" data/pg_hba.conf
+        echo "ssl = on" >>data/postgresql.conf' >"$server/certify.log" 2>&1 ||
+        fail "the certificates are not made: $(tail -n 3 "$server/certify.log")"
+}
 
 create() {
     local secret=$server/password
@@ -74,6 +98,7 @@ start() {
     if ! runs; then
         ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || fail "port $port is in use; name another port"
         create
+        if [ -n "$tls" ]; then certify; fi
         launch
         PGPASSWORD=$password "$(program psql)" --quiet --host=127.0.0.1 --port="$port" --username=$user \
             --dbname=postgres --command="CREATE DATABASE $user"
@@ -101,7 +126,13 @@ status() {
 
 command=${1:-}
 case $command in start | stop | status | restart | crash) ;; *) usage ;; esac
-port=${2:-15432}
+tls=
+if [ "${2:-}" = --tls ]; then
+    [ "$command" = start ] || usage
+    tls=yes
+    set -- "$1" "${@:3}"
+fi
+port=${2:-${POSTGRES_PORT:-15432}}
 [[ $# -le 2 && $port =~ ^[0-9]+$ ]] || usage
 server=$cache/postgres/$port
 mkdir -p "$server"

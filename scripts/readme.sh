@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the commands with which the README receives its readers, as they stand there, on a built program.
+# Runs the two commands with which the README receives its readers, as they stand there, on a built program.
 #
 #   scripts/readme.sh [FOLDER OF BINARIES]    default: target/debug
 #
@@ -15,7 +15,7 @@ export ACKWELL_DATA=$data
 server=
 trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true; rm -rf "$data"' EXIT
 
-mapfile -t commands < <(sed -n '/^```sh$/,/^```$/p' README.md | sed -n 's/^cargo run --release --bin \([a-z]*\)\( -- \)\{0,1\}/\1 /p')
+mapfile -t commands < <(sed -n '/^## Two commands$/,/^## [^T]/p' README.md | sed -n 's/^cargo run --release --bin \([a-z]*\)\( -- \)\{0,1\}/\1 /p')
 [ "${#commands[@]}" -ge 3 ] || { echo "README.md no longer names a system, an import and an audit" >&2; exit 1; }
 
 read -r -a system <<<"${commands[0]}"

@@ -6,7 +6,6 @@ mod system;
 
 use std::process::Stdio;
 
-use ackwell_broker::Broker;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -47,11 +46,7 @@ async fn killed_in_the_middle_and_started_again_no_order_is_lost_or_doubled() {
 /// Two product services on one database and in one group.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_product_services_is_killed_and_the_other_takes_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = ackwell_broker::Config::new(folder.path());
-    config.listen = "127.0.0.1:0".to_owned();
-    let broker = Broker::start(config).await.unwrap();
-    let mut system = System::apart(broker.local_addr().to_string());
+    let mut system = System::on_a_broker().await;
     let (_order, order_url) = system.serve("order").await;
     let (first, _) = system.serve("product").await;
     let (_second, product_url) = system.serve("product").await;
@@ -69,8 +64,6 @@ async fn one_of_two_product_services_is_killed_and_the_other_takes_over() {
     assert!(output.status.success(), "{}", shown(&output));
     let books = system.clean_audit().await;
     assert_eq!(books["orders"]["confirmed"], 200, "{books}");
-    drop(system);
-    broker.shutdown().await.unwrap();
 }
 
 /// What nobody understands goes to the dead letters, and orders go on beside it.

@@ -36,6 +36,9 @@ async fn refused(folder: &Path, args: &[&str], environment: &[(&str, &str)], par
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_folder_in_use_is_refused_with_a_mend() {
+    if system::on_kafka() {
+        return;
+    }
     let system = System::start().await;
     let data = system.data();
     let args = [

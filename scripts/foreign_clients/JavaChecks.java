@@ -1,16 +1,25 @@
+import java.io.IOException;
+import java.io.Reader;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.Set;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
+import java.util.stream.IntStream;
+import org.apache.kafka.clients.admin.AbortTransactionSpec;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.ListOffsetsOptions;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
@@ -20,6 +29,9 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.IsolationLevel;
+import org.apache.kafka.common.KafkaException;
+import org.apache.kafka.common.KafkaFuture;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.ProducerFencedException;
@@ -31,7 +43,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * JavaChecks BOOTSTRAP CHECK TOPIC GROUP, where TOPIC is there, empty, with two partitions.
  */
 final class JavaChecks {
-    private static final long WAIT_MAX_SECONDS = 60;
+    private static final int WAIT_MAX_SECONDS = 180;
 
     private final String bootstrap;
     private final String topic;
@@ -190,6 +202,132 @@ final class JavaChecks {
         same("values", values(readAll(0, 1, Map.of("isolation.level", "read_committed"))), List.of("newer"));
     }
 
+    /** Partition 0 is read, partition 1 is written; three lives of the process, the last record of each transaction open to abort. */
+    void what_is_read_is_written_once_while_transactions_are_aborted() throws Exception {
+        int count = 600;
+        send(IntStream.range(0, count).mapToObj(number -> "" + number).toArray(String[]::new));
+        for (int life = 0; life < 3; life++) {
+            copy(count, life);
+        }
+        try (KafkaProducer<String, String> producer = producer(Map.of("transactional.id", group))) {
+            producer.initTransactions(); // ends what the last life left open
+        }
+        List<String> copies = values(readAll(1, count, Map.of("isolation.level", "read_committed")));
+        same("copies", copies, IntStream.range(0, count).mapToObj(number -> "" + number).toList());
+        try (KafkaConsumer<String, String> consumer = consumer(Map.of())) {
+            TopicPartition part = new TopicPartition(topic, 0);
+            same("position", consumer.committed(Set.of(part)).get(part).offset(), (long) count);
+        }
+    }
+
+    /** One life: copies up to its share of the records, and leaves its last transaction open. */
+    private void copy(int count, int life) throws Exception {
+        Map<String, Object> settings = Map.of("isolation.level", "read_committed", "max.poll.records", 20);
+        TopicPartition part = new TopicPartition(topic, 0);
+        KafkaProducer<String, String> producer = producer(Map.of("transactional.id", group));
+        try (KafkaConsumer<String, String> consumer = consumer(settings)) {
+            producer.initTransactions();
+            consumer.subscribe(List.of(topic));
+            long done = 0;
+            int turn = 0;
+            while (done < (life + 1L) * count / 3) {
+                var records = consumer.poll(Duration.ofMillis(200)).records(part);
+                if (records.isEmpty()) {
+                    continue;
+                }
+                producer.beginTransaction();
+                for (ConsumerRecord<String, String> record : records) {
+                    producer.send(new ProducerRecord<>(topic, 1, null, record.value()));
+                }
+                long next = records.get(records.size() - 1).offset() + 1;
+                producer.sendOffsetsToTransaction(Map.of(part, new OffsetAndMetadata(next)), consumer.groupMetadata());
+                if (turn++ % 3 == 1) {
+                    producer.abortTransaction();
+                    consumer.seek(part, records.get(0).offset());
+                } else {
+                    producer.commitTransaction();
+                    done = next;
+                }
+            }
+            producer.beginTransaction();
+            producer.send(new ProducerRecord<>(topic, 1, null, "of a life that ended")).get();
+            producer.sendOffsetsToTransaction(Map.of(part, new OffsetAndMetadata(count)), consumer.groupMetadata());
+        } finally {
+            producer.close(Duration.ZERO);
+        }
+    }
+
+    void a_transaction_that_takes_too_long_is_aborted() throws Exception {
+        Map<String, Object> settings = Map.of("transactional.id", group, "transaction.timeout.ms", 1000);
+        try (KafkaProducer<String, String> producer = producer(settings); Admin admin = admin()) {
+            producer.initTransactions();
+            producer.beginTransaction();
+            producer.send(new ProducerRecord<>(topic, 0, null, "too slow")).get();
+            eventually("aborted", () -> "CompleteAbort".equals(state(admin, group)));
+            boolean refused = false;
+            try {
+                producer.commitTransaction();
+            } catch (KafkaException error) {
+                refused = true;
+            }
+            same("the commit is refused", refused, true);
+        }
+        try (KafkaProducer<String, String> next = producer(settings)) {
+            next.initTransactions();
+            transact(next, "in time", true);
+        }
+        same("values", values(readAll(0, 1, Map.of("isolation.level", "read_committed"))), List.of("in time"));
+    }
+
+    void the_admin_fences_and_aborts() throws Exception {
+        TopicPartition part = new TopicPartition(topic, 0);
+        String other = group + "-other";
+        try (KafkaProducer<String, String> one = producer(Map.of("transactional.id", group));
+                KafkaProducer<String, String> two = producer(Map.of("transactional.id", other));
+                Admin admin = admin()) {
+            for (KafkaProducer<String, String> producer : List.of(one, two)) {
+                producer.initTransactions();
+                producer.beginTransaction();
+                producer.send(new ProducerRecord<>(topic, 0, null, "given up")).get();
+            }
+            send("kept");
+            same("stable", stable(admin, part), 0L);
+            admin.fenceProducers(List.of(group)).all().get();
+            eventually("the first has ended", () -> stable(admin, part) == 1L);
+            var active = admin.describeProducers(List.of(part)).partitionResult(part).get().activeProducers();
+            var open = active.stream().filter(producer -> producer.currentTransactionStartOffset().isPresent()).findFirst().get();
+            var spec = new AbortTransactionSpec(part, open.producerId(), (short) open.producerEpoch(), open.coordinatorEpoch().orElse(0));
+            admin.abortTransaction(spec).all().get();
+            eventually("both have ended", () -> stable(admin, part) == 5L);
+            boolean fenced = false;
+            try {
+                one.commitTransaction();
+            } catch (KafkaException error) {
+                fenced = true;
+            }
+            same("fenced", fenced, true);
+        }
+        same("values", values(readAll(0, 1, Map.of("isolation.level", "read_committed"))), List.of("kept"));
+    }
+
+    private static String state(Admin admin, String transactionalId) {
+        return got(admin.describeTransactions(List.of(transactionalId)).description(transactionalId)).state().toString();
+    }
+
+    /** The end of what readers of committed records may see. */
+    private static long stable(Admin admin, TopicPartition part) {
+        var options = new ListOffsetsOptions(IsolationLevel.READ_COMMITTED);
+        return got(admin.listOffsets(Map.of(part, OffsetSpec.latest()), options).partitionResult(part)).offset();
+    }
+
+    private static <T> T got(KafkaFuture<T> future) {
+        try {
+            return future.get();
+        } catch (InterruptedException | ExecutionException error) {
+            throw new IllegalStateException(error);
+        }
+    }
+
     void two_members_share_by_the_brokers_assignor() throws Exception {
         Map<String, Object> settings = Map.of("group.protocol", "consumer");
         try (KafkaConsumer<String, String> one = consumer(settings); KafkaConsumer<String, String> two = consumer(settings)) {
@@ -255,8 +393,20 @@ final class JavaChecks {
         return Admin.create(settings(Map.of()));
     }
 
+    /** Those of a check over those of the file that KAFKA_LOGIN names, if it is set. */
     private Map<String, Object> settings(Map<String, Object> more) {
         Map<String, Object> settings = new HashMap<>(Map.of("bootstrap.servers", bootstrap, "metadata.max.age.ms", 500));
+        settings.putAll(Map.of("max.block.ms", WAIT_MAX_SECONDS * 1000, "default.api.timeout.ms", WAIT_MAX_SECONDS * 1000));
+        String login = System.getenv("KAFKA_LOGIN");
+        if (login != null) {
+            try (Reader file = Files.newBufferedReader(Path.of(login))) {
+                Properties properties = new Properties();
+                properties.load(file);
+                properties.forEach((name, value) -> settings.put((String) name, value));
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
+        }
         settings.putAll(more);
         return settings;
     }

@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 
-from . import aio, confluent, kafka_python, kcat, together, tools
+from . import aio, confluent, kafka_python, kcat, secured, together, tools
 from .broker import Broker, Foreign
 from .check import served
 from .elsewhere import Java, KafkaJs
@@ -21,7 +21,7 @@ RUN_MAX_SECONDS = 900
 
 def main():
     arguments = argparse.ArgumentParser(prog="foreign-clients.sh")
-    arguments.add_argument("--only", choices=SUITES, help="one client's checks")
+    arguments.add_argument("--only", choices=[*SUITES, "secured"], help="one client's checks")
     arguments.add_argument("--match", default="", help="only checks whose sentence contains this")
     chosen = arguments.parse_args()
     faulthandler.dump_traceback_later(RUN_MAX_SECONDS, exit=True)
@@ -32,6 +32,10 @@ def main():
         for client, suite in SUITES.items():
             if chosen.only in (None, client):
                 failed += run(client, suite, broker, chosen.match)
+    if chosen.only in (None, "secured") and not isinstance(broker, Foreign):
+        with secured.Broker() as broker:
+            print(f"broker: {broker.name} at {broker.address}, TLS and logins", flush=True)
+            failed += run("secured", secured, broker, chosen.match)
     if failed:
         print(f"{len(failed)} checks failed: " + "; ".join(failed))
         sys.exit(1)
@@ -47,7 +51,8 @@ def run(client, suite, broker, match):
         if isinstance(broker, Foreign) and getattr(check, "restarts_broker", False):
             print(f"skip  {sentence} (the broker is not ours to restart)", flush=True)
             continue
-        if getattr(check, "needs", None) not in (None, *served(broker.address)):
+        needed = getattr(check, "needs", None)
+        if needed is not None and needed not in served(broker.address):
             print(f"skip  {sentence} (the broker does not serve API {check.needs})", flush=True)
             continue
         started = time.monotonic()

@@ -21,8 +21,12 @@ class Broker:
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="ackwell-foreign-clients-")
         self.address = None
+        self.prepare()
         self.start()
         return self
+
+    def prepare(self):
+        """Puts what the broker needs into its folder."""
 
     def __exit__(self, *_):
         self.process.kill()
@@ -31,8 +35,7 @@ class Broker:
 
     def start(self):
         """Starts it; after the first time on the port it had, so that clients find it again."""
-        listen = self.address or "127.0.0.1:0"
-        command = [os.environ["ACKWELL_BIN"], "broker", "--listen", listen, "--data", self.folder]
+        command = [os.environ["ACKWELL_BIN"], "broker", *self.arguments(), "--data", self.folder]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         watchdog = threading.Timer(READY_MAX_SECONDS, self.process.kill)
         watchdog.start()
@@ -41,6 +44,9 @@ class Broker:
         if self.address is None:
             raise RuntimeError(f"{' '.join(command)} did not say where it listens")
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def arguments(self):
+        return ["--listen", self.address or "127.0.0.1:0"]
 
     def kill(self):
         """Ends it as a crash would."""

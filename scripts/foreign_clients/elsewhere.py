@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from . import confluent
-from .check import ADD_PARTITIONS_TO_TXN, CONSUMER_GROUP_HEARTBEAT, WAIT_MAX_SECONDS, fresh
+from .check import ADD_PARTITIONS_TO_TXN, CONSUMER_GROUP_HEARTBEAT, WAIT_MAX_SECONDS, WRITE_TXN_MARKERS, fresh
 
 HERE = pathlib.Path(__file__).parent
 
@@ -15,6 +15,9 @@ HERE = pathlib.Path(__file__).parent
 NEEDS = {
     "a_transaction_counts_as_a_whole": ADD_PARTITIONS_TO_TXN,
     "an_older_instance_is_fenced": ADD_PARTITIONS_TO_TXN,
+    "what_is_read_is_written_once_while_transactions_are_aborted": ADD_PARTITIONS_TO_TXN,
+    "a_transaction_that_takes_too_long_is_aborted": ADD_PARTITIONS_TO_TXN,
+    "the_admin_fences_and_aborts": WRITE_TXN_MARKERS,
     "two_members_share_by_the_brokers_assignor": CONSUMER_GROUP_HEARTBEAT,
 }
 
@@ -33,15 +36,16 @@ def compiled():
     return folder
 
 
-def java(broker, name, topic):
+def java(broker, name, topic, **environment):
     path = f"{compiled().name}:{os.environ['JAVA_CLIENT']}/*"
     options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
-    run(["java", *options, "-cp", path, "JavaChecks", broker.address, name, topic, fresh("java")])
+    run(["java", *options, "-cp", path, "JavaChecks", broker.address, name, topic, fresh("java")], **environment)
 
 
-def node(broker, name, topic):
+def node(broker, name, topic, **environment):
     modules = os.environ["NODE_CLIENTS"] + "/node_modules"
-    run(["node", str(HERE / "kafkajs_checks.cjs"), broker.address, name, topic, fresh("kafkajs")], NODE_PATH=modules)
+    line = ["node", str(HERE / "kafkajs_checks.cjs"), broker.address, name, topic, fresh("kafkajs")]
+    run(line, NODE_PATH=modules, **environment)
 
 
 def checks(program, *names):
@@ -66,6 +70,9 @@ class Java:
         "the_admin_changes_settings_and_offsets",
         "a_transaction_counts_as_a_whole",
         "an_older_instance_is_fenced",
+        "what_is_read_is_written_once_while_transactions_are_aborted",
+        "a_transaction_that_takes_too_long_is_aborted",
+        "the_admin_fences_and_aborts",
         "two_members_share_by_the_brokers_assignor",
     )
 

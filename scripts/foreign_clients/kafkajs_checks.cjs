@@ -3,10 +3,14 @@
 "use strict";
 
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
 const { CompressionTypes, Kafka, logLevel } = require("kafkajs");
 
 const [bootstrap, name, topic, group] = process.argv.slice(2);
-const kafka = new Kafka({ clientId: "checks", brokers: [bootstrap], logLevel: logLevel.NOTHING });
+// KAFKA_LOGIN, if set, is a JSON object: `ca` (a file), and kafkajs's `sasl`.
+const login = process.env.KAFKA_LOGIN ? JSON.parse(process.env.KAFKA_LOGIN) : null;
+const security = login ? { ssl: { ca: [fs.readFileSync(login.ca, "utf-8")] }, sasl: login.sasl } : {};
+const kafka = new Kafka({ clientId: "checks", brokers: [bootstrap], logLevel: logLevel.NOTHING, ...security });
 const WAIT_MAX_MS = 60_000;
 
 async function sending(settings, work) {

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from . import confluent
-from .check import LIST_TRANSACTIONS, WAIT_MAX_SECONDS, eventually, fresh, needs, same
+from .check import LIST_TRANSACTIONS, WAIT_MAX_SECONDS, WRITE_TXN_MARKERS, eventually, fresh, needs, same
 
 TOOLS = {
     "kafka-topics": "org.apache.kafka.tools.TopicCommand",
@@ -14,6 +14,7 @@ TOOLS = {
     "kafka-consumer-groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
     "kafka-configs": "kafka.admin.ConfigCommand",
     "kafka-transactions": "org.apache.kafka.tools.TransactionsCommand",
+    "transactional-message-copier": "org.apache.kafka.tools.TransactionalMessageCopier",
     "kafka-producer-perf-test": "org.apache.kafka.tools.ProducerPerformance",
     "kafka-verifiable-producer": "org.apache.kafka.tools.VerifiableProducer",
     "kafka-verifiable-consumer": "org.apache.kafka.tools.VerifiableConsumer",
@@ -158,6 +159,95 @@ def kafka_transactions_lists_and_describes(broker):
     eventually("complete", lambda: "CompleteCommit" in run(broker, "kafka-transactions", "list"))
 
 
+def with_open_transaction(broker, name):
+    """A producer with one record in an open transaction, whose id this returns, too."""
+    transactional_id = fresh("tools-open")
+    producer = confluent.Producer({"bootstrap.servers": broker.address, "transactional.id": transactional_id})
+    producer.init_transactions(WAIT_MAX_SECONDS)
+    producer.begin_transaction()
+    producer.produce(name, b"in it", partition=0)
+    same("left to send", producer.flush(WAIT_MAX_SECONDS), 0)
+    return producer, transactional_id
+
+
+@needs(WRITE_TXN_MARKERS)
+def kafka_transactions_aborts_one_in_its_partition(broker):
+    name = confluent.topic(broker)
+    confluent.produce(broker, name, confluent.numbered(3))
+    producer, _ = with_open_transaction(broker, name)
+    confluent.produce(broker, name, confluent.numbered(2))
+    same("before", committed(broker, name, 3), 3)
+    same("hanging", name in run(broker, "kafka-transactions", "find-hanging", "--topic", name), False)
+    run(broker, "kafka-transactions", "abort", "--topic", name, "--partition", 0, "--start-offset", 3)
+    same("after", committed(broker, name, 5), 5)
+    active = run(broker, "kafka-transactions", "describe-producers", "--topic", name, "--partition", 0)
+    open_ones = [line.split()[-1] for line in active.strip().splitlines()[1:]]
+    same("open", [start for start in open_ones if start != "None"], [])
+    del producer
+
+
+@needs(WRITE_TXN_MARKERS)
+def kafka_transactions_ends_one_by_its_id(broker):
+    name = confluent.topic(broker)
+    producer, transactional_id = with_open_transaction(broker, name)
+    confluent.produce(broker, name, confluent.numbered(1))
+    run(broker, "kafka-transactions", "forceTerminateTransaction", "--transactionalId", transactional_id)
+    same("what is committed", committed(broker, name, 1), 1)
+    try:
+        producer.commit_transaction(WAIT_MAX_SECONDS)
+    except confluent.KafkaException as error:
+        same("fatal", error.args[0].fatal(), True)
+    else:
+        raise AssertionError("a commit went well after the transaction was ended from outside")
+
+
+def committed(broker, name, count):
+    """How many records a reader of committed ones sees; it waits for `count` of them."""
+    reader = confluent.consumer(broker, fresh("committed"), **{"isolation.level": "read_committed"})
+    reader.assign([confluent.TopicPartition(name, 0, 0)])
+    seen = []
+
+    def more():
+        message = reader.poll(0.1)
+        if message is not None and message.error() is None:
+            seen.append(message)
+        return len(seen) >= count
+
+    eventually(f"{count} records", more)
+    reader.close()
+    return len(seen)
+
+
+@needs(LIST_TRANSACTIONS)
+def the_message_copier_copies_each_record_once_while_it_aborts_at_random(broker):
+    source, target, group, count = confluent.topic(broker), confluent.topic(broker), fresh("copier"), 2_000
+    confluent.produce(broker, source, confluent.numbered(count))
+    copier = ["--broker-list", broker.address, "--input-topic", source, "--input-partition", 0, "--output-topic", target,
+              "--consumer-group", group, "--transaction-size", 50, "--enable-random-aborts", "--use-group-metadata"]
+    for half in range(2):
+        line = command("transactional-message-copier", *copier, "--transactional-id", group, "--max-messages", count // 2)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=4 * WAIT_MAX_SECONDS)
+        last = json.loads(done.stdout.strip().splitlines()[-1])
+        same(f"copied in run {half}", (last["consumed"], last["remaining"]), (count // 2, 0))
+    read = run(broker, "kafka-console-consumer", "--topic", target, "--partition", 0, "--offset", "earliest", "--max-messages", count,
+               "--isolation-level", "read_committed")
+    copied = read.splitlines()
+    same("each once and in order", copied, [record["value"].decode() for record in confluent.numbered(count)])
+
+
+@needs(LIST_TRANSACTIONS)
+def kafka_producer_perf_test_commits_its_transactions(broker):
+    name, count = confluent.topic(broker, partitions=3), 20_000
+    line = command("kafka-producer-perf-test", "--topic", name, "--num-records", count, "--record-size", 100, "--throughput", -1,
+                   "--transactional-id", fresh("perf"), "--transaction-duration-ms", 20,
+                   "--producer-props", f"bootstrap.servers={broker.address}", "acks=all")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=4 * WAIT_MAX_SECONDS)
+    contains("its report", done.stdout + done.stderr, f"{count} records sent")
+    read = run(broker, "kafka-console-consumer", "--topic", name, "--from-beginning", "--max-messages", count, "--isolation-level",
+               "read_committed")
+    same("records that count", len(read.splitlines()), count)
+
+
 CHECKS = [
     kafka_broker_api_versions_understands_the_answer,
     kafka_topics_creates_describes_grows_lists_and_deletes,
@@ -168,4 +258,8 @@ CHECKS = [
     what_the_verifiable_producer_sends_the_verifiable_consumer_sees,
     kafka_delete_records_and_get_offsets,
     kafka_transactions_lists_and_describes,
+    kafka_transactions_aborts_one_in_its_partition,
+    kafka_transactions_ends_one_by_its_id,
+    the_message_copier_copies_each_record_once_while_it_aborts_at_random,
+    kafka_producer_perf_test_commits_its_transactions,
 ]

@@ -31,6 +31,7 @@
 //! | `group` | the group coordinator and its offsets |
 //! | `transaction` | the transaction coordinator |
 //! | `metrics` | what is counted, for whoever watches |
+//! | `disk` | what is forced to the disk, for the simulation to watch |
 //! | `store` | the data folder: lock, topics, configs |
 //! | `log` | a partition's segments, indexes, recovery and producer state |
 
@@ -39,7 +40,10 @@ mod api;
 mod broker;
 mod config;
 mod coordinator;
+mod disk;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod log;
 mod metrics;
@@ -47,6 +51,11 @@ mod sasl;
 mod server;
 mod store;
 mod transaction;
+
+/// What tests take and give back, counted: a request of some bytes must not take gigabytes.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 pub use broker::Broker;
 pub use config::{

@@ -87,6 +87,7 @@ impl Collector for Metrics {
         let mut metrics = Encoder(encoder);
         metrics.traffic(&node)?;
         metrics.connections(&node)?;
+        metrics.transactions(&node)?;
         metrics.logs(&node)
     }
 }
@@ -155,6 +156,30 @@ impl Encoder<'_> {
             "memory_max_bytes",
             "Memory that they may take",
             node.memory.max() as u64,
+        )
+    }
+
+    fn transactions(&mut self, node: &Node) -> fmt::Result {
+        let ends = node.transactions.ends().read().into_iter();
+        self.counters(
+            "transactions",
+            "Transactions that have ended, by outcome",
+            "outcome",
+            ends.map(|(outcome, count)| (outcome.to_owned(), count)),
+        )?;
+        let topics = node.store.topics();
+        let undecided = topics.iter().map(|topic| {
+            let partitions = topic.partitions();
+            let behind = partitions
+                .iter()
+                .map(|partition| partition.undecided_records());
+            (topic.name.clone(), behind.sum::<u64>())
+        });
+        self.gauges(
+            "log_undecided_records",
+            "Offsets that readers of committed records do not see yet, because a transaction is open",
+            "topic",
+            undecided,
         )
     }
 

@@ -26,12 +26,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use outcome::Outcome;
 pub(crate) use turn::Turn;
 
 use crate::backend::Connection;
+use crate::bell::Bell;
 use crate::database::Settings;
 use crate::error::{Chain, Error, Kind, Result};
 use crate::stats::Stats;
@@ -51,8 +52,8 @@ pub(crate) struct Gate {
     waiting: AtomicUsize,
     settings: Settings,
     stats: Arc<Stats>,
-    /// Told after each commit that has new outbox rows.
-    emitted: Arc<Notify>,
+    /// Rung after each commit that has new outbox rows.
+    bell: Arc<Bell>,
 }
 
 struct Writer {
@@ -85,7 +86,7 @@ impl Gate {
         connections: Vec<Connection>,
         settings: Settings,
         stats: Arc<Stats>,
-        emitted: Arc<Notify>,
+        bell: Arc<Bell>,
     ) -> Self {
         let shares = matches!(connections[..], [Connection::Sqlite(_)]);
         let group_members = if shares {
@@ -106,7 +107,7 @@ impl Gate {
             waiting: AtomicUsize::new(0),
             settings,
             stats,
-            emitted,
+            bell,
         }
     }
 
@@ -121,8 +122,8 @@ impl Gate {
         };
         let lease = self.lease(permit)?;
         match lease.group {
-            Some(_) => Ok(Turn::new(lease)),
-            None => self.begin(lease).await,
+            Some(_) if self.shares => Ok(Turn::new(lease)),
+            _ => self.begin(lease).await,
         }
     }
 
@@ -150,8 +151,15 @@ impl Gate {
     /// with: dropped, it takes the transaction back.
     async fn begin(&self, mut lease: Lease) -> Result<Turn> {
         let wait = self.settings.lock_wait;
+        let abandoned = lease.group.take().is_some();
         match &mut lease.connection {
-            Connection::Postgres(server) => server.begin().await?,
+            Connection::Postgres(server) => {
+                // Whoever was to end it has gone with its runtime.
+                if abandoned {
+                    server.rollback().await;
+                }
+                server.begin().await?;
+            }
             Connection::Sqlite(file) => match file.try_begin() {
                 Ok(()) => {}
                 Err(error) if error.kind() == Kind::Locked => {
@@ -228,16 +236,13 @@ impl Gate {
         let Some(group) = writer.group.take() else {
             return;
         };
-        if group.emitted {
-            writer.connection.announce();
-        }
         let start = Instant::now();
         let result = writer.connection.commit().await;
         match &result {
             Ok(()) => {
                 self.stats.committed(group.members, start.elapsed());
                 if group.emitted {
-                    self.emitted.notify_one();
+                    self.bell.ring();
                 }
             }
             Err(error) => {

@@ -6,8 +6,8 @@
 //! topic's or a replay's copy is recognised all the same, and two records that carry the same
 //! nonsense as id are never taken for one. See [`ackwell::Identity`].
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ackwell::Record;
@@ -58,16 +58,33 @@ pub(crate) async fn mark_all(
     records: &[Record],
     turn: &mut Turn,
 ) -> Result<Vec<i64>> {
-    let mut ordered: Vec<_> = records.iter().collect();
+    let mut marks: Vec<_> = records
+        .iter()
+        .map(|record| (record.identity().to_bytes(), record))
+        .collect();
     // Stable: of two of one event, the first one counts.
-    ordered.sort_by_cached_key(|record| record.identity().to_bytes());
+    marks.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let events: Vec<&[u8]> = marks.iter().map(|(mark, _)| &mark[..]).collect();
+    if let Some(new) = turn.mark(group, &events).await? {
+        return Ok(known_of(&marks, new));
+    }
     let mut known = Vec::new();
-    for record in ordered {
+    for (_, record) in marks {
         if !Entry::new(group, record.clone()).insert(turn).await? {
             known.push(record.offset());
         }
     }
     Ok(known)
+}
+
+/// Offsets of the records whose marks are not among the `new` ones, each of which stands for one.
+fn known_of(marks: &[(Vec<u8>, &Record)], new: Vec<Vec<u8>>) -> Vec<i64> {
+    if mutation::is(Fault::MarkUnchecked) {
+        return Vec::new();
+    }
+    let mut new: HashSet<_> = new.into_iter().collect();
+    let known = marks.iter().filter(|(mark, _)| !new.remove(mark));
+    known.map(|(_, record)| record.offset()).collect()
 }
 
 /// Offsets of the records that are marked already, or that are of one event with one before them.

@@ -12,6 +12,7 @@
 //! - [`Migration`]: the schema's steps. [`Row`], [`params!`]: what goes in and comes out.
 
 mod backend;
+mod bell;
 mod database;
 mod error;
 mod group;

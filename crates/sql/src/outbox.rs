@@ -2,8 +2,8 @@
 
 use ackwell::{EncodedEvent, Headers};
 
+use crate::backend::Sqlite;
 use crate::error::{Error, Kind, Result};
-use crate::group::Turn;
 use crate::params;
 
 /// What Kafka's batch and record framing may add to key, value and headers.
@@ -29,21 +29,19 @@ pub(crate) fn check_size(event: &EncodedEvent, bytes_max: usize) -> Result<()> {
     ))
 }
 
-/// Adds the event to the transaction of `turn`.
-pub(crate) async fn insert(turn: &mut Turn, event: &EncodedEvent) -> Result<()> {
-    let inserted = turn
-        .execute(
-            "INSERT INTO ackwell_outbox (topic, key, value, headers, created_at) \
+/// Adds the event to the open transaction of a file.
+pub(crate) fn insert(file: &mut Sqlite, event: &EncodedEvent) -> Result<()> {
+    let inserted = file.execute(
+        "INSERT INTO ackwell_outbox (topic, key, value, headers, created_at) \
          VALUES ($1, $2, $3, $4, $5)",
-            params![
-                event.topic,
-                event.key,
-                event.value,
-                encode_headers(&event.headers),
-                jiff::Timestamp::now()
-            ],
-        )
-        .await;
+        params![
+            event.topic,
+            event.key,
+            event.value,
+            encode_headers(&event.headers),
+            jiff::Timestamp::now()
+        ],
+    );
     inserted.map(drop)
 }
 

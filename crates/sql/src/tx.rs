@@ -96,6 +96,10 @@ impl Tx {
     /// Emits an event: it is published if and only if the transaction commits, after the
     /// events that were committed before it.
     ///
+    /// Also when it was emitted before those: of two transactions of which one waits for what the other has
+    /// locked, or reads what it has committed, that one's events come second. On PostgreSQL the
+    /// outbox's rows are therefore written when the transaction commits, and not seen before.
+    ///
     /// # Errors
     /// Those of [`execute`](Self::execute); and when the event does not serialize, or is
     /// larger than [`Settings::message_bytes_max`](crate::Settings::message_bytes_max).
@@ -120,8 +124,8 @@ impl Tx {
         let encoded = encoded.map_err(|error| self.seat.fail(error))?;
         self.seat.join().await?;
         let mut work = self.seat.work()?;
-        let inserted = outbox::insert(&mut work.turn, &encoded).await;
-        work.ended(inserted)?;
+        let emitted = work.turn.emit(encoded).await;
+        work.ended(emitted)?;
         self.seat.note_emitted();
         Ok(())
     }

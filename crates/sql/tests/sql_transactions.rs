@@ -313,7 +313,9 @@ fn a_runtime_that_ends_keeps_nobody_waiting() {
     drop(first);
     runtime().block_on(async {
         transaction(db.clone(), [4, 5]).await.unwrap();
-        assert_eq!(ids(&db).await, [4, 5]);
+        // Where there are several writers, the other one may have come to its end.
+        let found = ids(&db).await;
+        assert!(found == [4, 5] || found == [2, 3, 4, 5], "{found:?}");
     });
 }
 
@@ -390,8 +392,10 @@ async fn until(condition: impl Fn() -> bool) {
 #[tokio::test]
 async fn what_another_process_has_locked_is_waited_for_and_then_given_up() {
     let folder = tempfile::tempdir().unwrap();
+    // Schemas of one database are created one after the other: that may take longer than the wait here.
+    drop(open(&folder).await);
     let mut settings = Settings::default();
-    settings.lock_wait = Duration::from_millis(200);
+    settings.lock_wait = Duration::from_secs(1);
     let ours = Database::open_with(&url(&folder), SCHEMA, settings)
         .await
         .unwrap();

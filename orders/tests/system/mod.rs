@@ -8,6 +8,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "../../../crates/ackwell/tests/support/kafka.rs"]
+mod kafka;
+
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
@@ -22,6 +25,11 @@ use tokio::time::timeout;
 /// How long anything may take before the test fails: generous, machines differ.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a process may take to leave its groups after its test.
+const LEAVE_MAX: Duration = Duration::from_secs(15);
+
+use kafka::Kafka;
+
 /// A data folder, and the addresses that `orders` had on it; a restart has them again.
 pub(crate) struct System {
     folder: TempDir,
@@ -32,6 +40,8 @@ pub(crate) struct System {
     process: Option<Child>,
     /// The broker is not that of `process`.
     apart: bool,
+    /// The Kafka that the tests run on, which is this system's alone while it lasts.
+    _kafka: Option<Kafka>,
 }
 
 /// A process and what it says on standard output.
@@ -41,21 +51,18 @@ pub(crate) struct Said {
 }
 
 impl System {
-    /// Starts `orders` on free ports and waits until it is ready.
+    /// Starts `orders` on free ports and waits until it is ready. Its broker is the embedded one, or
+    /// the Kafka that `KAFKA_BOOTSTRAP_SERVERS` names, emptied.
     pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let zero = || "127.0.0.1:0".to_owned();
-        let (broker, order, product) = (zero(), zero(), zero());
-        let mut system = Self {
-            folder,
-            broker,
-            order,
-            product,
-            http,
-            process: None,
-            apart: false,
-        };
+        let mut system = Self::apart(zero());
+        (system.order, system.product) = (zero(), zero());
+        system.apart = on_kafka();
+        if on_kafka() {
+            let kafka = Kafka::start().await;
+            system.broker.clone_from(&kafka.address);
+            system._kafka = Some(kafka);
+        }
         system.restart().await;
         system
     }
@@ -72,7 +79,17 @@ impl System {
             http,
             process: None,
             apart: true,
+            _kafka: None,
         }
+    }
+
+    /// A folder for services that are started one by one, on a broker of its own, or on the Kafka that
+    /// `KAFKA_BOOTSTRAP_SERVERS` names, emptied.
+    pub(crate) async fn on_a_broker() -> Self {
+        let kafka = Kafka::start().await;
+        let mut system = Self::apart(kafka.address.clone());
+        system._kafka = Some(kafka);
+        system
     }
 
     /// `orders serve`, ready; its address.
@@ -90,15 +107,21 @@ impl System {
     /// Starts `orders` again, on the same ports and folder.
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none(), "it runs");
-        let ports = [
-            ("--order-port", &self.order),
-            ("--product-port", &self.product),
-            ("--broker-port", &self.broker),
+        let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
+        let broker = match self.apart {
+            false => ("--broker-port", port(&self.broker)),
+            true => ("--bootstrap-servers", self.broker.clone()),
+        };
+        let flags = [
+            ("--order-port", port(&self.order)),
+            ("--product-port", port(&self.product)),
+            broker,
         ];
-        let flags =
-            ports.map(|(flag, address)| format!("{flag}={}", address.rsplit(':').next().unwrap()));
+        let flags = flags.map(|(flag, value)| format!("{flag}={value}"));
         let mut said = spawn(self.command(&["all"]).args(flags), self.log("orders"));
-        self.broker = said.value_of("broker").await;
+        if !self.apart {
+            self.broker = said.value_of("broker").await;
+        }
         self.order = said.value_of("order service").await;
         self.product = said.value_of("product service").await;
         said.line("ready").await;
@@ -254,6 +277,9 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
+        if let Some(process) = self.process.take().filter(|_| self.apart) {
+            leave(process);
+        }
         if std::thread::panicking() {
             for log in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
                 if log
@@ -319,6 +345,23 @@ pub(crate) fn orders(folder: &Path) -> Command {
         command.env("DATABASE_URL", url);
     }
     command
+}
+
+/// Whether the tests run on a Kafka from outside, rather than on the embedded broker.
+pub(crate) fn on_kafka() -> bool {
+    std::env::var_os("KAFKA_BOOTSTRAP_SERVERS").is_some()
+}
+
+/// Lets a process leave its groups: those who come after it would wait for its session's end.
+fn leave(mut process: Child) {
+    let Some(id) = process.id() else { return };
+    let _ = std::process::Command::new("kill")
+        .args(["-TERM", &id.to_string()])
+        .status();
+    let deadline = Instant::now() + LEAVE_MAX;
+    while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Whether the tests run on PostgreSQL, where nobody can reach into a service's files.

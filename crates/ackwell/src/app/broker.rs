@@ -3,37 +3,41 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use super::replicas::Replicas;
 use crate::config;
 use crate::observe::{Reporter, Status};
 
 /// How long an answer is awaited. Longer than a slow broker takes, shorter than patience.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
-/// Between two looks at a broker that answers. One small request each.
+/// Between two looks at a broker that answers. One small request each, about one topic.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A client that only looks.
 #[derive(Clone)]
 pub(super) struct Broker {
     client: Arc<ThreadedProducer<Listening>>,
+    admin: ClientConfig,
     servers: String,
 }
 
 impl Broker {
     pub(super) fn new(kafka: &config::Kafka) -> Result<Self, StartError> {
-        let client = kafka.admin().create_with_context(Listening::default());
+        let admin = kafka.admin();
+        let client = admin.create_with_context(Listening::default());
         let client = client.map_err(|error| StartError::Client {
             reason: error.to_string(),
         })?;
         Ok(Self {
             client: Arc::new(client),
+            admin,
             servers: kafka.bootstrap_servers.clone(),
         })
     }
@@ -56,21 +60,40 @@ impl Broker {
         }
     }
 
-    /// Keeps the broker's health true until `stop`. Not knowing is not ready.
+    /// Keeps the broker's health true until `stop`. Not knowing is not ready. The topics are looked at
+    /// one after the other; one that something is the matter with, until it is over.
     pub(super) async fn watch(
         self,
-        topic: Option<String>,
+        topics: Vec<String>,
         health: Reporter,
         stop: CancellationToken,
     ) {
+        let (mut turn, mut replicas, mut seen) = (0_usize, Replicas::default(), false);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return health.report(Status::Stopped),
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
-            match self.metadata(topic.clone()).await {
-                Ok(_) => health.report(Status::Running),
-                Err(Away(reason)) => health.report(Status::Degraded(reason)),
+            let topic = topics.get(turn % topics.len().max(1));
+            let metadata = match self.metadata(topic.cloned()).await {
+                Ok(metadata) => metadata,
+                Err(Away(reason)) => {
+                    health.report(Status::Degraded(reason));
+                    continue;
+                }
+            };
+            let problem = match topic {
+                Some(topic) => replicas.problem(topic, &metadata, &self.admin).await,
+                None => None,
+            };
+            match problem {
+                // A new leader is chosen in less time than passes until the next look.
+                Some(problem) if seen => health.report(Status::Degraded(problem)),
+                Some(_) => seen = true,
+                None => {
+                    (turn, seen) = (turn.wrapping_add(1), false);
+                    health.report(Status::Running);
+                }
             }
         }
     }

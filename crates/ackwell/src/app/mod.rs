@@ -5,6 +5,7 @@ mod check;
 mod clash;
 mod error;
 mod plan;
+mod replicas;
 mod running;
 mod supervise;
 #[cfg(test)]

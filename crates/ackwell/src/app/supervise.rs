@@ -114,7 +114,7 @@ async fn supervise(
     }
     starting.done();
 
-    let looked_at = topics.first().map(|topic| topic.name.to_string());
+    let looked_at = topics.iter().map(|topic| topic.name.to_string()).collect();
     tasks.spawn(broker.watch(looked_at, broker_health.clone(), services_stop.clone()));
 
     stop.cancelled().await;

@@ -136,6 +136,14 @@ pub enum Observation<'a> {
         /// What the broker said.
         error: &'a str,
     },
+    /// A transaction that the listener wanted to commit has ended.
+    TransactionEnded {
+        /// `committed`; or why it was not: `aborted`, `fenced` (another instance has its id), `outdated`
+        /// (its partition has another owner), `unknown` (the broker did not answer).
+        outcome: &'static str,
+        /// Time of the commit.
+        elapsed: Duration,
+    },
     /// Partitions were given to this container.
     Assigned {
         /// How many.

@@ -217,7 +217,7 @@ async fn transactions(spec: &Spec) -> Result<Option<Arc<Transactional>>, StartEr
     let Some(settings) = &spec.transactions else {
         return Ok(None);
     };
-    let opened = Transactional::open(settings.clone()).await;
+    let opened = Transactional::open(settings.clone(), Arc::clone(&spec.observer)).await;
     let opened = opened.map_err(|source| StartError::Transactions {
         listener: spec.listener.clone(),
         source,

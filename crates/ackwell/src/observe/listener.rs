@@ -338,6 +338,12 @@ impl Observer for ListenerObserver {
                     .get_or_create(&self.by_outcome("failed"))
                     .inc();
             }
+            Observation::TransactionEnded { outcome, elapsed } => {
+                let commits = families.transaction_commits.get_or_create(&self.by());
+                commits.observe(elapsed);
+                let by = self.by_outcome(outcome);
+                families.transactions.get_or_create(&by).inc();
+            }
             Observation::Lag {
                 topic,
                 partition,

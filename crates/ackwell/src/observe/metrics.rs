@@ -90,6 +90,8 @@ pub(super) struct ListenerFamilies {
     pub(super) paused: Family<ByListener, Gauge>,
     pub(super) in_work: Family<ByListener, Gauge>,
     pub(super) commits: Family<ByOutcome, Counter>,
+    pub(super) transactions: Family<ByOutcome, Counter>,
+    pub(super) transaction_commits: Family<ByListener, Histogram>,
     pub(super) notices: Family<ByOutcome, Counter>,
     pub(super) unacknowledged: Family<ByListener, Gauge>,
     pub(super) nacks: Family<ByOutcome, Counter>,
@@ -292,6 +294,17 @@ impl ListenerFamilies {
             "commits",
             "Offset commits, by outcome",
             self.commits.clone(),
+        );
+        to.register(
+            "transactions",
+            "Transactions of transactional listeners: committed, or why not",
+            self.transactions.clone(),
+        );
+        to.register_with_unit(
+            "transaction_commit",
+            "Time that the commit of a transaction took, those included that failed",
+            Unit::Seconds,
+            self.transaction_commits.clone(),
         );
         to.register(
             "notices",

@@ -21,6 +21,8 @@ use super::TransactionError;
 use super::error::Kind;
 use super::lease::Lease;
 
+/// How long a look at what is not answered yet waits, at first and at most.
+const FLUSH_WAITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(4)];
 /// How long one call waits before it is repeated.
 const CALL_WAIT: Duration = Duration::from_secs(5);
 /// Between calls that were answered at once that they are to be repeated.
@@ -128,7 +130,10 @@ impl Client {
         };
         let sent = sent.map_err(|error| self.failed(step, error));
         let ended = sent.and_then(|()| {
-            let committed = repeat(until, |wait| self.producer.commit_transaction(wait));
+            let committed = repeat(until, |wait| {
+                flush(&self.producer, wait)?;
+                self.producer.commit_transaction(wait)
+            });
             committed.map_err(|error| self.failed("committing", error))
         });
         match ended {
@@ -191,6 +196,24 @@ impl Client {
             _ => error,
         };
         TransactionError::client(doing, self.lease.id(), error)
+    }
+}
+
+/// Waits for the answers to what was sent.
+///
+/// The client's own `flush`, which its `commit_transaction` begins with, waits for an answer to pass by.
+/// Those go to the producer's thread, so it sleeps for 100 ms when the last one has come already: a
+/// commit would take as long. Asked in short steps, it has nothing left to wait for.
+fn flush(producer: &ThreadedProducer<Reports>, wait: Duration) -> KafkaResult<()> {
+    let until = Instant::now() + wait;
+    let [mut step, longest] = FLUSH_WAITS;
+    loop {
+        match producer.flush(step) {
+            Err(KafkaError::Flush(Code::OperationTimedOut)) if Instant::now() < until => {
+                step = longest.min(step * 2);
+            }
+            answer => return answer,
+        }
     }
 }
 

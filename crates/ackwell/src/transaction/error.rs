@@ -32,6 +32,18 @@ pub(crate) enum Kind {
     Unknown,
 }
 
+impl Kind {
+    /// For metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Kind::Aborted => "aborted",
+            Kind::Fenced => "fenced",
+            Kind::Outdated => "outdated",
+            Kind::Unknown => "unknown",
+        }
+    }
+}
+
 impl TransactionError {
     /// Whether another instance has taken over the transactional id: nothing that this one sent
     /// in the transaction will be seen, and nothing that it sends later.

@@ -55,7 +55,10 @@ impl Settings {
         let mut client = config.kafka.producer(producer);
         client
             .set("transaction.timeout.ms", &timeout)
-            .set("message.timeout.ms", &timeout);
+            .set("message.timeout.ms", &timeout)
+            // A commit would wait for it. What comes while the broker is told of a partition, or
+            // writes, goes out together all the same.
+            .set("linger.ms", "0");
         if client.get("message.max.bytes").is_none() {
             // The topic's own limit decides what is too large, not the client's guess.
             client.set("message.max.bytes", "1000000000");

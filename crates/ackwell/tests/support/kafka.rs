@@ -28,6 +28,9 @@ use tokio::sync::{Mutex, MutexGuard};
 /// Longer than anything here takes on a busy machine; a test that waits for it has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a cluster may take to forget what the test before has left: sessions must end.
+const EMPTIED: Duration = Duration::from_secs(180);
+
 /// How long one answer of a broker is awaited.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -50,7 +53,11 @@ impl Kafka {
             return Self::own().await;
         };
         let alone = ALONE.lock().await;
-        within("the broker to be emptied", emptied(&address)).await;
+        let in_time = tokio::time::timeout(EMPTIED, emptied(&address)).await;
+        assert!(
+            in_time.is_ok(),
+            "waited too long for the broker to be emptied"
+        );
         Self {
             broker: None,
             address,

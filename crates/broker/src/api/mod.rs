@@ -24,6 +24,8 @@ mod describe_topic_partitions;
 mod fetch;
 mod fetched;
 mod find_coordinator;
+#[cfg(test)]
+mod fuzz;
 mod group_rights;
 mod groups;
 mod incremental_alter_configs;
@@ -115,6 +117,7 @@ apis! {
     AddPartitionsToTxn      0..=3,  ADD_PARTITIONS_TO_TXN     => now(transactions::add_partitions);
     AddOffsetsToTxn         0..=4,  ADD_OFFSETS_TO_TXN        => now(transactions::add_offsets);
     EndTxn                  0..=4,  END_TXN                   => now(transactions::end);
+    WriteTxnMarkers         1..=1,  WRITE_TXN_MARKERS         => now(transactions::write_markers);
     TxnOffsetCommit         0..=4,  TXN_OFFSET_COMMIT         => now(transactions::offset_commit);
     DescribeProducers       0..=0,  DESCRIBE_PRODUCERS        => now(describe_producers::handle);
     DescribeTransactions    0..=0,  DESCRIBE_TRANSACTIONS     => now(transactions::describe);

@@ -10,13 +10,13 @@ use std::fmt::{self, Display};
 /// One field of a request: what it is, and in which versions it is there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
-    field: Field,
-    since: i16,
-    until: i16,
+    pub(super) field: Field,
+    pub(super) since: i16,
+    pub(super) until: i16,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Field {
+pub(super) enum Field {
     /// As many bytes, whatever they mean.
     Fixed(usize),
     /// A string, nullable or not.

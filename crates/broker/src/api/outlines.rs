@@ -242,6 +242,13 @@ pub(super) const ADD_OFFSETS_TO_TXN: &[Part] = &[text(), fixed(8 + 2), text()];
 /// Transactional id, producer id and epoch, committed or not.
 pub(super) const END_TXN: &[Part] = &[text(), fixed(8 + 2 + 1)];
 
+/// Markers: producer id and epoch, committed or not, topics: name, partitions; coordinator's epoch.
+pub(super) const WRITE_TXN_MARKERS: &[Part] = &[structs(&[
+    fixed(8 + 2 + 1),
+    structs(&[text(), plain(&fixed(4))]),
+    fixed(4),
+])];
+
 /// Transactional id, group, producer id and epoch, generation, member, instance, topics: name,
 /// partitions: index and offset, leader epoch, metadata.
 pub(super) const TXN_OFFSET_COMMIT: &[Part] = &[

@@ -4,7 +4,8 @@ use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
     AddPartitionsToTxnResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
     EndTxnRequest, EndTxnResponse, ListTransactionsRequest, ListTransactionsResponse,
-    TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse, WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
 };
 
 use super::Context;
@@ -25,6 +26,14 @@ pub(super) async fn add_offsets(
 
 pub(super) async fn end(cx: &Context, request: EndTxnRequest) -> EndTxnResponse {
     cx.transactions().end(request, cx.version).await
+}
+
+/// Without access rules anybody may, with them super users.
+pub(super) async fn write_markers(
+    cx: &Context,
+    request: WriteTxnMarkersRequest,
+) -> WriteTxnMarkersResponse {
+    cx.transactions().write_markers(request).await
 }
 
 /// The group's coordinator has the offsets; the transaction's was told of them before.

@@ -263,7 +263,7 @@ impl Written {
 }
 
 /// What a record of the log says; `None` when that is of an unknown kind.
-fn read<C: Change>(record: &Record) -> Result<Option<C>, Malformed> {
+pub(super) fn read<C: Change>(record: &Record) -> Result<Option<C>, Malformed> {
     let producer = ProducerEpoch {
         id: record.producer_id,
         epoch: record.producer_epoch,

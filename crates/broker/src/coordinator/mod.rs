@@ -14,6 +14,8 @@
 //! | `journal` | the partition's log: replay, append, snapshot |
 //! | `wire` | the primitive types of the records |
 
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod journal;
 mod shard;
 mod shards;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use bytes::{Buf, BufMut};
 
-use crate::Error;
+use crate::{Error, disk};
 
 /// The file in a partition's folder.
 const FILE: &str = "aborted";
@@ -143,14 +143,14 @@ fn append(path: &Path, good: usize, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     file.set_len(good as u64)?;
     file.write_all(bytes)?;
-    file.sync_data()
+    disk::sync_file(&file, path)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_added_extension(crate::store::UNFINISHED);
     let mut file = File::create(&unfinished)?;
     file.write_all(bytes)?;
-    file.sync_data()?;
+    disk::sync_file(&file, &unfinished)?;
     fs::rename(&unfinished, path)
 }
 

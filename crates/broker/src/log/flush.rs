@@ -136,6 +136,28 @@ impl Flusher {
         Ok(flusher)
     }
 
+    /// Without threads: who made it says when it works.
+    #[cfg(test)]
+    pub(super) fn by_hand(mode: Flush) -> Arc<Self> {
+        Arc::new(Self {
+            mode,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            threads: Mutex::default(),
+        })
+    }
+
+    /// Flushes the next partition that is queued, if there is one.
+    #[cfg(test)]
+    pub(super) fn work_once(&self) -> bool {
+        let next = self.queue().ready.pop_front();
+        let Some(turn) = next else { return false };
+        if let Some(delay) = turn.partition.flush_in_turn(turn.waited) {
+            self.schedule(turn.partition, delay);
+        }
+        true
+    }
+
     pub(super) fn mode(&self) -> Flush {
         self.mode
     }

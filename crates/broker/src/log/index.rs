@@ -103,7 +103,7 @@ impl Index {
         self.flush();
         match File::open(&self.path) {
             Ok(file) => {
-                file.sync_data()?;
+                crate::disk::sync_file(&file, &self.path)?;
                 Ok(file.metadata()?.len())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),

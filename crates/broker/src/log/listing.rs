@@ -91,6 +91,6 @@ pub(super) fn copy(from: &Path, range: Range<u64>, to: &Path) -> io::Result<()> 
     source.seek(SeekFrom::Start(range.start))?;
     let mut target = File::create(&unfinished)?;
     io::copy(&mut source.take(range.end - range.start), &mut target)?;
-    target.sync_all()?;
+    crate::disk::sync_file(&target, &unfinished)?;
     fs::rename(&unfinished, to)
 }

@@ -54,3 +54,5 @@ pub(crate) use partition::{Appended, Partition, Place, Shared, SharedConfig};
 pub(crate) use producers::ActiveProducer;
 pub(crate) use reading::Isolation;
 pub(crate) use stretch::Stretch;
+#[cfg(test)]
+pub(crate) use tests::{folder as memory_folder, fuzz::batches_of_all_kinds};

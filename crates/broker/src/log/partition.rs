@@ -208,6 +208,15 @@ impl Partition {
         batches: &[Incoming],
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        let records: i64 = batches
+            .iter()
+            .map(|batch| i64::from(batch.header.records))
+            .sum();
+        // Only a log that somebody damaged gets there.
+        let Some(end_offset) = writer.next_offset.checked_add(records) else {
+            let what = format!("{} has no offsets left", self.place.folder.display());
+            return Err(Error::new(crate::error::Kind::Corrupt, what).into());
+        };
         let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
         if writer.is_roll_due(batches, config, now_ms) {
             self.roll(&mut writer)?;
@@ -219,13 +228,9 @@ impl Partition {
         }
         self.publish(writer);
         written?;
-        let records: i64 = batches
-            .iter()
-            .map(|batch| i64::from(batch.header.records))
-            .sum();
         Ok(Appended {
             base_offset,
-            last_offset: base_offset + records - 1,
+            last_offset: end_offset - 1,
             log_append_time: append_time.unwrap_or(-1),
             log_start_offset: self.log_start_offset(),
             duplicate: false,
@@ -439,6 +444,13 @@ impl Partition {
         self.last_stable
             .load(Ordering::Acquire)
             .max(self.log_start_offset())
+    }
+
+    /// How many offsets are behind the last stable one.
+    pub(crate) fn undecided_records(&self) -> u64 {
+        // In this order: both only grow.
+        let stable = self.last_stable_offset();
+        u64::try_from(self.high_watermark() - stable).unwrap_or(0)
     }
 
     fn raise_high_watermark(&self, to: i64) {

@@ -26,6 +26,7 @@ use super::scan::{BODIES_WINDOW, Scan};
 use super::segment::{self, LOG, Segment};
 use super::undecided::Undecided;
 use crate::Error;
+use crate::disk::{self, Fault};
 use crate::store::{Loss, sealed};
 
 /// How far behind damage the offset of an intact batch may be: a segment holds no more.
@@ -386,7 +387,7 @@ impl Recovery<'_> {
                 return;
             };
             done.undecided.end(first_offset, offset);
-            if verdict == Verdict::Abort {
+            if verdict == Verdict::Abort && !disk::is_built_in(Fault::ForgottenAborts) {
                 done.aborted.push(AbortedTransaction {
                     producer_id: producer.id,
                     first_offset,
@@ -394,6 +395,9 @@ impl Recovery<'_> {
                     last_stable_offset: done.undecided.stable_then(offset + 1),
                 });
             }
+            return;
+        }
+        if disk::is_built_in(Fault::ForgottenProducers) {
             return;
         }
         let append_time = match header.is_log_append_time() {
@@ -437,7 +441,7 @@ impl Recovery<'_> {
             sealed::sync_folder(self.folder)?;
         }
         file.set_len(good)
-            .and_then(|()| file.sync_data())
+            .and_then(|()| disk::sync_file(file, segment.path()))
             .map_err(cutting)?;
         self.lost(end - good, None);
         Ok(intact.map(|(position, base)| (base, size - position)))

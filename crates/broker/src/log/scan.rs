@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::batch::{CRC_FROM, HEADER, Header};
+use crate::disk::{Fault, is_built_in};
 
 /// A window over a file that moves forward.
 #[derive(Debug)]
@@ -61,7 +62,8 @@ impl<'a> Scan<'a> {
             crc = crc32c::crc32c_append(crc, bytes);
             at += bytes.len() as u64;
         }
-        Ok((crc == header.crc).then_some((header, size)))
+        let right = crc == header.crc || is_built_in(Fault::UncheckedBatches);
+        Ok(right.then_some((header, size)))
     }
 
     /// As [`Scan::intact`], with the batch's bytes.

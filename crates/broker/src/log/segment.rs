@@ -15,8 +15,8 @@ use super::open_files::{OpenFiles, Slot};
 use super::record_times;
 use super::scan::{HEADERS_WINDOW, Scan};
 use super::stretch::Stretch;
-use crate::Error;
 use crate::error::Kind;
+use crate::{Error, disk};
 
 /// The ending of a segment's file.
 pub(super) const LOG: &str = "log";
@@ -136,8 +136,7 @@ impl Segment {
     /// Forces what was written to the disk. A segment that was given up meanwhile needs no disk.
     pub(super) fn sync(&self) -> Result<(), Error> {
         let synced = self.file().and_then(|file| {
-            file.sync_data()
-                .map_err(|error| self.error("syncing", error))
+            disk::sync_file(&file, &self.path).map_err(|error| self.error("syncing", error))
         });
         match synced {
             Err(_) if self.removed.load(Ordering::Acquire) => Ok(()),

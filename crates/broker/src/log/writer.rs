@@ -98,7 +98,7 @@ impl Writer {
         size > 0
             && (size + more > config.segment_bytes as u64
                 || self.is_older_than(config.segment_ms, now_ms)
-                || self.next_offset + records - self.active.base() > OFFSETS_MAX)
+                || records > OFFSETS_MAX - (self.next_offset - self.active.base()))
     }
 
     /// Whether the active segment got its first batch longer ago than `age_ms`.

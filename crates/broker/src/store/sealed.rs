@@ -10,8 +10,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Error;
 use crate::error::Kind;
+use crate::{Error, disk};
 
 const MARK: &str = "ackwell";
 /// The ending of files being written; what is left of them after a crash is removed.
@@ -27,7 +27,7 @@ pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let writing = |error| Error::io(format_args!("writing {}", path.display()), error);
     let mut file = File::create(&unfinished).map_err(writing)?;
     file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_data())
+        .and_then(|()| disk::sync_file(&file, &unfinished))
         .map_err(writing)?;
     fs::rename(&unfinished, path).map_err(writing)
 }
@@ -73,7 +73,6 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
 
 /// Makes created, renamed and removed names of a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
+    disk::sync_folder(folder)
         .map_err(|error| Error::io(format_args!("syncing folder {}", folder.display()), error))
 }

@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tracing::{error, warn};
 
 use super::record::Partitions;
+use super::service::STATE_TOPIC;
 use crate::coordinator::{ProducerEpoch, Verdict};
 use crate::group::{self, OFFSETS_TOPIC};
 use crate::log::Partition;
@@ -94,6 +96,38 @@ impl Participants {
         match partition {
             None => true,
             Some(partition) => write_end(&partition, producer, verdict).await,
+        }
+    }
+
+    /// Writes the end that an operator wants here, once, and says what is in the way of it.
+    pub(super) async fn mark(
+        &self,
+        producer: ProducerEpoch,
+        verdict: Verdict,
+        topic: &str,
+        index: i32,
+    ) -> Result<(), ResponseError> {
+        let partition = self.store.topic(topic).and_then(|of| of.partition(index));
+        let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+        warn!(
+            topic,
+            partition = index,
+            producer = producer.id,
+            ?verdict,
+            "an operator ends a transaction"
+        );
+        match topic {
+            OFFSETS_TOPIC => match self.groups.end_transaction(index, producer, verdict).await {
+                true => Ok(()),
+                false => Err(ResponseError::CoordinatorNotAvailable),
+            },
+            STATE_TOPIC => Err(ResponseError::TopicAuthorizationFailed),
+            _ => {
+                let ended = partition.end_transaction(producer, verdict, now_ms());
+                let offset = ended.map_err(|error| error.code())?.last_offset;
+                let durable = partition.durable(offset).await;
+                durable.map_err(|error| error.code())
+            }
         }
     }
 

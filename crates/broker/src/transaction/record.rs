@@ -165,6 +165,11 @@ impl Transaction {
             FLEXIBLE => flexible_partitions(&mut value)?,
             _ => return Err(Malformed("unknown version of TransactionLogValue")),
         };
+        // Kafka's reader, too, takes no partitions of a transaction that never began.
+        let partitions = match state {
+            State::Empty => Partitions::new(),
+            _ => partitions,
+        };
         let mut transaction = Self {
             producer,
             previous_id: -1,
@@ -178,8 +183,8 @@ impl Transaction {
         if version == FLEXIBLE {
             value.tagged(|tag, field| {
                 match tag {
-                    PREVIOUS_ID => transaction.previous_id = field.int64()?,
-                    LAST_EPOCH => transaction.last_epoch = field.int16()?,
+                    PREVIOUS_ID => transaction.previous_id = field.int64()?.max(-1),
+                    LAST_EPOCH => transaction.last_epoch = field.int16()?.max(-1),
                     _ => {}
                 }
                 Ok(())

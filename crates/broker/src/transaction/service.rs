@@ -20,7 +20,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::Config;
-use super::host::TransactionHost;
+use super::host::{Ends, TransactionHost};
 use super::machine::{Filter, Request, Response};
 use super::participants::Participants;
 use super::record::{Partitions, State, Transaction};
@@ -30,7 +30,7 @@ use crate::group::{self, OFFSETS_TOPIC};
 use crate::store::Store;
 
 /// The topic that holds how transactional ids stand.
-const STATE_TOPIC: &str = "__transaction_state";
+pub(super) const STATE_TOPIC: &str = "__transaction_state";
 
 /// What a client is told when its shard cannot answer: it looks for the coordinator and tries again.
 const UNAVAILABLE: ResponseError = ResponseError::CoordinatorNotAvailable;
@@ -56,6 +56,7 @@ pub(crate) struct Coordinator {
     store: Arc<Store>,
     groups: group::Coordinator,
     shards: Shards<TransactionHost>,
+    ends: Arc<Ends>,
 }
 
 impl Coordinator {
@@ -74,9 +75,11 @@ impl Coordinator {
             groups: groups.clone(),
         };
         let partitions = config.state_partitions;
+        let ends = Arc::new(Ends::default());
         let host = TransactionHost {
             config,
             participants: participants.clone(),
+            ends: Arc::clone(&ends),
         };
         let shards = Shards::open(host, Arc::clone(&store), STATE_TOPIC, partitions).await?;
         let mut incomplete = Vec::new();
@@ -95,6 +98,7 @@ impl Coordinator {
             store,
             groups,
             shards,
+            ends,
         })
     }
 
@@ -294,6 +298,18 @@ impl Coordinator {
             }
         }
         response
+    }
+
+    /// How many transactions have ended since the start.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    pub(super) fn participants(&self) -> Participants {
+        Participants {
+            store: Arc::clone(&self.store),
+            groups: self.groups.clone(),
+        }
     }
 
     /// Carries out what was asked so far and ends the coordinator's tasks. Ends that are not written

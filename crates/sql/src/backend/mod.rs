@@ -13,6 +13,7 @@ mod postgres;
 mod sqlite;
 mod statement;
 
+use ackwell::EncodedEvent;
 use futures_util::FutureExt;
 
 pub(crate) use location::Location;
@@ -21,6 +22,7 @@ pub(crate) use sqlite::{Sqlite, open_reader, open_writer};
 
 use crate::error::{Error, Result};
 use crate::migration::Migration;
+use crate::outbox;
 use crate::row::Row;
 use crate::value::Value;
 
@@ -33,15 +35,6 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    /// Other processes are told of new outbox rows when the transaction commits, where somebody
-    /// listens.
-    pub(crate) fn announce(&mut self) {
-        match self {
-            Self::Sqlite(_) => {}
-            Self::Postgres(server) => server.announce(),
-        }
-    }
-
     /// Makes all of the transaction durable, or none of it. On SQLite it waits for the disk, and
     /// is for blocking threads.
     pub(crate) async fn commit(&mut self) -> Result<()> {
@@ -88,6 +81,14 @@ impl Connection {
         match self {
             Self::Sqlite(file) => file.undo(),
             Self::Postgres(server) => server.undo().await,
+        }
+    }
+
+    /// Adds an event to the outbox. On a server its row is written when the transaction commits.
+    pub(crate) async fn emit(&mut self, event: EncodedEvent) -> Result<()> {
+        match self {
+            Self::Sqlite(file) => outbox::insert(file, &event),
+            Self::Postgres(server) => server.emit(event).await,
         }
     }
 

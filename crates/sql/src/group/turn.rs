@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use ackwell::EncodedEvent;
+
 use super::leave::leave;
 use super::{Group, Lease, Outcome};
-use crate::backend::Dialect;
+use crate::backend::{Connection, Dialect};
 use crate::error::{Error, Result};
 use crate::row::Row;
 use crate::value::Value;
@@ -64,6 +66,26 @@ impl Turn {
     pub(crate) async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
         let rows = self.open()?.connection.query(sql, params).await;
         self.concluded(rows)
+    }
+
+    /// Adds an event to the outbox.
+    pub(crate) async fn emit(&mut self, event: EncodedEvent) -> Result<()> {
+        let emitted = self.open()?.connection.emit(event).await;
+        self.concluded(emitted)
+    }
+
+    /// Marks events as handled by `group`, all in one statement; answers those that are new. `None` on a file,
+    /// where many statements cost no more than one.
+    pub(crate) async fn mark(
+        &mut self,
+        group: &str,
+        events: &[&[u8]],
+    ) -> Result<Option<Vec<Vec<u8>>>> {
+        let Connection::Postgres(server) = &mut self.open()?.connection else {
+            return Ok(None);
+        };
+        let new = server.mark(group, events).await;
+        self.concluded(new).map(Some)
     }
 
     /// The writer, as long as its group is open.

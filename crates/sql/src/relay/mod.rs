@@ -92,6 +92,7 @@ impl Relay {
 
     async fn work(&self, cx: &ServiceContext, published: &Published) {
         while let Some(mut lease) = self.stand_by(cx).await {
+            let _here = self.database.bell().relay_is_here();
             let lost = tokio::select! {
                 () = prune::prune(&self.database, self.inbox_retention) => return,
                 lost = self.publish(cx, published, &mut lease) => lost,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -14,8 +14,10 @@ use prometheus_client::registry::Unit;
 
 use crate::database::{Database, Outbox};
 
-/// How often the outbox is looked at for metrics.
+/// How often the outbox is looked at for metrics; where that takes long because much waits, so many times longer
+/// passes until the next look.
 const SAMPLE: Duration = Duration::from_secs(2);
+const SAMPLE_REST: u32 = 20;
 
 /// What the relay has published, and what it has left.
 #[derive(Debug, Default)]
@@ -36,9 +38,10 @@ impl Published {
     /// Looks at the outbox again and again; relays that stand by do so as well.
     pub(super) async fn sample(&self, database: &Database) {
         loop {
+            let since = Instant::now();
             let outbox = database.outbox().await.ok();
             *self.outbox.lock().unwrap_or_else(PoisonError::into_inner) = outbox;
-            tokio::time::sleep(SAMPLE).await;
+            tokio::time::sleep(SAMPLE.max(since.elapsed() * SAMPLE_REST)).await;
         }
     }
 }

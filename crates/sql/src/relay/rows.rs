@@ -8,8 +8,10 @@
 //! late it was committed. Nobody waits for a transaction that stays open, as they would if the oldest
 //! one at work were the limit.
 //!
-//! Order holds, too. A transaction that waited for another's lock, or began after its commit, is in
-//! the same round or a later one, and in the same one has the higher id.
+//! Order holds, too. A transaction that waited for another's lock, or read what it has committed, is in
+//! the same round or a later one, since the server counts a transaction as ended before it gives its locks
+//! back; and in the same one has the higher ids, since ids are given when all locks are taken
+//! (`backend/postgres/emitted.rs`), also where a handler has emitted before it waited.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -208,7 +208,7 @@ impl<'a> Session<'a> {
                 self.acknowledged(result)?;
                 Ok(false)
             }
-            () = self.database.emitted().notified() => Ok(true),
+            () = self.database.bell().rung() => Ok(true),
             () = tokio::time::sleep_until(wake) => Ok(true),
             () = cx.stopped() => Ok(false),
         }

@@ -333,6 +333,11 @@ async fn apply_by_hand(
     tokio::time::sleep(setup.handling).await;
     setup.fail(number, attempt)?;
     let (mut tx, worker) = (database.begin(), setup.name.as_str());
+    if crate::events::database_url::is_postgres() {
+        // Nobody else may look for the same number meanwhile.
+        tx.query("SELECT pg_advisory_xact_lock($1)", params![number])
+            .await?;
+    }
     let new = tx
         .execute(
             "INSERT INTO effects (key, number, worker) SELECT $1, $2, $3 \

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
 use super::consumer::{Client, Named};
+use super::observation::{Observation, Observer};
 use crate::record::Record;
 use crate::transaction::{
     Kind, Lease, Offsets, Open, Pool, Settings, Transaction, TransactionError, Uncommitted,
@@ -41,6 +42,7 @@ const STORED_WAIT: Duration = Duration::from_secs(5);
 /// The transactions of one listener.
 pub(super) struct Transactional {
     pool: Pool,
+    observer: Arc<dyn Observer>,
     /// Not held: when the container drops it, the client leaves its group.
     client: OnceLock<Weak<Client>>,
     places: Mutex<Places>,
@@ -60,6 +62,9 @@ struct Place {
     /// Committed last.
     position: Option<i64>,
     doubt: Option<Doubt>,
+    /// Offsets of which a doubt has turned out to be none: their records come again, perhaps one by
+    /// one, and are done.
+    settled: Range<i64>,
 }
 
 /// A transaction that may have been committed.
@@ -78,11 +83,15 @@ pub(super) struct Claim {
 }
 
 impl Transactional {
-    pub(super) async fn open(settings: Settings) -> Result<Self, TransactionError> {
+    pub(super) async fn open(
+        settings: Settings,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, TransactionError> {
         let pool = Pool::new(settings)?;
         pool.open().await?;
         Ok(Transactional {
             pool,
+            observer,
             client: OnceLock::new(),
             places: Mutex::default(),
             order: RwLock::new(()),
@@ -101,6 +110,7 @@ impl Transactional {
             assignment: places.assignments,
             position,
             doubt: None,
+            settled: 0..0,
         };
         places.owned.insert(named.clone(), place);
     }
@@ -200,6 +210,24 @@ impl Transactional {
     }
 
     async fn end(&self, open: Open, positions: &[(&Claim, i64)]) -> Result<(), Uncommitted> {
+        let began = Instant::now();
+        let ended = self.end_unobserved(open, positions).await;
+        let outcome = match &ended {
+            Ok(()) => "committed",
+            Err(uncommitted) => uncommitted.error.kind().word(),
+        };
+        self.observer.observe(&Observation::TransactionEnded {
+            outcome,
+            elapsed: began.elapsed(),
+        });
+        ended
+    }
+
+    async fn end_unobserved(
+        &self,
+        open: Open,
+        positions: &[(&Claim, i64)],
+    ) -> Result<(), Uncommitted> {
         let client = self.client.get().and_then(Weak::upgrade);
         let member = client.and_then(|client| client.group_metadata());
         let Some(member) = member else {
@@ -219,7 +247,12 @@ impl Transactional {
         }
         open.commit(Some(Offsets { list, member })).await?;
         for (claim, at) in positions {
-            self.with(claim, |place| place.position = Some(*at));
+            self.with(claim, |place| {
+                place.position = Some(*at);
+                if *at > place.settled.end {
+                    place.settled = 0..0;
+                }
+            });
         }
         Ok(())
     }
@@ -229,19 +262,24 @@ impl Transactional {
     async fn settled_before(&self, claim: &Claim) -> Result<Range<i64>, TransactionError> {
         let doubt = self.with(claim, |place| place.doubt.take()).flatten();
         let Some(Doubt { records, lease }) = doubt else {
-            return Ok(0..0);
+            let settled = self.with(claim, |place| place.settled.clone());
+            return Ok(settled.unwrap_or(0..0));
         };
         match self.look(claim, lease).await {
             Ok(stored) => {
-                self.with(claim, |place| place.position = stored);
                 let done = stored.is_some_and(|stored| stored >= records.end);
+                let settled = if done { records } else { 0..0 };
+                self.with(claim, |place| {
+                    place.position = stored;
+                    place.settled = settled.clone();
+                });
                 tracing::warn!(
                     topic = claim.named.0,
                     partition = claim.named.1,
                     committed = done,
                     "the end of a transaction was not known, and is now"
                 );
-                Ok(if done { records } else { 0..0 })
+                Ok(settled)
             }
             Err((lease, error)) => {
                 let doubt = Some(Doubt { records, lease });

@@ -52,7 +52,7 @@ impl Machine {
                 info!(group = %id, "group deleted");
                 group.forget(&mut self.output.changes, |_, _| true);
                 group.erase_membership(&mut self.output.changes);
-                self.forget_pending(|of, _| *of == id);
+                self.forget_pending(|of, _, _| *of == id);
                 Ok(())
             }
         };

@@ -22,7 +22,10 @@ impl Machine {
             Some(group) if group.is_held_by_others() => {
                 response.error_code = ResponseError::NonEmptyGroup.code();
             }
-            Some(group) => response.topics = group.delete(&request, &mut self.output.changes),
+            Some(group) => {
+                response.topics = group.delete(&request, &mut self.output.changes);
+                self.forget_pending_of(&request.group_id.0, &response.topics);
+            }
         }
         self.settle(&request.group_id.0);
         self.reply(token, Response::DeleteOffsets(response));
@@ -41,15 +44,22 @@ impl Machine {
         for id in touched {
             self.settle(&id);
         }
-        self.forget_pending(|_, topic| topics.contains(topic));
+        self.forget_pending(|_, topic, _| topics.contains(topic));
         self.reply(token, Response::ForgetTopics);
     }
 
+    fn forget_pending_of(&mut self, id: &StrBytes, deleted: &[OffsetDeleteResponseTopic]) {
+        let is_deleted = |topic: &StrBytes, index: i32| {
+            let of_topic = deleted.iter().filter(|deleted| deleted.name.0 == *topic);
+            let mut partitions = of_topic.flat_map(|deleted| &deleted.partitions);
+            partitions.any(|one| one.partition_index == index && one.error_code == 0)
+        };
+        self.forget_pending(|group, topic, index| group == id && is_deleted(topic, index));
+    }
+
     /// Deletes what is pending for positions that were deleted.
-    pub(super) fn forget_pending(&mut self, doomed: impl Fn(&StrBytes, &StrBytes) -> bool) {
-        let forgotten = self
-            .transactions
-            .forget(|group, topic, _| doomed(group, topic));
+    pub(super) fn forget_pending(&mut self, doomed: impl Fn(&StrBytes, &StrBytes, i32) -> bool) {
+        let forgotten = self.transactions.forget(doomed);
         let gone = forgotten
             .into_iter()
             .map(|(group, topic, partition)| Change::Offset {

@@ -87,13 +87,21 @@ impl Machine {
         };
         let topics = match (outcome, self.groups.get_mut(&request.group_id.0)) {
             (Ok(()), Some(group)) => {
-                for topic in &request.topics {
-                    for partition in &topic.partitions {
-                        let index = partition.partition_index;
-                        self.transactions.supersede(&group.id, &topic.name.0, index);
+                let before = cx.output.changes.len();
+                let topics = group.commit(&mut cx, request);
+                // As in a replay, what was written is newer; a position that was refused is not.
+                for change in &self.output.changes[before..] {
+                    if let Change::Offset {
+                        group,
+                        topic,
+                        partition,
+                        ..
+                    } = change
+                    {
+                        self.transactions.supersede(group, topic, *partition);
                     }
                 }
-                group.commit(&mut cx, request)
+                topics
             }
             (outcome, _) => commit_refused(
                 request,

@@ -22,8 +22,10 @@ pub(crate) struct CommittedOffset {
 
 /// The version that has an expiry of its own, and no leader epoch.
 const WITH_EXPIRY: i16 = 1;
-/// The version that Kafka writes: with a leader epoch.
+/// The version that is written here, and by Kafka up to 4.0: with a leader epoch.
 const WITH_EPOCH: i16 = 3;
+/// A flexible version, with the topic's id as a tagged field: Apache Kafka 4.4 writes it.
+const FLEXIBLE: i16 = 4;
 
 impl CommittedOffset {
     pub(super) fn encode(&self) -> Bytes {
@@ -48,17 +50,21 @@ impl CommittedOffset {
     pub(super) fn decode(value: &Bytes) -> Result<Self, Malformed> {
         let mut value = Reader::new(value);
         let version = value.int16()?;
-        if !(0..=WITH_EPOCH).contains(&version) {
+        if !(0..=FLEXIBLE).contains(&version) {
             return Err(Malformed("unknown version of OffsetCommitValue"));
         }
         Ok(Self {
             offset: value.int64()?,
-            leader_epoch: if version == WITH_EPOCH {
+            leader_epoch: if version >= WITH_EPOCH {
                 value.int32()?
             } else {
                 -1
             },
-            metadata: value.string()?,
+            metadata: if version >= FLEXIBLE {
+                value.compact_string()?
+            } else {
+                value.string()?
+            },
             commit_ms: value.int64()?,
             expire_ms: if version == WITH_EXPIRY {
                 Some(value.int64()?).filter(|ms| *ms >= 0)

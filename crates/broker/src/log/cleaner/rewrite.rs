@@ -289,7 +289,7 @@ impl Output {
         };
         file.into_inner()
             .map_err(io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
+            .and_then(|file| crate::disk::sync_file(&file, &self.path))
             .map_err(|error| first.error("compacting", error))?;
         self.index.push(Entry {
             offset: self.next,

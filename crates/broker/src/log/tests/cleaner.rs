@@ -9,7 +9,7 @@ use super::*;
 const MEMORY: usize = 1024 * 1024;
 const COMPACT: (&str, &str) = ("cleanup.policy", "compact");
 const ALWAYS_DUE: (&str, &str) = ("min.cleanable.dirty.ratio", "0");
-const TRANSACTIONAL: u8 = 0x10;
+pub(super) const TRANSACTIONAL: u8 = 0x10;
 const CONTROL: u8 = 0x20;
 
 type Keyed = (i64, String, Option<String>);
@@ -70,7 +70,7 @@ fn keyed(records: &[(&str, Option<&str>)]) -> Bytes {
 }
 
 /// `batch` with more attributes, and the checksum of it.
-fn with_attributes(batch: Bytes, attributes: u8) -> Bytes {
+pub(super) fn with_attributes(batch: Bytes, attributes: u8) -> Bytes {
     let mut bytes = batch.to_vec();
     bytes[22] |= attributes;
     let crc = crc32c::crc32c(&bytes[CRC_FROM..]);

@@ -2,7 +2,9 @@
 
 mod append;
 mod cleaner;
+mod disk;
 mod durability;
+pub(crate) mod fuzz;
 mod producers;
 mod property;
 mod read;
@@ -35,7 +37,7 @@ const OPEN_MAX: usize = 4;
 
 /// A folder in memory where the system has one. These tests write, flush and rename thousands of small files, and
 /// what they show does not need a disk: on one that is busy with a build, they took minutes.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()

@@ -22,6 +22,8 @@ mod init;
 mod partitions;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::poll_fn;
 use tokio::task::JoinHandle;
-use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 
 use super::error::explain;
+use super::tls::Encrypted;
 use super::{EMITTED, Server, Session};
 use crate::error::{Chain, Error, Result};
 
@@ -73,7 +73,7 @@ impl Drop for Listener {
 }
 
 async fn drive(
-    mut connection: Connection<Socket, NoTlsStream>,
+    mut connection: Connection<Socket, Encrypted>,
     server: Arc<Server>,
     heard: impl Fn(),
 ) {

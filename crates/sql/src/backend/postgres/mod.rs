@@ -4,10 +4,13 @@
 //! next: savepoints are set and released that way. `BEGIN` is awaited, since a statement
 //! that comes after one that failed would take effect by itself.
 
+mod emitted;
 mod error;
 mod listener;
 mod numeric;
+mod outbox;
 mod server;
+mod tls;
 mod value;
 
 use std::collections::HashMap;
@@ -22,6 +25,7 @@ use super::statement;
 use crate::error::{Chain, Error, Kind, Result};
 use crate::row::Row;
 use crate::value::Value;
+use emitted::Emitted;
 use error::explain;
 pub(crate) use listener::Listener;
 pub(crate) use server::{Server, Session};
@@ -44,6 +48,8 @@ pub(crate) struct Postgres {
     stale: bool,
     /// What is sent before the next statement.
     ahead: String,
+    /// What is written to the outbox last.
+    emitted: Emitted,
 }
 
 struct Link {
@@ -68,6 +74,7 @@ impl Postgres {
             open: false,
             stale: false,
             ahead: String::new(),
+            emitted: Emitted::default(),
         }
     }
 
@@ -77,6 +84,7 @@ impl Postgres {
     /// Dropping the future leaves nothing that the next transaction would see.
     pub(crate) async fn begin(&mut self) -> Result<()> {
         self.ahead.clear();
+        self.emitted.clear();
         self.open = false;
         if self.is_linked() {
             match self.send_begin().await {
@@ -126,22 +134,30 @@ impl Postgres {
 
     /// Makes the transaction durable. An error without a word from the server leaves open whether it is.
     pub(super) async fn commit(&mut self) -> Result<()> {
-        // After a failure the server would answer COMMIT by rolling back, without an error.
-        let sql = format!("{}SELECT 1; COMMIT", std::mem::take(&mut self.ahead));
-        let committed = self.send(&sql).await;
+        let committed = self.place_and_commit().await;
+        self.emitted.clear();
         self.open = false;
         self.stale = committed.is_err();
         committed
     }
 
-    pub(super) fn announce(&mut self) {
+    /// Tells who listens that outbox rows were committed; on a connection without a transaction.
+    pub(crate) async fn notify(&mut self) -> Result<()> {
+        if !self.is_linked() {
+            self.link().await?;
+        }
         let schema = self.server.schema_name();
-        self.ahead
-            .push_str(&format!("NOTIFY {EMITTED}, '{schema}'; "));
+        self.send(&format!("NOTIFY {EMITTED}, '{schema}'")).await
     }
 
-    pub(super) async fn rollback(&mut self) {
+    /// Leaves the connection; the next use makes another one.
+    pub(crate) fn unlink(&mut self) {
+        self.link = None;
+    }
+
+    pub(crate) async fn rollback(&mut self) {
         self.ahead.clear();
+        self.emitted.clear();
         self.open = false;
         self.stale = true;
         if self.is_linked() && self.send("ROLLBACK").await.is_ok() {
@@ -158,10 +174,12 @@ impl Postgres {
     }
 
     pub(super) fn release(&mut self) -> Result<()> {
+        self.emitted.keep();
         self.later("RELEASE member; ")
     }
 
     pub(super) async fn undo(&mut self) -> Result<()> {
+        self.emitted.take_back();
         self.later("ROLLBACK TO member; RELEASE member; ")?;
         let sql = std::mem::take(&mut self.ahead);
         self.send(&sql).await
@@ -219,6 +237,15 @@ impl Postgres {
     /// The statement, prepared on this connection.
     async fn prepare(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Prepared> {
         statement::check(sql)?;
+        let prepared = self.prepared(sql).await?;
+        let needed = prepared.statement.params().len();
+        if needed != params.len() {
+            return Err(statement::wrong_count(sql, needed, params.len()));
+        }
+        Ok(prepared)
+    }
+
+    async fn prepared(&mut self, sql: &str) -> Result<Prepared> {
         if self.link.is_none() && self.session.read_only {
             self.link().await?;
         }
@@ -227,15 +254,10 @@ impl Postgres {
             .as_ref()
             .and_then(|link| link.statements.get(sql))
             .cloned();
-        let prepared = match known {
-            Some(prepared) => prepared,
-            None => self.prepare_anew(sql).await?,
-        };
-        let needed = prepared.statement.params().len();
-        if needed != params.len() {
-            return Err(statement::wrong_count(sql, needed, params.len()));
+        match known {
+            Some(prepared) => Ok(prepared),
+            None => self.prepare_anew(sql).await,
         }
-        Ok(prepared)
     }
 
     async fn prepare_anew(&mut self, sql: &str) -> Result<Prepared> {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, Connection, Socket};
 
 use super::error::{explain, unreachable};
+use super::tls::{Encrypted, Parameters, Tls};
 use crate::error::{Error, Result};
 
 /// How long a connection may take where the URL has no `connect_timeout`.
@@ -21,6 +22,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// A PostgreSQL server with a database and a schema, as a URL names them.
 pub(crate) struct Server {
     config: Config,
+    tls: Tls,
     /// Where the tables are; `None` leaves it to the server, which says `public`.
     schema: Option<String>,
 }
@@ -39,17 +41,20 @@ pub(crate) struct Session {
 
 impl Server {
     /// Reads `postgres://user:password@host:port/database`. Besides the parameters of
-    /// `tokio-postgres` it knows `schema`.
+    /// `tokio-postgres` it knows `schema`, and those of libpq for TLS.
     ///
     /// # Errors
-    /// When it can't be read. The error shows nothing of the URL, which may hold a password.
+    /// When it, or a file that it names, can't be read. The error shows nothing of the URL, which may
+    /// hold a password.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
         let mut schema = None;
+        let mut tls = Parameters::default();
         let mut rest = Vec::new();
         for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
             match parameter.split_once('=') {
                 Some(("schema", name)) => schema = Some(checked_schema(name)?),
+                Some((name, value)) if tls.take(name, value)? => {}
                 _ => rest.push(parameter),
             }
         }
@@ -58,6 +63,8 @@ impl Server {
         if is_misread(&config) {
             return Err(unreadable());
         }
+        let tls = tls.resolve()?;
+        config.ssl_mode(tls.mode());
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_WAIT);
         }
@@ -70,7 +77,11 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("ackwell");
         }
-        Ok(Self { config, schema })
+        Ok(Self {
+            config,
+            tls,
+            schema,
+        })
     }
 
     /// A connection, and what drives it: nothing is answered unless that is polled.
@@ -78,15 +89,8 @@ impl Server {
     /// # Errors
     /// When the server is not there or does not let us in: unavailable, whatever it is,
     /// since an operator can mend it while records wait.
-    pub(crate) async fn connect(
-        &self,
-    ) -> Result<(Client, Connection<Socket, tokio_postgres::tls::NoTlsStream>)> {
-        if self.config.get_ssl_mode() == SslMode::Require {
-            return Err(Error::unavailable(format!(
-                "connecting to {self}: TLS is asked for, which is not there yet"
-            )));
-        }
-        let connected = self.config.connect(NoTls).await;
+    pub(crate) async fn connect(&self) -> Result<(Client, Connection<Socket, Encrypted>)> {
+        let connected = self.config.connect(self.tls.clone()).await;
         connected.map_err(|error| unreachable(&self.to_string(), error))
     }
 

@@ -108,7 +108,7 @@ impl Sqlite {
         self.simple("RELEASE member")
     }
 
-    pub(super) fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
+    pub(crate) fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
         let changed = self.prepare(sql, params)?.raw_execute();
         changed
             .map(|rows| rows as u64)

@@ -52,7 +52,7 @@ impl Candidate {
             read_only: false,
         };
         let told = database.clone();
-        let heard = move || told.emitted().notify_one();
+        let heard = move || told.bell().heard();
         let listener = Listener::connect(server, &session, SILENCE_MAX, heard).await?;
         let backend = listener.ask("SELECT pg_backend_pid()").await?;
         Ok(Self { listener, backend })

@@ -34,7 +34,9 @@ impl Consumer {
             }
             MemberState::Unrevoked if may_hold(held, &current.revoking) => current.clone(),
             // It has given up what it had to: that is an epoch of its own.
-            MemberState::Unrevoked => self.towards_target(member, current.epoch + 1, held),
+            MemberState::Unrevoked => {
+                self.towards_target(member, current.epoch.saturating_add(1), held)
+            }
         }
     }
 

@@ -42,7 +42,8 @@ impl Consumer {
 
     pub(super) fn bump(&mut self, cx: &mut Context<'_>, metadata_hash: i64) {
         self.epoch = GroupEpoch {
-            epoch: self.epoch.epoch + 1,
+            // Only a log that somebody else wrote ends here: members then begin anew.
+            epoch: self.epoch.epoch.checked_add(1).unwrap_or(1),
             metadata_hash,
         };
         info!(group = %self.id, epoch = self.epoch.epoch, members = self.members.len(), "group epoch");

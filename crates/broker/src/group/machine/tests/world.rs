@@ -7,9 +7,13 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics;
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartitions;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use kafka_protocol::messages::{GroupId, TopicName};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::{GroupId, ProducerId, TopicName};
 
 use super::super::*;
 
@@ -351,8 +355,74 @@ impl World {
         }
     }
 
+    /// A producer's transaction may commit offsets.
+    pub(super) fn admit(&mut self, producer: ProducerEpoch) {
+        let token = self.ask(Request::Admit(producer));
+        assert!(matches!(self.take(token), Response::Admit));
+    }
+
+    /// Commits an offset in a producer's transaction, for no member.
+    pub(super) fn pend(
+        &mut self,
+        producer: ProducerEpoch,
+        offset: i64,
+    ) -> Result<(), ResponseError> {
+        self.pend_as(producer, &StrBytes::new(), -1, offset)
+    }
+
+    pub(super) fn pend_as(
+        &mut self,
+        producer: ProducerEpoch,
+        id: &StrBytes,
+        generation: i32,
+        offset: i64,
+    ) -> Result<(), ResponseError> {
+        let partition = TxnOffsetCommitRequestPartition::default()
+            .with_committed_offset(offset)
+            .with_committed_leader_epoch(3);
+        let topic = TxnOffsetCommitRequestTopic::default()
+            .with_name(TopicName(text("orders")))
+            .with_partitions(vec![partition]);
+        let request = TxnOffsetCommitRequest::default()
+            .with_group_id(group())
+            .with_producer_id(ProducerId(producer.id))
+            .with_producer_epoch(producer.epoch)
+            .with_member_id(id.clone())
+            .with_generation_id(generation)
+            .with_topics(vec![topic]);
+        let token = self.ask(Request::CommitPending(request));
+        match self.take(token) {
+            Response::CommitPending(response) => {
+                outcome(response.topics[0].partitions[0].error_code)
+            }
+            other => panic!("not a commit: {other:?}"),
+        }
+    }
+
+    pub(super) fn end_transaction(&mut self, producer: ProducerEpoch, verdict: Verdict) {
+        let token = self.ask(Request::EndTransaction(producer, verdict));
+        assert!(matches!(self.take(token), Response::EndTransaction));
+    }
+
+    /// The position that no open transaction may change, or that there is one.
+    pub(super) fn stable_position(&mut self) -> Result<i64, ResponseError> {
+        let topic = OffsetFetchRequestTopics::default()
+            .with_name(TopicName(text("orders")))
+            .with_partition_indexes(vec![0]);
+        let request = OffsetFetchRequestGroup::default()
+            .with_group_id(group())
+            .with_topics(Some(vec![topic]));
+        let token = self.ask(Request::FetchStableOffsets(request));
+        match self.take(token) {
+            Response::FetchOffsets(mut response) => {
+                let position = response.topics.remove(0).partitions.remove(0);
+                outcome(position.error_code).map(|()| position.committed_offset)
+            }
+            other => panic!("not a fetch: {other:?}"),
+        }
+    }
+
     pub(super) fn position(&mut self) -> OffsetFetchResponsePartitions {
-        use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics;
         let topic = OffsetFetchRequestTopics::default()
             .with_name(TopicName(text("orders")))
             .with_partition_indexes(vec![0]);
@@ -365,9 +435,7 @@ impl World {
 
     pub(super) fn fetch(
         &mut self,
-        topics: Option<
-            Vec<kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics>,
-        >,
+        topics: Option<Vec<OffsetFetchRequestTopics>>,
     ) -> OffsetFetchResponseGroup {
         self.fetch_group(OffsetFetchRequestGroup::default().with_topics(topics))
     }
@@ -463,6 +531,12 @@ impl World {
             assert_eq!(self.synced(sync).assignment, name.as_bytes());
         }
         members
+    }
+
+    /// The log is written anew, as short as it can be, and read back.
+    pub(super) fn shorten(&mut self) {
+        self.log = self.machine.live().collect();
+        self.restart();
     }
 
     /// The coordinator dies, and another reads its log back.
