@@ -360,6 +360,62 @@ fn a_group_goes_on_over_a_restart_of_the_broker() {
     members.into_iter().for_each(Member::close);
 }
 
+/// What the consumer protocol needs: its timeouts are the broker's.
+fn told_by_the_broker(config: &mut ClientConfig) {
+    config
+        .remove("session.timeout.ms")
+        .remove("heartbeat.interval.ms")
+        .set("group.protocol", "consumer");
+}
+
+#[test]
+fn a_service_changes_to_the_consumer_protocol_and_back_by_a_rolling_restart() {
+    for strategy in ["range", "cooperative-sticky"] {
+        let node = Node::start();
+        let agreeing = |config: &mut ClientConfig| {
+            config.set("partition.assignment.strategy", strategy);
+        };
+        let mut sent = 0;
+        let mut send = |members: &[&Member]| {
+            let read = |members: &[&Member]| -> usize {
+                members.iter().map(|member| member.seen().records).sum()
+            };
+            let before = read(members);
+            node.send("at rest");
+            sent += 1;
+            eventually("read", || read(members) - before == 6);
+            eventually("committed", || {
+                node.committed("g") == vec![Offset::Offset(sent); 6]
+            });
+        };
+        let old = [node.member("g", agreeing), node.member("g", agreeing)];
+        eventually("shared", || old.iter().all(|member| member.owns(3)));
+        send(&[&old[0], &old[1]]);
+
+        let first = node.member("g", told_by_the_broker);
+        eventually("shared by both protocols", || {
+            first.owns(2) && old.iter().all(|member| member.owns(2))
+        });
+        send(&[&first, &old[0], &old[1]]);
+        let [one, two] = old;
+        one.close();
+        let second = node.member("g", told_by_the_broker);
+        two.close();
+        eventually("changed", || first.owns(3) && second.owns(3));
+        send(&[&first, &second]);
+
+        let back = node.member("g", agreeing);
+        eventually("shared again", || {
+            [&first, &second, &back].iter().all(|member| member.owns(2))
+        });
+        first.close();
+        second.close();
+        eventually("changed back", || back.owns(6));
+        send(&[&back]);
+        back.close();
+    }
+}
+
 #[test]
 fn many_members_come_and_go_and_every_partition_has_one_owner() {
     let node = Node::start();

@@ -1,6 +1,8 @@
 //! `ackwell broker`: the embedded broker as a process of its own.
 
 use std::error::Error;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -90,6 +92,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<String>,
 
+    /// Seconds between two looks for topics to compact [default: 15]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    cleaning_interval: Option<u64>,
+
+    /// Bytes of memory for the keys of one pass of compaction [default: 64 MiB]
+    #[arg(long, value_name = "BYTES")]
+    cleaning_memory_max: Option<usize>,
+
+    /// Bytes that compaction reads and writes a second [default: unlimited]
+    #[arg(long, value_name = "BYTES")]
+    cleaning_bytes_per_second: Option<u64>,
+
     /// Seconds a connection may say nothing
     #[arg(long, value_name = "SECONDS")]
     idle_max: Option<u64>,
@@ -138,7 +152,6 @@ async fn serve(config: Config, metrics: Option<String>) -> Result<(), Box<dyn Er
 }
 
 /// Serves the broker's metrics until `stop`.
-#[expect(clippy::print_stdout, reason = "the address is this command's output")]
 async fn watch(
     broker: &Broker,
     address: &str,
@@ -147,22 +160,30 @@ async fn watch(
     let metrics = Metrics::default();
     metrics.register(|registry| registry.register_collector(broker.metrics()));
     let listener = ackwell_http::bind(address).await?;
-    println!("metrics on http://{}/metrics", listener.local_addr()?);
+    tell(format_args!(
+        "metrics on http://{}/metrics",
+        listener.local_addr()?
+    ));
     let routes = ackwell_http::ops_of(Health::default(), metrics);
     let stopped = async move { stop.cancelled().await };
     Ok(tokio::spawn(ackwell_http::serve(listener, routes, stopped)))
 }
 
 /// A line a listener on standard output, for people and for scripts that chose port 0.
-#[expect(clippy::print_stdout, reason = "the address is this command's output")]
 fn announce(broker: &Broker) {
     let mut addresses = broker.addresses();
     if let Some((_, address)) = addresses.next() {
-        println!("broker listening on {address}");
+        tell(format_args!("broker listening on {address}"));
     }
     for (name, address) in addresses {
-        println!("broker listening on {address} as {name}");
+        tell(format_args!("broker listening on {address} as {name}"));
     }
+}
+
+/// A line on standard output. Whoever started the broker may have read what it wanted and closed
+/// the other end: that is no reason to stop.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn log_to_stderr() {
@@ -189,6 +210,11 @@ impl Args {
         set(&mut config.default_partitions, self.default_partitions);
         set(&mut config.retention, self.retention.map(|kept| kept.0));
         config.retention_bytes = self.retention_bytes.or(config.retention_bytes);
+        let cleaning = &mut config.cleaning;
+        let interval = self.cleaning_interval.map(Duration::from_secs);
+        set(&mut cleaning.interval, interval);
+        set(&mut cleaning.memory_max, self.cleaning_memory_max);
+        cleaning.bytes_per_second = self.cleaning_bytes_per_second.or(cleaning.bytes_per_second);
         let limits = &mut config.limits;
         set(&mut limits.connections_max, self.connections_max);
         limits.connections_per_address_max = self

@@ -7,7 +7,7 @@
     reason = "a test fails by panicking, and says what it did"
 )]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -59,6 +59,16 @@ impl Process {
     }
 }
 
+/// What one GET is answered.
+fn get(address: &str, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).expect("listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("text");
+    answer
+}
+
 fn fails(folder: &Path, arguments: &[&str]) -> String {
     let output = ackwell(folder, arguments).output().expect("runs");
     assert_eq!(output.status.code(), Some(1));
@@ -77,6 +87,49 @@ fn it_prints_its_address_and_stops_cleanly_on_sigterm() {
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("recovered"), "{log}");
     assert!(log.contains("broker stopped"), "{log}");
+}
+
+#[test]
+fn its_metrics_and_its_health_are_served_where_the_flag_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
+    let mut child = ackwell(folder.path(), &flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spawned");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut line = || lines.next().expect("a line").expect("text");
+    let address = line();
+    let address = address.strip_prefix("broker listening on ");
+    let address = address.expect("the address").to_owned();
+    let metrics = line();
+    let metrics = metrics.strip_prefix("metrics on http://");
+    let metrics = metrics.and_then(|rest| rest.strip_suffix("/metrics"));
+    let metrics = metrics.expect("the address");
+
+    let _connection = TcpStream::connect(&address).expect("listens");
+    let text = get(metrics, "/metrics");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("ackwell_broker_connections"), "{text}");
+    assert!(text.contains("# EOF"), "the whole of it: {text}");
+    for path in ["/healthz", "/readyz"] {
+        let answer = get(metrics, path);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    assert!(get(metrics, "/nothing").starts_with("HTTP/1.1 404"));
+    let (code, log) = Process { child, address }.terminate();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn an_address_for_metrics_that_is_taken_is_one_clear_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let flags = ["--listen", "127.0.0.1:0", "--metrics", &address];
+    let message = fails(folder.path(), &flags);
+    assert!(message.contains(&address), "{message}");
 }
 
 #[test]
@@ -117,6 +170,7 @@ fn wrong_flags_say_what_is_right() {
         ("--flush", "sometimes", "interval:MS"),
         ("--retention", "long", "7d"),
         ("--default-partitions", "0", "1.."),
+        ("--cleaning-interval", "0", "1.."),
     ] {
         let output = ackwell(folder.path(), &[flag, value])
             .output()

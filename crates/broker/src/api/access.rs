@@ -43,6 +43,9 @@ pub(super) fn is_guarded(key: ApiKey) -> bool {
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster
+            | ApiKey::DescribeTopicPartitions
+            | ApiKey::DescribeUserScramCredentials
+            | ApiKey::AlterUserScramCredentials
             | ApiKey::ConsumerGroupDescribe
             | ApiKey::ConsumerGroupHeartbeat
             | ApiKey::AddOffsetsToTxn

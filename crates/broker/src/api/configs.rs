@@ -121,6 +121,26 @@ pub(super) fn of_broker(cx: &Context) -> Vec<Described> {
             Kind::String,
             config.folder.display().to_string(),
         ),
+        setting(
+            "log.cleaner.backoff.ms",
+            Kind::Long,
+            config.cleaning.interval.as_millis().to_string(),
+        ),
+        setting(
+            "log.cleaner.dedupe.buffer.size",
+            Kind::Long,
+            config.cleaning.memory_max.to_string(),
+        ),
+        setting("log.cleaner.enable", Kind::Boolean, true.to_string()),
+        setting(
+            "log.cleaner.io.max.bytes.per.second",
+            Kind::Double,
+            // As Kafka writes its default, which is no limit.
+            config.cleaning.bytes_per_second.map_or_else(
+                || "1.7976931348623157E308".to_owned(),
+                |bytes| bytes.to_string(),
+            ),
+        ),
         setting("log.retention.bytes", Kind::Long, retention_bytes),
         setting("log.retention.ms", Kind::Long, retention),
         setting(

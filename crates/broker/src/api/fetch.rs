@@ -16,19 +16,22 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, FetchableTopicResponse, PartitionData,
 };
-use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::fetched::{Fetched, InFile, Records};
-use super::partition::isolation;
+use super::partition::{Named, check_epoch, isolation};
 use super::{Context, Refusal, Reply};
 use crate::access::Use;
-use crate::log::{self, Isolation, ReadError, Stretch};
+use crate::log::{self, Isolation, Partition, ReadError, Stretch};
 use crate::metrics::Gauged;
+use crate::store::Topic;
 
 /// How long a client is asked to leave the broker alone that has no memory for its records.
 const THROTTLE_MS: i32 = 1000;
+/// Since this version, topics are named by their ids.
+const TOPIC_IDS: i16 = 13;
 /// How often a fetch looks for records that may follow no partition.
 const UNWATCHED_PAUSE: Duration = Duration::from_millis(100);
 /// So many bytes of a partition are worth a call to the system of their own.
@@ -117,7 +120,11 @@ fn watch_all(
     };
     let mut watches = Vec::new();
     for topic in topics {
-        let Some(stored) = cx.store().topic(&topic.topic) else {
+        let stored = match named(cx, topic) {
+            Named::Name(name) => cx.store().topic(name),
+            Named::Id(id) => cx.store().topic_by_id(id),
+        };
+        let Some(stored) = stored else {
             continue;
         };
         let partitions = topic.partitions.iter();
@@ -128,6 +135,13 @@ fn watch_all(
         );
     }
     (watches, Some(room))
+}
+
+fn named<'a>(cx: &Context, topic: &'a FetchTopic) -> Named<'a> {
+    match cx.version {
+        TOPIC_IDS.. => Named::Id(topic.topic_id),
+        _ => Named::Name(&topic.topic),
+    }
 }
 
 /// What the partitions give right now.
@@ -151,65 +165,72 @@ fn gather(cx: &Context, request: &FetchRequest) -> Gathered {
         in_memory: 0,
         failed: false,
     };
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
-            let left = bytes_max.saturating_sub(gathered.bytes);
-            let isolation = isolation(request.isolation_level);
-            let (data, records) = find(
-                cx,
-                &topic.topic,
-                wanted,
-                left,
-                gathered.bytes == 0,
-                isolation,
-            )
-            .unwrap_or_else(|error| {
-                gathered.failed = true;
-                (failure(cx, &topic.topic, wanted, error), Records::none())
-            });
+    let isolation = isolation(request.isolation_level);
+    for wanted in &request.topics {
+        let topic = cx.topic_for(named(cx, wanted), Use::Read);
+        let mut partitions = Vec::with_capacity(wanted.partitions.len());
+        for wanted in &wanted.partitions {
+            let room = Room {
+                bytes: bytes_max.saturating_sub(gathered.bytes),
+                first: gathered.bytes == 0,
+            };
+            let (data, records) = match find(&topic, wanted) {
+                Ok(partition) => read(cx, &partition, wanted, room, isolation),
+                Err(error) => (failure(wanted, error), Records::none()),
+            };
+            gathered.failed |= data.error_code != 0;
             gathered.bytes += records.len();
             gathered.in_memory += records.in_memory();
             partitions.push((data, records));
         }
-        let answered = FetchableTopicResponse::default().with_topic(topic.topic.clone());
+        let answered = FetchableTopicResponse::default()
+            .with_topic(wanted.topic.clone())
+            .with_topic_id(wanted.topic_id);
         gathered.fetched.topics.push((answered, partitions));
     }
     gathered
 }
 
-fn find(
-    cx: &Context,
-    topic: &TopicName,
-    wanted: &FetchPartition,
-    left: usize,
+/// What the answer has left for a partition.
+#[derive(Clone, Copy)]
+struct Room {
+    bytes: usize,
+    /// Nothing is in it yet: one batch passes, whatever its size.
     first: bool,
+}
+
+fn find(
+    topic: &Result<Arc<Topic>, ResponseError>,
+    wanted: &FetchPartition,
+) -> Result<Arc<Partition>, ResponseError> {
+    let topic = topic.as_ref().map_err(|error| *error)?;
+    check_epoch(wanted.current_leader_epoch)?;
+    topic
+        .partition(wanted.partition)
+        .ok_or(ResponseError::UnknownTopicOrPartition)
+}
+
+fn read(
+    cx: &Context,
+    partition: &Partition,
+    wanted: &FetchPartition,
+    room: Room,
     isolation: Isolation,
-) -> Result<(PartitionData, Records), ResponseError> {
-    cx.topic_right(topic, Use::Read)?;
-    let epoch = wanted.current_leader_epoch;
-    let partition = cx.partition_in_epoch(topic, wanted.partition, epoch)?;
+) -> (PartitionData, Records) {
     let bytes_max = usize::try_from(wanted.partition_max_bytes)
         .unwrap_or(0)
-        .min(left);
-    let failed = |error: ReadError| {
-        if let ReadError::Storage(cause) = &error {
-            tracing::error!(
-                topic = %topic.as_str(),
-                partition = wanted.partition,
-                offset = wanted.fetch_offset,
-                error = cause as &dyn std::error::Error,
-                "reading records failed"
-            );
-        }
-        error.code()
-    };
-    let found = partition
-        .find(wanted.fetch_offset, bytes_max, first, isolation)
-        .map_err(failed)?;
-    let records = match found.records {
-        Some(stretch) => records(cx, stretch).map_err(|error| failed(error.into()))?,
-        None => Records::none(),
+        .min(room.bytes);
+    let found = partition.find(wanted.fetch_offset, bytes_max, room.first, isolation);
+    let found = found.and_then(|mut found| {
+        let records = match found.records.take() {
+            Some(stretch) => records(cx, stretch)?,
+            None => Records::none(),
+        };
+        Ok((found, records))
+    });
+    let (found, records) = match found {
+        Ok(found) => found,
+        Err(error) => return (unread(partition, wanted, &error), Records::none()),
     };
     let data = PartitionData::default()
         .with_partition_index(wanted.partition)
@@ -218,7 +239,7 @@ fn find(
         .with_log_start_offset(found.log_start_offset)
         .with_aborted_transactions(aborted(isolation, &found.aborted))
         .with_records(Some(Bytes::new()));
-    Ok((data, records))
+    (data, records)
 }
 
 /// Few bytes are read, many stay in their file, as long as not too many files are held open so.
@@ -249,23 +270,33 @@ fn aborted(
     }
 }
 
-fn failure(
-    cx: &Context,
-    topic: &TopicName,
-    wanted: &FetchPartition,
-    error: ResponseError,
-) -> PartitionData {
-    let data = PartitionData::default()
+/// A partition that was found and could not be read.
+fn unread(partition: &Partition, wanted: &FetchPartition, error: &ReadError) -> PartitionData {
+    if let ReadError::Storage(cause) = error {
+        tracing::error!(
+            topic = partition.topic(),
+            partition = wanted.partition,
+            offset = wanted.fetch_offset,
+            error = cause as &dyn std::error::Error,
+            "reading records failed"
+        );
+    }
+    let code = error.code();
+    let data = failure(wanted, code);
+    match code {
+        ResponseError::OffsetOutOfRange => data
+            .with_high_watermark(partition.high_watermark())
+            .with_log_start_offset(partition.log_start_offset()),
+        _ => data,
+    }
+}
+
+fn failure(wanted: &FetchPartition, error: ResponseError) -> PartitionData {
+    PartitionData::default()
         .with_partition_index(wanted.partition)
         .with_error_code(error.code())
         .with_high_watermark(-1)
         .with_last_stable_offset(-1)
         .with_log_start_offset(-1)
-        .with_records(Some(Bytes::new()));
-    match cx.partition(topic, wanted.partition) {
-        Ok(partition) if error == ResponseError::OffsetOutOfRange => data
-            .with_high_watermark(partition.high_watermark())
-            .with_log_start_offset(partition.log_start_offset()),
-        _ => data,
-    }
+        .with_records(Some(Bytes::new()))
 }

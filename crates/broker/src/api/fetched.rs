@@ -212,6 +212,7 @@ mod tests {
     use kafka_protocol::messages::fetch_response::AbortedTransaction;
     use kafka_protocol::protocol::StrBytes;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
     use crate::api::reply::frame;
@@ -236,12 +237,13 @@ mod tests {
         #[test]
         fn it_is_what_the_codec_makes_of_records_in_memory(
             topics in proptest::collection::vec(proptest::collection::vec(partition(), 0..4), 0..4),
-            version in 4..=12_i16,
+            version in 4..=18_i16,
             throttle in any::<i32>(),
         ) {
             let response = FetchResponse::default().with_throttle_time_ms(throttle);
             let topic = |number: usize| FetchableTopicResponse::default()
-                .with_topic(TopicName(StrBytes::from_string(format!("topic-{number}"))));
+                .with_topic(TopicName(StrBytes::from_string(format!("topic-{number}"))))
+                .with_topic_id(Uuid::from_u128(number as u128));
             let whole = topics.iter().enumerate().map(|(number, partitions)| {
                 let partitions = partitions.iter().map(|(data, records)| {
                     data.clone().with_records(Some(records.clone()))

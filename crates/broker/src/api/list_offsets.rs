@@ -1,4 +1,5 @@
-//! ListOffsets: earliest, latest, by time, and of the largest timestamp.
+//! ListOffsets: earliest, latest, by time, and of the largest timestamp. All records are here: there
+//! is no other tier, so what is earliest here is earliest at all, and nothing is elsewhere.
 
 use std::sync::Arc;
 
@@ -20,6 +21,12 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 /// KIP-734.
 const MAX_TIMESTAMP: i64 = -3;
+/// KIP-405.
+const EARLIEST_LOCAL: i64 = -4;
+const EARLIEST_LOCAL_SINCE: i16 = 8;
+/// KIP-1005.
+const LATEST_TIERED: i64 = -5;
+const LATEST_TIERED_SINCE: i16 = 9;
 
 /// An offset and the timestamp of its record; -1 for the ends of the log, which are no records.
 type Found = Option<(i64, i64)>;
@@ -65,7 +72,12 @@ async fn find(
             })
             .await
         }
-        _ => Err(ResponseError::InvalidRequest),
+        EARLIEST_LOCAL if cx.version >= EARLIEST_LOCAL_SINCE => {
+            Ok(Some((partition.log_start_offset(), -1)))
+        }
+        LATEST_TIERED if cx.version >= LATEST_TIERED_SINCE => Ok(None),
+        // As Kafka: what a later version may mean by it is not known.
+        _ => Err(ResponseError::UnsupportedVersion),
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A client believes what ApiVersions says, so that answer is made from the same table that
 //! dispatches: what is not served cannot be advertised. Versions stop where the next one asks for
-//! semantics that the broker does not have (topic ids in Produce 13 and Fetch 13, for instance; the
-//! partitions that Produce 12 and TxnOffsetCommit 5 add to a transaction by themselves, and the epoch
-//! that EndTxn 5 moves on, KIP-890).
+//! semantics that the broker does not have (the partitions that TxnOffsetCommit 5 adds to a
+//! transaction by itself, and the epoch that EndTxn 5 moves on, KIP-890). Produce 12 would add
+//! partitions, too; but clients write so only where the feature `transaction.version` is 2, and
+//! Produce 13 is how they write by topic id.
 
 mod access;
 mod alter_configs;
@@ -19,6 +20,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_topic_partitions;
 mod fetch;
 mod fetched;
 mod find_coordinator;
@@ -37,6 +39,7 @@ mod outlines;
 mod partition;
 mod produce;
 mod reply;
+mod scram_credentials;
 mod transactions;
 mod whole_rights;
 
@@ -92,13 +95,13 @@ macro_rules! apis {
 // returns what is still awaited, and the connection's next request is begun meanwhile. `pieces`: as
 // `now`, by a handler that puts its response together itself.
 apis! {
-    Produce                 3..=11, PRODUCE                   => later(produce::handle);
-    Fetch                   4..=12, FETCH                     => pieces(fetch::handle);
-    ListOffsets             1..=7,  LIST_OFFSETS              => now(list_offsets::handle);
+    Produce                 3..=13, PRODUCE                   => later(produce::handle);
+    Fetch                   4..=18, FETCH                     => pieces(fetch::handle);
+    ListOffsets             1..=10, LIST_OFFSETS              => now(list_offsets::handle);
     Metadata                0..=13, METADATA                  => now(metadata::handle);
     OffsetCommit            2..=9,  OFFSET_COMMIT             => now(groups::offset_commit);
     OffsetFetch             1..=9,  OFFSET_FETCH              => now(groups::offset_fetch);
-    FindCoordinator         0..=5,  FIND_COORDINATOR          => now(find_coordinator::handle);
+    FindCoordinator         0..=6,  FIND_COORDINATOR          => now(find_coordinator::handle);
     JoinGroup               0..=9,  JOIN_GROUP                => now(groups::join);
     Heartbeat               0..=4,  HEARTBEAT                 => now(groups::heartbeat);
     LeaveGroup              0..=5,  LEAVE_GROUP               => now(groups::leave);
@@ -130,7 +133,10 @@ apis! {
     OffsetDelete            0..=0,  OFFSET_DELETE             => now(groups::offset_delete);
     ConsumerGroupHeartbeat  0..=1,  CONSUMER_GROUP_HEARTBEAT  => now(groups::consumer_heartbeat);
     ConsumerGroupDescribe   0..=1,  CONSUMER_GROUP_DESCRIBE   => now(groups::describe_consumers);
-    DescribeCluster         0..=1,  DESCRIBE_CLUSTER          => now(describe_cluster::handle);
+    DescribeCluster         0..=2,  DESCRIBE_CLUSTER          => now(describe_cluster::handle);
+    DescribeTopicPartitions 0..=0,  DESCRIBE_TOPIC_PARTITIONS => now(describe_topic_partitions::handle);
+    DescribeUserScramCredentials 0..=0, DESCRIBE_SCRAM        => now(scram_credentials::describe);
+    AlterUserScramCredentials    0..=0, ALTER_SCRAM           => now(scram_credentials::alter);
 }
 
 /// Answers one request frame (without its length).

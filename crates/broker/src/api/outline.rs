@@ -25,9 +25,14 @@ pub(super) enum Field {
     Bytes,
     /// An array of structs.
     Structs(&'static [Part]),
+    /// A struct, or null: a byte says which.
+    Nullable(&'static [Part]),
     /// An array of one plain field: no tagged fields after each element.
     Plain(&'static Part),
 }
+
+/// Before a struct that may be null: it is not.
+const PRESENT: u8 = 1;
 
 pub(super) const fn fixed(bytes: usize) -> Part {
     part(Field::Fixed(bytes))
@@ -43,6 +48,10 @@ pub(super) const fn bytes() -> Part {
 
 pub(super) const fn structs(parts: &'static [Part]) -> Part {
     part(Field::Structs(parts))
+}
+
+pub(super) const fn nullable(parts: &'static [Part]) -> Part {
+    part(Field::Nullable(parts))
 }
 
 pub(super) const fn plain(element: &'static Part) -> Part {
@@ -158,6 +167,10 @@ impl Walker<'_> {
                 }
                 Ok(())
             }
+            Field::Nullable(parts) => match self.take()? {
+                [PRESENT] => self.record(parts),
+                [_] => Ok(()),
+            },
             Field::Plain(element) => {
                 for _ in 0..self.count()? {
                     self.part(element)?;
@@ -473,6 +486,39 @@ mod tests {
                     offset_delete_request::OffsetDeleteRequestPartition::default(),
                 ]),
             ])
+        });
+    }
+
+    #[test]
+    fn outlines_of_pages_and_of_credentials_are_the_protocols() {
+        let cursor =
+            describe_topic_partitions_request::Cursor::default().with_topic_name(text("t").into());
+        for cursor in [None, Some(cursor)] {
+            walks_to_the_end(outlines::DESCRIBE_TOPIC_PARTITIONS, |_| {
+                DescribeTopicPartitionsRequest::default()
+                    .with_topics(vec![
+                        describe_topic_partitions_request::TopicRequest::default()
+                            .with_name(text("t").into()),
+                    ])
+                    .with_cursor(cursor.clone())
+            });
+        }
+        walks_to_the_end(outlines::DESCRIBE_SCRAM, |_| {
+            DescribeUserScramCredentialsRequest::default().with_users(Some(vec![
+                describe_user_scram_credentials_request::UserName::default().with_name(text("u")),
+            ]))
+        });
+        walks_to_the_end(outlines::ALTER_SCRAM, |_| {
+            AlterUserScramCredentialsRequest::default()
+                .with_deletions(vec![
+                    alter_user_scram_credentials_request::ScramCredentialDeletion::default()
+                        .with_name(text("u")),
+                ])
+                .with_upsertions(vec![
+                    alter_user_scram_credentials_request::ScramCredentialUpsertion::default()
+                        .with_name(text("u"))
+                        .with_salt("salt".into()),
+                ])
         });
     }
 

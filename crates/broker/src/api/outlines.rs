@@ -2,23 +2,29 @@
 //! (`clients/src/main/resources/common/message`). Only sizes matter here, so neighbours of fixed
 //! size that share their versions are one part.
 
-use super::outline::{Part, bytes, fixed, plain, structs, text};
+use super::outline::{Part, bytes, fixed, nullable, plain, structs, text};
 
-/// Transactional id, acks and timeout, topics: name, partitions: index, records.
+/// Transactional id, acks and timeout, topics: name or id, partitions: index, records.
 pub(super) const PRODUCE: &[Part] = &[
     text(),
     fixed(2 + 4),
-    structs(&[text(), structs(&[fixed(4), bytes()])]),
+    structs(&[
+        text().until(12),
+        fixed(16).since(13),
+        structs(&[fixed(4), bytes()]),
+    ]),
 ];
 
-/// Replica, max wait, min bytes, max bytes, isolation level; session id and epoch; topics: name,
-/// partitions: index, leader epoch, offset, last fetched epoch, log start, max bytes; forgotten
+/// Replica; max wait, min bytes, max bytes, isolation level; session id and epoch; topics: name or
+/// id, partitions: index, leader epoch, offset, last fetched epoch, log start, max bytes; forgotten
 /// topics; rack.
 pub(super) const FETCH: &[Part] = &[
-    fixed(4 + 4 + 4 + 4 + 1),
+    fixed(4).until(14),
+    fixed(4 + 4 + 4 + 1),
     fixed(4 + 4).since(7),
     structs(&[
-        text(),
+        text().until(12),
+        fixed(16).since(13),
         structs(&[
             fixed(4),
             fixed(4).since(9),
@@ -28,7 +34,7 @@ pub(super) const FETCH: &[Part] = &[
             fixed(4),
         ]),
     ]),
-    structs(&[text(), plain(&fixed(4))]).since(7),
+    structs(&[text().until(12), fixed(16).since(13), plain(&fixed(4))]).since(7),
     text().since(11),
 ];
 
@@ -120,6 +126,19 @@ pub(super) const INCREMENTAL_ALTER_CONFIGS: &[Part] = &[
 
 /// Authorized operations; endpoint type; fenced brokers.
 pub(super) const DESCRIBE_CLUSTER: &[Part] = &[fixed(1), fixed(1).since(1), fixed(1).since(2)];
+
+/// Topics; partitions at most; where to go on: topic and partition.
+pub(super) const DESCRIBE_TOPIC_PARTITIONS: &[Part] =
+    &[structs(&[text()]), fixed(4), nullable(&[text(), fixed(4)])];
+
+/// Users.
+pub(super) const DESCRIBE_SCRAM: &[Part] = &[structs(&[text()])];
+
+/// Deletions: name, mechanism; upsertions: name, mechanism and iterations, salt, salted password.
+pub(super) const ALTER_SCRAM: &[Part] = &[
+    structs(&[text(), fixed(1)]),
+    structs(&[text(), fixed(1 + 4), bytes(), bytes()]),
+];
 
 /// Topics: name, partitions.
 pub(super) const DESCRIBE_LOG_DIRS: &[Part] = &[structs(&[text(), plain(&fixed(4))])];

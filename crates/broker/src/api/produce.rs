@@ -9,17 +9,21 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
 use super::context::now_ms;
-use super::partition::is_internal;
+use super::partition::{Named, is_internal};
 use super::reply::Answer;
 use crate::access::Use;
 use crate::log::{AppendError, Appended, Partition};
+use crate::store::Topic;
+
+/// Since this version, topics are named by their ids.
+const TOPIC_IDS: i16 = 13;
 
 /// How safe a record must be before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,18 +48,8 @@ pub(super) async fn handle(cx: &Context, request: ProduceRequest) -> Answer<Prod
     {
         return refuse_all(&request, error);
     }
-    let topics: Vec<_> = request
-        .topic_data
-        .into_iter()
-        .map(|topic| {
-            let appended = topic
-                .partition_data
-                .into_iter()
-                .map(|data| append(cx, &topic.name, data))
-                .collect();
-            (topic.name, appended)
-        })
-        .collect();
+    let appended = |topic| append_topic(cx, topic);
+    let topics: Vec<_> = request.topic_data.into_iter().map(appended).collect();
     match acks {
         Acks::None => silence(&topics),
         Acks::Leader | Acks::All => Answer::Later(acknowledge(topics, acks).boxed()),
@@ -82,24 +76,46 @@ impl From<ResponseError> for Rejected {
     }
 }
 
-fn append(cx: &Context, topic: &TopicName, data: PartitionProduceData) -> Outcome {
-    Outcome {
+/// A topic of the answer, without its partitions, and what became of these.
+type Outcomes = (TopicProduceResponse, Vec<Outcome>);
+
+fn append_topic(cx: &Context, data: TopicProduceData) -> Outcomes {
+    let topic = writable(cx, &data);
+    let append = |data: PartitionProduceData| Outcome {
         index: data.index,
-        result: try_append(cx, topic, data.index, data.records),
+        result: match &topic {
+            Ok(topic) => append(cx, topic, data.index, data.records),
+            Err(refused) => Err((*refused).into()),
+        },
+    };
+    let outcomes = data.partition_data.into_iter().map(append).collect();
+    let response = TopicProduceResponse::default()
+        .with_name(data.name)
+        .with_topic_id(data.topic_id);
+    (response, outcomes)
+}
+
+fn writable(cx: &Context, data: &TopicProduceData) -> Result<Arc<Topic>, ResponseError> {
+    let named = match cx.version {
+        TOPIC_IDS.. => Named::Id(data.topic_id),
+        _ => Named::Name(&data.name),
+    };
+    let topic = cx.topic_for(named, Use::Write)?;
+    match is_internal(&topic.name) {
+        true => Err(ResponseError::InvalidTopicException),
+        false => Ok(topic),
     }
 }
 
-fn try_append(
+fn append(
     cx: &Context,
-    topic: &TopicName,
+    topic: &Topic,
     index: i32,
     records: Option<Bytes>,
 ) -> Result<(Arc<Partition>, Appended), Rejected> {
-    cx.topic_right(topic, Use::Write)?;
-    if is_internal(topic) {
-        return Err(ResponseError::InvalidTopicException.into());
-    }
-    let partition = cx.partition(topic, index)?;
+    let partition = topic
+        .partition(index)
+        .ok_or(ResponseError::UnknownTopicOrPartition)?;
     let records = records.ok_or(ResponseError::InvalidRecord)?;
     let appended = partition
         .append(records, now_ms())
@@ -120,7 +136,7 @@ fn told(version: i16, error: &AppendError) -> ResponseError {
 
 /// Without a response, closing the connection is the only way to say that something is wrong; the
 /// client then fetches its metadata anew. So does Apache Kafka.
-fn silence(topics: &[(TopicName, Vec<Outcome>)]) -> Answer<ProduceResponse> {
+fn silence(topics: &[Outcomes]) -> Answer<ProduceResponse> {
     let mut outcomes = topics.iter().flat_map(|(_, outcomes)| outcomes);
     match outcomes.any(|outcome| outcome.result.is_err()) {
         true => Answer::Disconnect("records produced with acks=0 were refused"),
@@ -128,14 +144,12 @@ fn silence(topics: &[(TopicName, Vec<Outcome>)]) -> Answer<ProduceResponse> {
     }
 }
 
-async fn acknowledge(topics: Vec<(TopicName, Vec<Outcome>)>, acks: Acks) -> ProduceResponse {
-    let topics = topics.into_iter().map(|(name, outcomes)| async move {
+async fn acknowledge(topics: Vec<Outcomes>, acks: Acks) -> ProduceResponse {
+    let topics = topics.into_iter().map(|(response, outcomes)| async move {
         let partitions = outcomes
             .into_iter()
             .map(|outcome| acknowledge_partition(outcome, acks));
-        TopicProduceResponse::default()
-            .with_name(name)
-            .with_partition_responses(join_all(partitions).await)
+        response.with_partition_responses(join_all(partitions).await)
     });
     ProduceResponse::default().with_responses(join_all(topics).await)
 }
@@ -183,6 +197,7 @@ fn refuse_all(request: &ProduceRequest, code: ResponseError) -> Answer<ProduceRe
     let topics = request.topic_data.iter().map(|topic| {
         TopicProduceResponse::default()
             .with_name(topic.name.clone())
+            .with_topic_id(topic.topic_id)
             .with_partition_responses(topic.partition_data.iter().map(partition).collect())
     });
     let response = ProduceResponse::default().with_responses(topics.collect());

@@ -170,6 +170,12 @@ impl<'a> Reader<'a> {
         Ok(Bytes::copy_from_slice(self.take(length)?))
     }
 
+    /// Bytes; null is none.
+    pub(crate) fn nullable_bytes(&mut self) -> Result<Bytes, Malformed> {
+        let length = self.nullable_count()?.unwrap_or(0);
+        Ok(Bytes::copy_from_slice(self.take(length)?))
+    }
+
     /// As [`Reader::count`]; `None` for null.
     pub(crate) fn nullable_count(&mut self) -> Result<Option<usize>, Malformed> {
         match self.0.first_chunk::<4>() {

@@ -86,6 +86,7 @@ impl Coordinator {
             version,
             client,
             fresh_id: Uuid::new_v4(),
+            topics: self.topics(),
         };
         match self.call(&group, join).await {
             Some(Response::Join(response)) => response,

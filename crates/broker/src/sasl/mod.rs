@@ -16,7 +16,7 @@ mod users;
 
 use std::sync::Arc;
 
-pub(crate) use users::Users;
+pub(crate) use users::{ITERATIONS, Users};
 
 use crate::Mechanism;
 use scram::Scram;

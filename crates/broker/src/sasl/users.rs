@@ -9,7 +9,7 @@ use ring::{digest, hmac, pbkdf2};
 use crate::{Mechanism, Password, User};
 
 /// How often a password is hashed for SCRAM: Kafka's default, and the least that RFC 7677 allows.
-pub(super) const ITERATIONS: NonZeroU32 = match NonZeroU32::new(4096) {
+pub(crate) const ITERATIONS: NonZeroU32 = match NonZeroU32::new(4096) {
     Some(iterations) => iterations,
     None => NonZeroU32::MIN,
 };

@@ -19,6 +19,7 @@ mod tests;
 mod topic;
 mod topic_config;
 mod topic_folder;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use catalog::{Catalog, Entry};
 use folder::Folder;
 use producer_ids::ProducerIds;
 use topic_folder::TopicFolder;
+use topics::Topics;
 
 /// Characters of a topic's name, as in Kafka.
 const NAME_MAX: usize = 249;
@@ -70,7 +72,7 @@ pub(crate) struct Store {
     topic_defaults: BTreeMap<String, String>,
     shared: Shared,
     producer_ids: ProducerIds,
-    topics: RwLock<BTreeMap<String, Arc<Topic>>>,
+    topics: RwLock<Topics>,
     /// How often topics have changed, so that who keeps a copy of them knows when it is old.
     topics_version: AtomicU64,
     /// Held while topics change; `None` when closed.
@@ -172,7 +174,7 @@ impl Store {
         self.topics
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
+            .by_name(name)
             .cloned()
     }
 
@@ -181,8 +183,7 @@ impl Store {
         self.topics
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .find(|topic| topic.id == id)
+            .by_id(id)
             .cloned()
     }
 
@@ -191,7 +192,7 @@ impl Store {
         self.topics
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .values()
+            .iter()
             .cloned()
             .collect()
     }
@@ -440,7 +441,7 @@ impl Store {
         self.topics
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(entry.name.clone(), topic.clone());
+            .insert(topic.clone());
         self.topics_changed();
         Ok(topic)
     }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -21,18 +22,25 @@ const LISTEN: &str = "ACKWELL_CRASH_LISTEN";
 async fn broker_process() {
     let folder = std::env::var(FOLDER).expect("set by the parent");
     let listen = std::env::var(LISTEN).expect("set by the parent");
-    let broker = start_in(Path::new(&folder), |config| config.listen = listen).await;
+    let broker = start_in(Path::new(&folder), |config| {
+        config.listen = listen;
+        // Passes that begin at once and take long enough to be killed in.
+        config.cleaning.interval = Duration::from_millis(20);
+        config.cleaning.bytes_per_second = Some(2_000_000);
+    });
+    let broker = broker.await;
     println!("\nlistening on {}", broker.local_addr());
     std::future::pending::<()>().await;
 }
 
-struct Process {
+/// The killed process.
+pub(crate) struct Process {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Process {
-    fn start(folder: &Path, listen: &str) -> Self {
+    pub(crate) fn start(folder: &Path, listen: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args([
                 "--ignored",
@@ -54,7 +62,7 @@ impl Process {
         Self { child, address }
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("SIGKILL");
         self.child.wait().expect("gone");
     }

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod compaction;
 mod crash;
 mod groups;
 mod records;

@@ -1,8 +1,9 @@
 //! A group: members, in whichever protocol they speak, and offsets.
 //!
 //! The two protocols share their ids and their offsets, so a service can change from one to the
-//! other and go on where it was. A group is of the kind of its members; when it has none, the next
-//! to come decides (KIP-848).
+//! other and go on where it was. A group without members becomes of the kind of the next to come; one
+//! with members becomes a consumer group with the first that speaks the consumer protocol, and a
+//! classic one when the last of these has gone (KIP-848, `migration`).
 
 use std::collections::BTreeSet;
 
@@ -60,7 +61,13 @@ impl Group {
         }
     }
 
-    /// The group for somebody who wants to join it with the classic protocol.
+    /// The consumer group with members that somebody joins with the classic protocol.
+    pub(super) fn mixed(&mut self) -> Option<&mut Consumer> {
+        self.consumer_mut().filter(|consumer| !consumer.is_empty())
+    }
+
+    /// The group for somebody who wants to join it with the classic protocol, and finds nobody who
+    /// speaks the other.
     pub(super) fn as_classic(
         &mut self,
         cx: &mut Context<'_>,
@@ -73,19 +80,6 @@ impl Group {
         }
         self.classic_mut()
             .ok_or(ResponseError::CoordinatorNotAvailable)
-    }
-
-    /// The group for somebody who wants to join it with the consumer protocol; `None` while it has
-    /// classic members.
-    pub(super) fn as_consumer(&mut self, cx: &mut Context<'_>) -> Option<&mut Consumer> {
-        if self.classic_mut().is_some() {
-            if !self.is_empty() {
-                return None;
-            }
-            self.erase_membership(&mut cx.output.changes);
-            self.membership = Membership::Consumer(Consumer::new(self.id.clone()));
-        }
-        self.consumer_mut()
     }
 
     /// Forgets what the log says about a group without members; its offsets stay.

@@ -12,6 +12,7 @@
 //! | `group` | what a group is: members of one protocol or the other, and offsets |
 //! | `classic` | groups whose members agree among themselves |
 //! | `consumer`, `assignor`, `topics` | groups whose members are told what to read (KIP-848) |
+//! | `migration` | from the one kind of group to the other while it has members |
 //! | `offsets`, `expiry` | commits and reads of offsets; their deletion and expiry |
 //! | `admin` | list, describe, delete |
 //! | `transactions` | offsets that count when their transaction does |
@@ -23,6 +24,7 @@ mod classic;
 mod consumer;
 mod expiry;
 mod group;
+mod migration;
 mod offsets;
 mod replay;
 mod topics;
@@ -60,7 +62,7 @@ use super::Config;
 use super::record::Change;
 use crate::coordinator::{self, ProducerEpoch, Verdict};
 pub(crate) use crate::coordinator::{Now, Token};
-use classic::{Classic, Join};
+use classic::Join;
 use consumer::Beat;
 use group::Group;
 pub(crate) use offsets::commit_refused;
@@ -94,6 +96,7 @@ pub(crate) enum Request {
         client: Client,
         /// Randomness for the member's id, should it need one.
         fresh_id: Uuid,
+        topics: SharedTopics,
     },
     /// Wants its assignment, and if it is the leader, brings everybody's.
     Sync(SyncGroupRequest),
@@ -242,7 +245,9 @@ impl Machine {
                 version,
                 client,
                 fresh_id,
+                topics,
             } => {
+                self.see(topics);
                 self.join(
                     now,
                     Join {
@@ -308,19 +313,6 @@ impl Machine {
         self.output.replies.push((token, response));
     }
 
-    /// As [`Machine::with_group`], if it is a classic group.
-    fn with_classic<R>(
-        &mut self,
-        now: Now,
-        id: &StrBytes,
-        decide: impl FnOnce(&mut Classic, &mut Context<'_>) -> R,
-    ) -> Option<R> {
-        self.with_group(now, id, |group, cx| {
-            group.classic_mut().map(|classic| decide(classic, cx))
-        })
-        .flatten()
-    }
-
     /// Decides about one group, if it exists, and sees to its next deadline.
     fn with_group<R>(
         &mut self,
@@ -336,6 +328,7 @@ impl Machine {
             output: &mut self.output,
         };
         let decided = decide(group, &mut cx);
+        group.downgrade(&mut cx);
         self.settle(id);
         Some(decided)
     }

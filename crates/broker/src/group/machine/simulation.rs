@@ -254,6 +254,7 @@ impl Simulation {
                 version,
                 client,
                 fresh_id,
+                topics: SharedTopics::default(),
             },
         );
     }

@@ -18,6 +18,10 @@ const CURRENT: i16 = 8;
 
 /// The tag of the hash in `ConsumerGroupMetadataValue`.
 const METADATA_HASH: u32 = 0;
+/// The tag of what is told of a classic member in `ConsumerGroupMemberMetadataValue`.
+const CLASSIC_MEMBER: u32 = 0;
+/// Before a struct that may be null: it is not.
+const PRESENT: i8 = 1;
 const VERSION: i16 = 0;
 
 /// What a record says about a KIP-848 group. A record without a value takes back what its key said.
@@ -58,6 +62,23 @@ pub(crate) struct ConsumerMember {
     pub(crate) rebalance_timeout_ms: i32,
     /// The assignor that it would like.
     pub(crate) assignor: Option<StrBytes>,
+    /// What it said when it joined, if it speaks the classic protocol.
+    pub(crate) classic: Option<ClassicMember>,
+}
+
+/// `ClassicMemberMetadata`: what a member said that speaks the classic protocol.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClassicMember {
+    pub(crate) session_timeout_ms: i32,
+    /// In its order of preference.
+    pub(crate) protocols: Vec<ClassicProtocol>,
+}
+
+/// An assignor of a classic member, with the member's metadata for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClassicProtocol {
+    pub(crate) name: StrBytes,
+    pub(crate) metadata: Bytes,
 }
 
 /// `ConsumerGroupCurrentMemberAssignmentValue`.
@@ -285,7 +306,10 @@ impl ConsumerMember {
         value.nullable_string(self.regex.as_ref());
         value.int32(self.rebalance_timeout_ms);
         value.nullable_string(self.assignor.as_ref());
-        value.no_tags();
+        match &self.classic {
+            Some(classic) => value.tagged(CLASSIC_MEMBER, &classic.encode()),
+            None => value.no_tags(),
+        }
         value.finish()
     }
 
@@ -299,7 +323,51 @@ impl ConsumerMember {
             regex: value.nullable_string()?,
             rebalance_timeout_ms: value.int32()?,
             assignor: value.nullable_string()?,
+            classic: {
+                let tags = value.tags()?.into_iter();
+                let mut classic = tags.filter(|(tag, _)| *tag == CLASSIC_MEMBER);
+                let classic = classic
+                    .next()
+                    .map(|(_, bytes)| ClassicMember::decode(bytes));
+                classic.transpose()?.flatten()
+            },
         })
+    }
+}
+
+impl ClassicMember {
+    fn encode(&self) -> Bytes {
+        let mut value = Message::default();
+        value.int8(PRESENT);
+        value.int32(self.session_timeout_ms);
+        value.length(self.protocols.len());
+        for protocol in &self.protocols {
+            value.string(&protocol.name);
+            value.bytes(&protocol.metadata);
+            value.no_tags();
+        }
+        value.no_tags();
+        value.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+        let mut value = Fields::within(bytes);
+        if value.int8()? != PRESENT {
+            return Ok(None);
+        }
+        let session_timeout_ms = value.int32()?;
+        let protocols = value.array(|value| {
+            let protocol = ClassicProtocol {
+                name: value.string()?,
+                metadata: value.bytes()?,
+            };
+            value.tags()?;
+            Ok(protocol)
+        })?;
+        Ok(Some(Self {
+            session_timeout_ms,
+            protocols,
+        }))
     }
 }
 
@@ -355,6 +423,17 @@ mod tests {
             regex: Some(text("c.*")),
             rebalance_timeout_ms: 300_000,
             assignor: Some(text("uniform")),
+            classic: None,
+        };
+        let classic = ConsumerMember {
+            classic: Some(ClassicMember {
+                session_timeout_ms: 45_000,
+                protocols: vec![ClassicProtocol {
+                    name: text("range"),
+                    metadata: Bytes::from_static(b"metadata"),
+                }],
+            }),
+            ..member.clone()
         };
         let current = CurrentAssignment {
             epoch: 3,
@@ -371,6 +450,7 @@ mod tests {
             ConsumerChange::Epoch(Some(epoch)),
             ConsumerChange::Epoch(None),
             ConsumerChange::Member(text("m"), Some(member)),
+            ConsumerChange::Member(text("m"), Some(classic)),
             ConsumerChange::Member(text("m"), None),
             ConsumerChange::TargetEpoch(Some(7)),
             ConsumerChange::Target(text("m"), Some(current.assigned.clone())),
@@ -411,6 +491,24 @@ mod tests {
                 assert!(Change::decode(&key, Some(&value.slice(..end)), None).is_err());
             }
         }
+    }
+
+    #[test]
+    fn the_bytes_of_a_classic_member_are_those_that_kafka_writes() {
+        let member = ConsumerMember {
+            classic: Some(ClassicMember {
+                session_timeout_ms: 5,
+                protocols: vec![ClassicProtocol {
+                    name: text("r"),
+                    metadata: Bytes::from_static(b"m"),
+                }],
+            }),
+            ..ConsumerMember::default()
+        };
+        assert_eq!(
+            &member.encode()[..],
+            b"\0\0\0\0\x01\x01\x01\0\0\0\0\0\0\x01\0\x0c\x01\0\0\0\x05\x02\x02r\x02m\0\0"
+        );
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl Message {
         self.0.put_slice(value.as_bytes());
     }
 
+    pub(super) fn bytes(&mut self, value: &[u8]) {
+        self.length(value.len());
+        self.0.put_slice(value);
+    }
+
     pub(super) fn nullable_string(&mut self, value: Option<&StrBytes>) {
         match value {
             Some(value) => self.string(value),
@@ -53,10 +58,15 @@ impl Message {
 
     /// One tagged field, the only one of its struct.
     pub(super) fn tagged_int64(&mut self, tag: u32, value: i64) {
+        self.tagged(tag, &value.to_be_bytes());
+    }
+
+    /// As [`Message::tagged_int64`], with bytes that are encoded already.
+    pub(super) fn tagged(&mut self, tag: u32, value: &[u8]) {
         self.uvarint(1);
         self.uvarint(tag);
-        self.uvarint(8);
-        self.0.put_i64(value);
+        self.uvarint(u32::try_from(value.len()).unwrap_or(u32::MAX));
+        self.0.put_slice(value);
     }
 
     pub(super) fn finish(self) -> Bytes {
@@ -84,6 +94,16 @@ impl<'a> Fields<'a> {
             Ok(_) => Err(Malformed("unknown version of a consumer group's record")),
             Err(_) => Err(Malformed("cut in a version")),
         }
+    }
+
+    /// The fields of a struct that is a tagged field: it has no version of its own.
+    pub(super) fn within(value: &'a [u8]) -> Self {
+        Self(value)
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Bytes, Malformed> {
+        let length = self.length()?.unwrap_or(0);
+        Ok(Bytes::copy_from_slice(self.take(length)?))
     }
 
     pub(super) fn int8(&mut self) -> Result<i8, Malformed> {

@@ -15,11 +15,14 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
 pub(crate) use consumer::{
-    ConsumerChange, ConsumerMember, CurrentAssignment, GroupEpoch, MemberState, Partitions,
+    ClassicMember, ClassicProtocol, ConsumerChange, ConsumerMember, CurrentAssignment, GroupEpoch,
+    MemberState, Partitions,
 };
 pub(crate) use group::{GroupMetadata, MemberMetadata};
 pub(crate) use offset::CommittedOffset;
-pub(crate) use subscription::subscribed_topics;
+pub(crate) use subscription::{
+    Named, Subscription, decode_assignment, encode_assignment, subscribed_topics,
+};
 
 use crate::coordinator::{Framing, Malformed, ProducerEpoch, Reader, Record, Verdict, Writer};
 
@@ -300,6 +303,8 @@ mod tests {
             let value = Bytes::from([&[0, version], &value[..]].concat());
             let _ = Change::decode(&key, Some(&value), None);
             let _ = subscribed_topics(&value);
+            let _ = Subscription::decode(&value);
+            let _ = decode_assignment(&value);
         }
 
         #[test]

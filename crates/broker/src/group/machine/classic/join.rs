@@ -17,7 +17,7 @@ use super::member::{Member, Wait};
 use super::{Classic, Phase, refuse};
 
 /// From this version on, a new dynamic member is first told its id (KIP-394).
-const MEMBER_ID_REQUIRED: i16 = 4;
+pub(in super::super) const MEMBER_ID_REQUIRED: i16 = 4;
 /// From this version on, a leader can be told to skip the assignment (KIP-814).
 const SKIP_ASSIGNMENT: i16 = 9;
 
@@ -37,7 +37,11 @@ impl Machine {
             self.groups
                 .entry(id.clone())
                 .or_insert_with(|| Group::new(id.clone()));
-            self.with_group(now, &id, |group, cx| group.as_classic(cx)?.join(cx, &join))
+            let join = |group: &mut Group, cx: &mut Context<'_>| match group.mixed() {
+                Some(consumer) => consumer.classic_join(cx, &join),
+                None => group.as_classic(cx)?.join(cx, &join),
+            };
+            self.with_group(now, &id, join)
                 .unwrap_or(Err(ResponseError::CoordinatorNotAvailable))
         });
         if let Err(error) = decided {
@@ -311,7 +315,7 @@ impl Classic {
 
 impl Join {
     /// A new member id, as Kafka makes it: instance or client id, and a UUID.
-    fn new_id(&self) -> StrBytes {
+    pub(in super::super) fn new_id(&self) -> StrBytes {
         let prefix = self
             .request
             .group_instance_id

@@ -3,6 +3,7 @@
 
 mod join;
 mod member;
+mod migration;
 mod rebalance;
 mod session;
 mod sync;
@@ -17,7 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, join_refused, sync_refused};
 use crate::group::record::{Change, GroupMetadata};
-pub(super) use join::Join;
+pub(super) use join::{Join, MEMBER_ID_REQUIRED};
 use member::{Member, Wait};
 
 /// A generation of members. A group whose consumers assign partitions themselves has none.

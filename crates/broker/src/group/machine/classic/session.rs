@@ -8,7 +8,7 @@ use kafka_protocol::messages::{
 };
 use tracing::{info, warn};
 
-use super::super::group::Group;
+use super::super::group::Membership;
 use super::super::{Context, Machine, Now, Response, Token, code};
 use super::{Classic, Phase};
 
@@ -21,21 +21,39 @@ impl Machine {
         token: Token,
         request: &HeartbeatRequest,
     ) {
-        let group = self.groups.get_mut(&request.group_id.0);
-        let outcome = group
-            .and_then(Group::classic_mut)
-            .ok_or(ResponseError::UnknownMemberId)
-            .and_then(|group| group.heartbeat(now, request));
+        let id = &request.group_id.0;
+        let outcome = match self.groups.get_mut(id).map(|group| &mut group.membership) {
+            None => Err(ResponseError::UnknownMemberId),
+            Some(Membership::Classic(classic)) => classic.heartbeat(now, request),
+            Some(Membership::Consumer(_)) => self.heartbeat_in_consumers(now, request),
+        };
         self.reply(
             token,
             Response::Heartbeat(HeartbeatResponse::default().with_error_code(code(outcome))),
         );
     }
 
+    /// Such a heartbeat may be the one that gives its member a deadline.
+    fn heartbeat_in_consumers(
+        &mut self,
+        now: Now,
+        request: &HeartbeatRequest,
+    ) -> Result<(), ResponseError> {
+        let decided = self.with_group(now, &request.group_id.0, |group, cx| {
+            let consumer = group.consumer_mut();
+            consumer.map(|consumer| consumer.classic_heartbeat(cx, request))
+        });
+        let decided = decided.flatten();
+        decided.unwrap_or(Err(ResponseError::UnknownMemberId))
+    }
+
     pub(in super::super) fn leave(&mut self, now: Now, token: Token, request: &LeaveGroupRequest) {
         let outcomes = self
-            .with_classic(now, &request.group_id.0, |group, cx| {
-                group.leave(cx, &request.members)
+            .with_group(now, &request.group_id.0, |group, cx| {
+                match &mut group.membership {
+                    Membership::Classic(classic) => classic.leave(cx, &request.members),
+                    Membership::Consumer(consumer) => consumer.classic_leave(cx, &request.members),
+                }
             })
             .unwrap_or_else(|| vec![Err(ResponseError::UnknownMemberId); request.members.len()]);
         let answer = |(member, outcome): (&MemberIdentity, _)| {

@@ -6,14 +6,18 @@ use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use tracing::info;
 
+use super::super::group::Membership;
 use super::super::{Context, Machine, Now, Response, Token, sync_refused};
 use super::member::Wait;
 use super::{Classic, Phase, refuse};
 
 impl Machine {
     pub(in super::super) fn sync(&mut self, now: Now, token: Token, request: &SyncGroupRequest) {
-        let decided = self.with_classic(now, &request.group_id.0, |group, cx| {
-            group.sync(cx, token, request)
+        let decided = self.with_group(now, &request.group_id.0, |group, cx| {
+            match &mut group.membership {
+                Membership::Classic(classic) => classic.sync(cx, token, request),
+                Membership::Consumer(consumer) => consumer.classic_sync(cx, token, request),
+            }
         });
         if let Err(error) = decided.unwrap_or(Err(ResponseError::UnknownMemberId)) {
             self.reply(token, sync_refused(error));

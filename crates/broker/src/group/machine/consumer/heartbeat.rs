@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::super::assignor::Assignor;
 use super::super::group::Group;
+use super::super::migration::NotUpgraded;
 use super::super::{Client, Context, Machine, NAME_MAX, Now, Response, Token, owned};
 use super::pattern::Pattern;
 use super::{Consumer, Member};
@@ -34,7 +35,7 @@ pub(in super::super) struct Beat {
 
 /// Why a heartbeat is refused: the code for the client, the words for whoever reads its log.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(in super::super) struct Refused {
     error: ResponseError,
     message: String,
 }
@@ -84,16 +85,22 @@ impl Machine {
             self.groups.insert(id.clone(), Group::new(id.clone()));
         }
         let decided = self.with_group(now, &id, |group, cx| {
-            let consumer = match joins {
-                true => group.as_consumer(cx),
-                false => group.consumer_mut(),
-            };
-            let consumer = consumer.ok_or_else(|| {
+            let foreign = || {
                 refused(
                     ResponseError::GroupIdNotFound,
                     format!("Group {} is not a consumer group.", &*id),
                 )
-            })?;
+            };
+            if joins {
+                group.upgrade(cx, request).map_err(|why| match why {
+                    NotUpgraded::Foreign => foreign(),
+                    NotUpgraded::Full => refused(
+                        ResponseError::GroupMaxSizeReached,
+                        "the group is as large as it may be",
+                    ),
+                })?;
+            }
+            let consumer = group.consumer_mut().ok_or_else(foreign)?;
             match request.member_epoch {
                 LEAVE | LEAVE_FOR_A_WHILE => consumer.leave(cx, request),
                 _ => consumer.heartbeat(cx, beat, pattern),
@@ -135,25 +142,15 @@ impl Consumer {
         let comer = self.identify(request, &id, held.as_ref())?;
 
         // From here on nothing is refused.
-        let (mut member, replaced) = self.admit(cx, comer, &id, request);
+        let (mut member, replaced) = self.admit(cx, comer, &id, request.instance_id.as_ref());
         let before = member.clone();
-        let known = self.members.contains_key(&id);
         member.update(request, &beat.client);
         let session_timeout_ms = cx.config.consumer_session_timeout_ms;
         member.alive(cx.now, session_timeout_ms);
-        let subscribed_anew = member.metadata.topics != before.metadata.topics
-            || member.metadata.regex != before.metadata.regex;
         if let Some(pattern) = pattern {
             self.patterns.add(pattern, cx.topics);
         }
-        self.put(member.clone());
-        self.refresh(cx, subscribed_anew);
-        if member.metadata != before.metadata || !known {
-            let metadata = Some(member.metadata.clone());
-            self.write(cx, ConsumerChange::Member(id.clone(), metadata));
-        }
-        self.retarget(cx);
-        self.advance(cx, &mut member, held.as_ref());
+        self.take_up(cx, &mut member, &before, held.as_ref());
         if let Some(replaced) = replaced {
             self.erase_member(cx, &replaced);
         }
@@ -168,7 +165,29 @@ impl Consumer {
             .with_assignment(assignment))
     }
 
-    fn check_room(
+    /// Takes up what a member says of itself, which was `before` until now, and takes it as far
+    /// towards its target as it can go.
+    pub(super) fn take_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        member: &mut Member,
+        before: &Member,
+        held: Option<&Partitions>,
+    ) {
+        let known = self.members.contains_key(&member.id);
+        let subscribed_anew = member.metadata.topics != before.metadata.topics
+            || member.metadata.regex != before.metadata.regex;
+        self.put(member.clone());
+        self.refresh(cx, subscribed_anew);
+        if member.metadata != before.metadata || !known {
+            let metadata = Some(member.metadata.clone());
+            self.write(cx, ConsumerChange::Member(member.id.clone(), metadata));
+        }
+        self.retarget(cx);
+        self.advance(cx, member, held);
+    }
+
+    pub(in super::super) fn check_room(
         &self,
         cx: &Context<'_>,
         id: &StrBytes,
@@ -199,6 +218,7 @@ impl Member {
     fn update(&mut self, request: &ConsumerGroupHeartbeatRequest, client: &Client) {
         let client = client.short();
         let metadata = &mut self.metadata;
+        metadata.classic = None;
         metadata.client_id = client.id;
         metadata.client_host = client.host;
         if let Some(instance_id) = &request.instance_id {

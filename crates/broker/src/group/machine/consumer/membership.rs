@@ -48,11 +48,12 @@ impl Consumer {
     }
 
     /// An instance id is free for another member when its owner has said that it goes for a while.
+    /// A classic owner cannot say so: it has been restarted with the new protocol.
     fn check_return(&self, instance_id: &StrBytes, owner: &StrBytes) -> Result<Comer, Refused> {
         let away = self
             .members
             .get(owner)
-            .is_some_and(|member| member.current.epoch == LEAVE_FOR_A_WHILE);
+            .is_some_and(|member| member.current.epoch == LEAVE_FOR_A_WHILE || member.is_classic());
         match away {
             true => Ok(Comer::Returned {
                 old_id: owner.clone(),
@@ -98,14 +99,14 @@ impl Consumer {
         cx: &mut Context<'_>,
         comer: Comer,
         id: &StrBytes,
-        request: &ConsumerGroupHeartbeatRequest,
+        instance_id: Option<&StrBytes>,
     ) -> (Member, Option<StrBytes>) {
         let member = match comer {
             Comer::Returned { old_id } => {
                 return (self.replace(cx, &old_id, id), Some(old_id));
             }
             Comer::New => {
-                let instance = request.instance_id.as_deref().unwrap_or_default();
+                let instance = instance_id.map_or("", |instance_id| &**instance_id);
                 info!(group = %self.id, member = %id, instance, "member joined");
                 Member::new(id.clone())
             }
@@ -173,28 +174,29 @@ impl Consumer {
     /// Members that fell silent, or did not give up in time what they had to.
     pub(in super::super) fn on_tick(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.tick_ms;
-        let late: Vec<_> = self
+        let evicted: Vec<_> = self
             .members
             .values()
             .filter(|member| member.deadline() <= now)
-            .map(|member| (member.id.clone(), member.silent_at <= now))
+            .map(|member| (member.id.clone(), late(member, now)))
             .collect();
-        for (id, silent) in &late {
-            let reason = match silent {
-                true => "its session timed out",
-                false => "it did not give up partitions in time",
-            };
+        for (id, reason) in &evicted {
             warn!(group = %self.id, member = %id, reason, "member evicted");
         }
-        let ids: Vec<_> = late.into_iter().map(|(id, _)| id).collect();
+        let ids: Vec<_> = evicted.into_iter().map(|(id, _)| id).collect();
         if !ids.is_empty() {
             self.remove(cx, &ids);
         }
     }
 
-    fn remove(&mut self, cx: &mut Context<'_>, ids: &[StrBytes]) {
-        // What the others are to have now is computed when the first of them asks.
-        self.bump(cx, self.epoch.metadata_hash);
+    pub(super) fn remove(&mut self, cx: &mut Context<'_>, ids: &[StrBytes]) {
+        let mut others = self.members.values().filter(|m| !ids.contains(&m.id));
+        let downgraded = others.clone().next().is_some() && others.all(Member::is_classic);
+        // What the others are to have now is computed when the first of them asks. A group that
+        // becomes a classic one goes on from the epoch that its members know.
+        if !downgraded {
+            self.bump(cx, self.epoch.metadata_hash);
+        }
         for id in ids {
             self.take(id);
             self.targets.remove(id);
@@ -212,6 +214,17 @@ impl Consumer {
         self.write(cx, ConsumerChange::Member(id.clone(), None));
         self.write(cx, ConsumerChange::Target(id.clone(), None));
         self.write(cx, ConsumerChange::Current(id.clone(), None));
+    }
+}
+
+/// Why a member's time is up.
+fn late(member: &Member, now: u64) -> &'static str {
+    let due = |at: Option<u64>| at.is_some_and(|at| at <= now);
+    match member {
+        member if member.silent_at <= now => "its session timed out",
+        member if due(member.rejoin_by) => "it did not rejoin in time",
+        member if due(member.sync_by) => "it did not sync in time",
+        _ => "it did not give up partitions in time",
     }
 }
 

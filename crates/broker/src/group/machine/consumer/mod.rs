@@ -12,12 +12,14 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `heartbeat` | the one request: joining, staying, and what is answered |
+//! | `classic` | members that speak the classic protocol: their joins, syncs and heartbeats |
 //! | `membership` | who may speak for a member; leaving, falling silent, coming back |
 //! | `target` | subscriptions, the group's epoch, the target assignment |
 //! | `reconcile` | a member's next step towards its target |
 //! | `pattern` | subscriptions by regular expression |
 //! | `view` | how operators, commits and the log see it |
 
+mod classic;
 mod heartbeat;
 mod membership;
 mod pattern;
@@ -68,6 +70,10 @@ struct Member {
     silent_at: u64,
     /// When partitions that it has to give up must be given up.
     revoke_by: Option<u64>,
+    /// When a classic member must have joined again that was told so.
+    rejoin_by: Option<u64>,
+    /// When a classic member must have asked for its assignment.
+    sync_by: Option<u64>,
 }
 
 impl Consumer {
@@ -155,16 +161,23 @@ impl Member {
             current: CurrentAssignment::default(),
             silent_at: u64::MAX,
             revoke_by: None,
+            rejoin_by: None,
+            sync_by: None,
         }
     }
 
+    /// It spoke: it has the group's session timeout until it must again, or its own as a classic
+    /// member.
     fn alive(&mut self, now: Now, session_timeout_ms: u64) {
-        self.silent_at = now.tick_ms + session_timeout_ms;
+        let own = self.metadata.classic.as_ref();
+        let own = own.and_then(|classic| u64::try_from(classic.session_timeout_ms).ok());
+        self.silent_at = now.tick_ms + own.unwrap_or(session_timeout_ms);
     }
 
     fn deadline(&self) -> u64 {
-        self.revoke_by
-            .map_or(self.silent_at, |at| at.min(self.silent_at))
+        let steps = [self.revoke_by, self.rejoin_by, self.sync_by];
+        let step = steps.into_iter().flatten().min();
+        step.map_or(self.silent_at, |at| at.min(self.silent_at))
     }
 
     fn rebalance_timeout_ms(&self) -> u64 {

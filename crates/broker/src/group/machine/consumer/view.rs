@@ -18,7 +18,8 @@ use crate::group::record::{Change, ConsumerChange, ConsumerMember, MemberState, 
 
 /// The first version of OffsetCommit that has a member epoch.
 const MEMBER_EPOCH: i16 = 9;
-/// In a description: the member speaks the consumer protocol.
+/// In a description: which protocol the member speaks.
+const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 /// "Not told" instead of the operations that are allowed.
 const NOT_TOLD: i32 = i32::MIN;
@@ -79,7 +80,10 @@ impl Consumer {
                 .with_subscribed_topic_regex(regex)
                 .with_assignment(named(&member.current.assigned, topics))
                 .with_target_assignment(named(&target, topics))
-                .with_member_type(CONSUMER_MEMBER)
+                .with_member_type(match member.is_classic() {
+                    true => CLASSIC_MEMBER,
+                    false => CONSUMER_MEMBER,
+                })
         };
         DescribedGroup::default()
             .with_group_state(StrBytes::from_static_str(self.state_name()))
@@ -101,8 +105,10 @@ impl Consumer {
             return Ok(());
         }
         self.check_epoch(&request.member_id, epoch)?;
+        let classic = self.members.get(&request.member_id);
+        let classic = classic.is_some_and(Member::is_classic);
         // Clients that are older than member epochs would not know the error either.
-        match version < MEMBER_EPOCH {
+        match version < MEMBER_EPOCH && !classic {
             true => Err(ResponseError::UnsupportedVersion),
             false => Ok(()),
         }
@@ -132,6 +138,7 @@ impl Consumer {
             .ok_or(ResponseError::UnknownMemberId)?;
         match epoch == member.current.epoch {
             true => Ok(()),
+            false if member.is_classic() => Err(ResponseError::IllegalGeneration),
             false => Err(ResponseError::StaleMemberEpoch),
         }
     }

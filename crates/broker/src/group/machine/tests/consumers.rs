@@ -9,14 +9,14 @@ use super::world::*;
 const SESSION_MS: u64 = 45_000;
 
 /// A member as a test plays it: what it was told last.
-struct Member {
-    id: StrBytes,
-    instance: Option<&'static str>,
-    epoch: i32,
-    owns: Vec<i32>,
+pub(super) struct Member {
+    pub(super) id: StrBytes,
+    pub(super) instance: Option<&'static str>,
+    pub(super) epoch: i32,
+    pub(super) owns: Vec<i32>,
 }
 
-fn member(id: &str) -> Member {
+pub(super) fn member(id: &str) -> Member {
     Member {
         id: text(id),
         instance: None,
@@ -26,7 +26,7 @@ fn member(id: &str) -> Member {
 }
 
 impl Member {
-    fn request(&self) -> ConsumerGroupHeartbeatRequest {
+    pub(super) fn request(&self) -> ConsumerGroupHeartbeatRequest {
         ConsumerGroupHeartbeatRequest::default()
             .with_member_id(self.id.clone())
             .with_instance_id(self.instance.map(text))
@@ -36,7 +36,7 @@ impl Member {
             .with_topic_partitions(None)
     }
 
-    fn joining(&self) -> ConsumerGroupHeartbeatRequest {
+    pub(super) fn joining(&self) -> ConsumerGroupHeartbeatRequest {
         self.request()
             .with_member_epoch(0)
             .with_rebalance_timeout_ms(REBALANCE_MS as i32)
@@ -61,18 +61,18 @@ impl Member {
         }
     }
 
-    fn join(&mut self, world: &mut World) {
+    pub(super) fn join(&mut self, world: &mut World) {
         let response = world.beat(self.joining());
         self.hear(&response);
     }
 
-    fn beat(&mut self, world: &mut World) {
+    pub(super) fn beat(&mut self, world: &mut World) {
         let response = world.beat(self.request());
         self.hear(&response);
     }
 
     /// Acknowledges what it was given, as clients do at once.
-    fn confirm(&mut self, world: &mut World) {
+    pub(super) fn confirm(&mut self, world: &mut World) {
         let owns = self.owns.clone();
         let response = world.beat(self.owning(&owns));
         self.hear(&response);
@@ -83,7 +83,7 @@ impl Member {
     }
 }
 
-fn refusal(response: &ConsumerGroupHeartbeatResponse) -> ResponseError {
+pub(super) fn refusal(response: &ConsumerGroupHeartbeatResponse) -> ResponseError {
     ResponseError::try_from_code(response.error_code).expect("refused")
 }
 
@@ -334,25 +334,16 @@ fn joins_that_say_too_little_or_nonsense_are_refused() {
 }
 
 #[test]
-fn a_group_has_members_of_one_protocol_at_a_time() {
-    let mut world = World::new();
-    world.stable(1);
-    let a = member("a");
-    let refused = refusal(&world.beat(a.joining()));
-    assert_eq!(refused, ResponseError::GroupIdNotFound);
-
+fn a_member_of_the_consumer_protocol_is_none_of_the_classic_one() {
     let mut world = World::new();
     let mut a = member("a");
     a.join(&mut world);
-    let token = world.join(joining());
-    assert_eq!(
-        outcome(world.joined(token).error_code),
-        Err(ResponseError::InconsistentGroupProtocol)
-    );
-    assert_eq!(
-        world.heartbeat(&a.id, a.epoch),
-        Err(ResponseError::UnknownMemberId)
-    );
+    let unknown = Err(ResponseError::UnknownMemberId);
+    assert_eq!(world.heartbeat(&a.id, a.epoch), unknown);
+    let token = world.sync(&a.id, a.epoch, &[]);
+    let synced = world.synced(token);
+    assert_eq!(outcome(synced.error_code), unknown);
+    assert_eq!(world.leave(&[(&a.id, None)]), [unknown]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod consumers;
 mod fuzz;
 mod joining;
 mod leaving;
+mod migration;
 mod offsets;
 mod operators;
 mod static_members;

@@ -28,11 +28,11 @@ pub(super) fn group() -> GroupId {
     GroupId(text("g"))
 }
 
-/// Consumer metadata that names one topic.
+/// Consumer metadata that names one topic, of a consumer that owns nothing.
 pub(super) fn subscription(topic: &str) -> Bytes {
     let mut bytes = vec![0, 1, 0, 0, 0, 1, 0, topic.len() as u8];
     bytes.extend_from_slice(topic.as_bytes());
-    bytes.extend_from_slice(&[0xff, 0xff, 0xff, 0xff]);
+    bytes.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
     bytes.into()
 }
 
@@ -211,6 +211,7 @@ impl World {
                 host: text("/127.0.0.1"),
             },
             fresh_id: Uuid::from_u128(u128::from(self.next)),
+            topics: Arc::clone(&self.topics),
         })
     }
 
