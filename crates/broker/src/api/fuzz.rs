@@ -307,6 +307,14 @@ impl Writer<'_> {
                     self.record(parts, flexible);
                 }
             }
+            Field::Nullable(parts) => match self.random.below(4) {
+                0 => self.out.put_u8(0xff),
+                1 => self.fixed(1),
+                _ => {
+                    self.out.put_u8(1);
+                    self.record(parts, flexible);
+                }
+            },
             Field::Plain(element) => {
                 for _ in 0..self.count(flexible) {
                     self.part(element, flexible);

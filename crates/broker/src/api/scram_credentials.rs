@@ -1,6 +1,6 @@
 //! The users of SCRAM (KIP-554): shown as the settings have them, and changed only there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResult;
@@ -39,11 +39,13 @@ pub(super) async fn describe(
             .map(|name| StrBytes::from_string((*name).to_owned()))
             .collect(),
     };
-    let mut told = BTreeSet::new();
-    let results = asked.iter().filter_map(|name| {
-        let first = told.insert(name.clone());
-        let twice = asked.iter().filter(|other| *other == name).count() > 1;
-        first.then(|| described(name.clone(), twice, known.contains(&**name)))
+    let mut times: BTreeMap<StrBytes, usize> = BTreeMap::new();
+    for name in asked {
+        *times.entry(name).or_default() += 1;
+    }
+    let results = times.into_iter().map(|(name, times)| {
+        let known = known.contains(&*name);
+        described(name, times > 1, known)
     });
     DescribeUserScramCredentialsResponse::default()
         .with_error_message(None)
