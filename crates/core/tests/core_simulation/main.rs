@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `cargo test --test core_simulation` | a few hundred fixed seeds |
 //! | `ACKWELL_SECONDS=60 cargo test …` | new seeds for a minute |
-//! | `ACKWELL_SEEDS=1000000 cargo test …` | a million |
+//! | `ACKWELL_SEEDS=1000000 cargo test …` | a million; `a_million.txt` is what one such run held |
 //! | `ACKWELL_SEED=7 cargo test …` | this one, and says what happened last |
 //!
 //! For many seeds use `cargo test --profile simulation -p ackwell-core --test core_simulation`,
