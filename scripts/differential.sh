@@ -22,7 +22,7 @@ export ACKWELL_BIN RUST_LOG=${RUST_LOG:-off}
 
 kafka=${KAFKA_BOOTSTRAP_SERVERS:-}
 if [ -z "$kafka" ]; then
-    port=${KAFKA_PORT:-$((40000 + RANDOM % 1000 * 2))}
+    port=${KAFKA_PORT:-$((14000 + RANDOM % 1000 * 2))}
     trap '"$root/scripts/kafka.sh" stop "$port"' EXIT
     "$root/scripts/kafka.sh" start "$port"
     kafka=127.0.0.1:$port

@@ -21,8 +21,8 @@ for part in "${parts[@]}"; do
     case $part in readme | orders | containers) ;; *) echo "usage: $0 [readme] [orders] [containers]" >&2; exit 2 ;; esac
 done
 
-export KAFKA_PORT=${KAFKA_PORT:-$((31000 + RANDOM % 1000 * 6))}
-export POSTGRES_PORT=${POSTGRES_PORT:-$((41000 + RANDOM % 1000))}
+export KAFKA_PORT=${KAFKA_PORT:-$((16000 + RANDOM % 600 * 6))}
+export POSTGRES_PORT=${POSTGRES_PORT:-$((10000 + RANDOM % 1000))}
 unset KAFKA_BOOTSTRAP_SERVERS DATABASE_URL
 work=$(mktemp -d)
 server=

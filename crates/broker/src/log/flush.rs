@@ -37,6 +37,8 @@ struct Queue {
     ready: VecDeque<Turn>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     stopped: bool,
+    /// Nobody is left to work on it.
+    ended: bool,
 }
 
 /// A partition's turn to be flushed.
@@ -165,6 +167,10 @@ impl Flusher {
     /// Queues a partition that has something to flush and is not queued so.
     pub(super) fn schedule(&self, partition: Arc<Partition>, delay: Duration) {
         let mut queue = self.queue();
+        if queue.ended {
+            // It would stay for ever, and with it the partition's files; closing a partition flushes it.
+            return;
+        }
         if delay.is_zero() {
             queue.ready.push_back(Turn {
                 partition,
@@ -189,6 +195,10 @@ impl Flusher {
                 tracing::error!("a flush thread panicked");
             }
         }
+        let mut queue = self.queue();
+        queue.ended = true;
+        queue.ready.clear();
+        queue.waiting.clear();
     }
 
     fn work(&self) {
