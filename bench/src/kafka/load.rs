@@ -84,7 +84,11 @@ fn timed(process: u32, work: impl FnOnce() -> Outcome<Run>) -> Outcome<Measured>
 fn send(broker: &Broker, topic: &str, shape: Shape) -> Outcome<Run> {
     let share = shape.records / shape.connections as u64;
     let senders: Vec<_> = (0..shape.connections)
-        .map(|_| Sender::connect(broker, topic))
+        .map(|_| {
+            let sender = Sender::connect(broker, topic)?;
+            sender.warm_up()?;
+            Ok(sender)
+        })
         .collect::<Outcome<_>>()?;
     together(senders, share * shape.connections as u64, |sender| {
         sender.send(share, |number, record| {

@@ -25,7 +25,7 @@ const LATENCY_GOAL: Goal = Goal::AtMost(0.5);
 const DURABILITIES: [Durability; 2] = [
     Durability {
         name: "no fsync before answers",
-        ackwell: &["--flush", "interval:1000"],
+        ackwell: &["--flush", "never"],
         apache: "",
     },
     Durability {
