@@ -250,6 +250,8 @@ impl Consumer {
             Ok(())
         };
         let outcomes = leavers.iter().map(&mut take).collect();
+        // One may be named twice, and goes once.
+        ids.sort();
         ids.dedup();
         if !ids.is_empty() {
             self.remove(cx, &ids);
