@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::events::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
+use crate::events::choreography::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
 use crate::{order, product, web};
 
 /// How soon a service that vanished is replaced by another instance: Kafka's default of

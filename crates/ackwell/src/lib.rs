@@ -66,7 +66,7 @@
 //!
 //! | to | look at |
 //! |---|---|
-//! | declare events and topics | [`Event`], [`Topic`] |
+//! | declare events and topics | [`Event`], [`events!`], [`Topic`] |
 //! | write a handler | [`extract`], [`Handler`], [`Classify`] |
 //! | handle records as a list | [`batch`](mod@batch) |
 //! | give each event type its own handler | [`on_event`](listener::ListenerBuilder::on_event) |
@@ -98,6 +98,7 @@ pub mod container;
 mod context;
 pub mod dead_letters;
 mod encode;
+mod events;
 pub mod extensions;
 pub mod extract;
 pub mod failure;

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::request::NewOrder;
 use super::{Change, Input, Order, Status, order_id};
 use crate::error::Error;
-use crate::events::{Release, Reserve, StockRequest};
+use crate::events::Items;
+use crate::events::choreography::{Release, Reserve, StockRequest};
 use crate::money::Cents;
 
 /// The schema of the order service.
@@ -67,8 +68,11 @@ pub(crate) async fn place(
         .items
         .iter()
         .map(|item| (item.product_id.as_str(), item.quantity));
-    tx.emit(&StockRequest::StockValidRequested(Reserve::of(id, lines)))
-        .await?;
+    let request = Reserve {
+        order_id: id,
+        items: Items::of(lines),
+    };
+    tx.emit(&StockRequest::StockValidRequested(request)).await?;
     Ok(Placed::New(id))
 }
 

@@ -5,7 +5,8 @@ use ackwell_sql::Tx;
 
 use super::store;
 use crate::error::Error;
-use crate::events::{EventId, StockAnswer, StockRequest};
+use crate::events::EventId;
+use crate::events::choreography::{StockAnswer, StockRequest};
 
 /// The consumer group. All instances of the service share it.
 pub(crate) const GROUP: &str = "product-service";
@@ -17,9 +18,6 @@ pub(crate) async fn on_stock_request(
     mut tx: Tx,
 ) -> Result<(), Error> {
     match request {
-        StockRequest::StockValidRequested(request) if request.items.is_empty() => Err(
-            Error::Impossible(format!("order {} asks for no items", request.order_id)),
-        ),
         StockRequest::StockValidRequested(request) => {
             let verdict = store::reserve(&mut tx, request, event_id).await?;
             tx.emit(&StockAnswer::StockValidResponded(verdict)).await?;

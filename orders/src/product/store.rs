@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::events::{Release, Reserve, StatusCode, Verdict, Wanted};
+use crate::events::Wanted;
+use crate::events::choreography::{Release, Reserve, StatusCode, Verdict};
 
 /// The schema of the product service.
 pub(crate) const MIGRATIONS: &[Migration] =
@@ -276,6 +277,7 @@ fn verdict(request: Reserve, status_code: u16, reason: Option<String>) -> Verdic
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Items;
 
     async fn database(folder: &tempfile::TempDir, stock: &[(&str, i64)]) -> Database {
         let url = format!("sqlite:{}", folder.path().join("product.db").display());
@@ -295,7 +297,10 @@ mod tests {
 
     async fn reserving(db: &Database, order: u128, items: &[(&str, u32)]) -> (u16, Option<String>) {
         let mut tx = db.begin();
-        let request = Reserve::of(Uuid::from_u128(order), items.iter().copied());
+        let request = Reserve {
+            order_id: Uuid::from_u128(order),
+            items: Items::of(items.iter().copied()),
+        };
         let verdict = reserve(&mut tx, request, Uuid::now_v7()).await.unwrap();
         tx.commit().await.unwrap();
         (verdict.status_code, verdict.reason)
