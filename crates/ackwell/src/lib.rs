@@ -66,7 +66,7 @@
 //!
 //! | to | look at |
 //! |---|---|
-//! | declare events and topics | [`Event`], [`Topic`] |
+//! | declare events and topics | [`Event`], [`events!`], [`Topic`] |
 //! | write a handler | [`extract`], [`Handler`], [`Classify`] |
 //! | handle records as a list | [`batch`](mod@batch) |
 //! | give each event type its own handler | [`on_event`](listener::ListenerBuilder::on_event) |
@@ -79,6 +79,7 @@
 //! | send several events as one, or exactly once for each record | [`transaction`] |
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
+//! | follow a trace from a request to its last effect | [`trace`] |
 //! | pause, seek, stop and start a running listener | [`ListenerHandle`] |
 //! | run something beside the listeners | [`service`] |
 //! | write an extractor, or share a transaction between records | [`FromRecord`], [`unit`](mod@unit) |
@@ -98,6 +99,7 @@ pub mod container;
 mod context;
 pub mod dead_letters;
 mod encode;
+mod events;
 pub mod extensions;
 pub mod extract;
 pub mod failure;
@@ -118,7 +120,7 @@ mod returned;
 mod rights;
 pub mod service;
 mod topic;
-mod trace;
+pub mod trace;
 pub mod transaction;
 pub mod unit;
 

@@ -11,6 +11,7 @@
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
 //! - [`alarm`]: when failures are too many to be left to themselves.
 //! - [`ordered`]: which keys wait for a failed record, and when it is tried again.
+//! - [`saga`]: what follows from the replies of several services, and what is taken back.
 //! - [`commit`]: when a position is worth a commit.
 //! - [`seek`], [`idle`]: where to read on, and when nothing has come for long.
 //! - [`engine`]: the container, which puts the above together.
@@ -33,6 +34,7 @@ pub mod mutation;
 mod mutation;
 pub mod offset;
 pub mod ordered;
+pub mod saga;
 pub mod seek;
 pub mod settle;
 pub mod time;

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use uuid::Uuid;
 
-use crate::events::StatusCode;
+use crate::events::choreography::StatusCode;
 use crate::order::Status;
 
 /// Everything known of one order; some 250 bytes.

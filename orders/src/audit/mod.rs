@@ -23,7 +23,7 @@ use self::report::Report;
 use self::topics::Reading;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::events::{Release, Reserve, StockAnswer, StockRequest};
+use crate::events::choreography::{Release, Reserve, StockAnswer, StockRequest};
 use crate::order::Status;
 use crate::{order, product};
 

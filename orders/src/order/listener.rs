@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::Input;
 use super::store::{self, Advanced};
 use crate::error::Error;
-use crate::events::{EventId, StatusCode, StockAnswer, Verdict};
+use crate::events::EventId;
+use crate::events::choreography::{StatusCode, StockAnswer, Verdict};
 
 /// The consumer group. All instances of the service share it.
 pub(crate) const GROUP: &str = "order-service";
@@ -63,12 +64,16 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::events::Reserve;
+    use crate::events::Items;
+    use crate::events::choreography::Reserve;
 
     #[test]
     fn a_status_code_that_nobody_knows_is_never_taken_for_a_refusal() {
         let with = |status_code| {
-            let request = Reserve::of(Uuid::nil(), [("cd-01", 1)]);
+            let request = Reserve {
+                order_id: Uuid::nil(),
+                items: Items::of([("cd-01", 1)]),
+            };
             input(&Verdict {
                 order_id: Uuid::nil(),
                 status_code,

@@ -1,22 +1,15 @@
-//! What the services say to each other: flow A, choreography.
+//! Flow A, choreography: order service and product service, and nobody between them.
 //!
 //! ```text
 //! order service ── stock-valid-request ──▶ product service
 //!               ◀── stock-valid-response ──
 //! ```
-//!
-//! Every event of an order has the order's id as its key, so all of them lie on one
-//! partition in the order in which the order service committed them. A release sent
-//! after a request is therefore handled after it.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
-
-use ackwell::extract::FromHeader;
-use ackwell::{EVENT_ID, Event, Topic};
+use ackwell::Topic;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::Items;
 
 /// To the product service: reserve, or give back.
 pub(crate) const STOCK_VALID_REQUEST: Topic<StockRequest> =
@@ -25,22 +18,26 @@ pub(crate) const STOCK_VALID_REQUEST: Topic<StockRequest> =
 pub(crate) const STOCK_VALID_RESPONSE: Topic<StockAnswer> =
     Topic::new("stock-valid-response").partitions(6);
 
-/// The id of the event in hand, as an extractor: `Header<EventId>`.
-pub(crate) struct EventId;
-
-impl FromHeader for EventId {
-    const NAME: &'static str = EVENT_ID;
-    type Value = Uuid;
+ackwell::events! {
+    /// What the order service asks of the product service.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(tag = "event_type")]
+    pub(crate) enum StockRequest on STOCK_VALID_REQUEST, keyed by order_id {
+        /// Reserve every item of an order, or none.
+        StockValidRequested(Reserve),
+        /// Give back what is or will be reserved for an order that was withdrawn.
+        StockReleaseRequested(Release),
+    }
 }
 
-/// What the order service asks of the product service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event_type")]
-pub(crate) enum StockRequest {
-    /// Reserve every item of an order, or none.
-    StockValidRequested(Reserve),
-    /// Give back what is or will be reserved for an order that was withdrawn.
-    StockReleaseRequested(Release),
+ackwell::events! {
+    /// What the product service answers.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(tag = "event_type")]
+    pub(crate) enum StockAnswer on STOCK_VALID_RESPONSE, keyed by order_id {
+        /// The outcome of a [`Reserve`].
+        StockValidResponded(Verdict),
+    }
 }
 
 /// The items of an order.
@@ -49,7 +46,7 @@ pub(crate) struct Reserve {
     /// Whose items.
     pub(crate) order_id: Uuid,
     /// Each product once.
-    pub(crate) items: Vec<Wanted>,
+    pub(crate) items: Items,
 }
 
 /// An order that needs its stock no longer.
@@ -59,23 +56,6 @@ pub(crate) struct Release {
     pub(crate) order_id: Uuid,
     /// Why.
     pub(crate) reason: String,
-}
-
-/// Units of a product.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Wanted {
-    /// Which product.
-    pub(crate) product_id: String,
-    /// How many; an event with zero or fewer can't be decoded.
-    pub(crate) quantity: NonZeroU32,
-}
-
-/// What the product service answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event_type")]
-pub(crate) enum StockAnswer {
-    /// The outcome of a [`Reserve`].
-    StockValidResponded(Verdict),
 }
 
 /// The outcome of a [`Reserve`], with the request.
@@ -105,95 +85,18 @@ impl StatusCode {
     pub(crate) const WITHDRAWN: u16 = 410;
 }
 
-impl Reserve {
-    /// The request for an order's lines; lines of one product become one.
-    pub(crate) fn of<'a>(order_id: Uuid, lines: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
-        let mut units = BTreeMap::<&str, u32>::new();
-        for (product, quantity) in lines {
-            let sum = units.entry(product).or_default();
-            *sum = sum.saturating_add(quantity);
-        }
-        let wanted = |(product, quantity): (&str, u32)| {
-            Some(Wanted {
-                product_id: product.to_owned(),
-                quantity: NonZeroU32::new(quantity)?,
-            })
-        };
-        Self {
-            order_id,
-            items: units.into_iter().filter_map(wanted).collect(),
-        }
-    }
-}
-
-impl StockRequest {
-    /// The type of a [`Reserve`].
-    pub(crate) const RESERVE: &str = "StockValidRequested";
-    /// The type of a [`Release`].
-    pub(crate) const RELEASE: &str = "StockReleaseRequested";
-}
-
-impl StockAnswer {
-    /// The type of a [`Verdict`].
-    pub(crate) const VERDICT: &str = "StockValidResponded";
-}
-
-impl Event for StockRequest {
-    const TOPIC: Topic<Self> = STOCK_VALID_REQUEST;
-
-    fn event_type(&self) -> &'static str {
-        match self {
-            Self::StockValidRequested(_) => Self::RESERVE,
-            Self::StockReleaseRequested(_) => Self::RELEASE,
-        }
-    }
-
-    fn knows(event_type: &str) -> bool {
-        [Self::RESERVE, Self::RELEASE].contains(&event_type)
-    }
-
-    fn aggregate_id(&self) -> Cow<'_, str> {
-        let (Self::StockValidRequested(Reserve { order_id, .. })
-        | Self::StockReleaseRequested(Release { order_id, .. })) = self;
-        order_id.to_string().into()
-    }
-}
-
-impl Event for StockAnswer {
-    const TOPIC: Topic<Self> = STOCK_VALID_RESPONSE;
-
-    fn event_type(&self) -> &'static str {
-        Self::VERDICT
-    }
-
-    fn knows(event_type: &str) -> bool {
-        event_type == Self::VERDICT
-    }
-
-    fn aggregate_id(&self) -> Cow<'_, str> {
-        let Self::StockValidResponded(verdict) = self;
-        verdict.order_id.to_string().into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ackwell::Event;
     use serde_json::json;
 
     use super::*;
 
     fn reserve() -> Reserve {
-        Reserve::of(Uuid::nil(), [("cd-02", 1), ("cd-01", 2), ("cd-02", 3)])
-    }
-
-    #[test]
-    fn lines_of_one_product_are_asked_for_once() {
-        let units: Vec<_> = reserve()
-            .items
-            .into_iter()
-            .map(|item| (item.product_id, item.quantity.get()))
-            .collect();
-        assert_eq!(units, [("cd-01".to_owned(), 2), ("cd-02".to_owned(), 4)]);
+        Reserve {
+            order_id: Uuid::nil(),
+            items: Items::of([("cd-02", 4), ("cd-01", 2)]),
+        }
     }
 
     #[test]
