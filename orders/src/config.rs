@@ -60,6 +60,13 @@ impl Flow {
             Self::Saga => "saga",
         }
     }
+
+    /// The flow with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Choreography, Self::Saga]
+            .into_iter()
+            .find(|flow| flow.name() == name)
+    }
 }
 
 impl Default for Orders {
@@ -75,7 +82,7 @@ impl Default for Orders {
             order_url: None,
             product_url: None,
             flow: Flow::Choreography,
-            payment_limit: Cents::from_stored(10_000_00),
+            payment_limit: Cents::from_stored(1_000_000),
             slow_payment_ms: 15_000,
         }
     }
