@@ -17,6 +17,8 @@ pub(crate) struct World<M: Machine> {
     pub(crate) now: Now,
     begin: fn(Now) -> M,
     log: Vec<M::Change>,
+    /// Where the records of each step end: they are one batch, unless they are very many.
+    ends: Vec<usize>,
     /// Records up to here are durable; a crash takes of the rest as much as it likes.
     durable: usize,
     /// What goes out, and how much of the log must be durable before.
@@ -42,6 +44,7 @@ impl<M: Machine<Change: PartialEq + Debug>> World<M> {
             now,
             begin,
             log: Vec::new(),
+            ends: Vec::new(),
             durable: 0,
             held: VecDeque::new(),
             asked: 0,
@@ -82,6 +85,7 @@ impl<M: Machine<Change: PartialEq + Debug>> World<M> {
     fn hold(&mut self, output: OutputOf<M>) {
         self.log.extend(output.changes);
         let needs = self.log.len();
+        self.ends.push(needs);
         let actions = output.actions.into_iter().map(Out::Action);
         let replies = output.replies.into_iter();
         let replies = replies.map(|(token, response)| Out::Reply(token, response));
@@ -118,7 +122,21 @@ impl<M: Machine<Change: PartialEq + Debug>> World<M> {
     /// from the whole log, or from a snapshot, which gives the same.
     pub(crate) fn crash(&mut self) {
         self.flush_some();
+        self.begin_again();
+    }
+
+    /// As [`World::crash`], but the records of a step are there or not.
+    pub(crate) fn crash_between_steps(&mut self) {
+        let durable = self.durable;
+        self.flush_some();
+        let whole = self.ends.iter().rev().find(|end| **end <= self.durable);
+        self.durable = whole.map_or(durable, |whole| durable.max(*whole));
+        self.begin_again();
+    }
+
+    fn begin_again(&mut self) {
         self.log.truncate(self.durable);
+        self.ends.clear();
         self.held.clear();
         self.machine = self.read_back(&self.log);
         let live: Vec<_> = self.machine.live().collect();
