@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ackwell::batch::FromBatch;
 use ackwell::{
     Context, EncodedEvent, Event, Failure, FromRecord, Record, Setup, SetupError, TRACEPARENT,
+    trace,
 };
 
 use crate::database::Database;
@@ -40,7 +41,7 @@ use crate::value::Value;
 pub struct Tx {
     seat: Arc<Seat>,
     owned: bool,
-    /// Trace of the record, passed on to what is emitted.
+    /// Trace of the record or request, passed on to what is emitted.
     traceparent: Option<String>,
 }
 
@@ -50,7 +51,7 @@ impl Tx {
         Self {
             seat: Arc::new(seat),
             owned: true,
-            traceparent: None,
+            traceparent: trace::current().map(|traceparent| traceparent.to_string()),
         }
     }
 

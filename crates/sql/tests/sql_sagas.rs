@@ -226,7 +226,10 @@ async fn a_saga_goes_step_by_step_and_its_history_says_so() {
     let id = started(&db, &sagas, "rome").await;
     assert_eq!(id, Sagas::<Trips>::id("rome"));
     for word in ["Booked", "Charged", "Printed"] {
-        assert!(matches!(told(&db, &sagas, id, word).await, Answer::Moved(_)));
+        assert!(matches!(
+            told(&db, &sagas, id, word).await,
+            Answer::Moved(_)
+        ));
         let repeated = told(&db, &sagas, id, word).await;
         assert_eq!(repeated, Answer::Nothing(Nothing::Repeated));
     }
@@ -239,11 +242,24 @@ async fn a_saga_goes_step_by_step_and_its_history_says_so() {
     assert_eq!(view.summary.phase.status(), Status::Completed);
     assert!(view.summary.completed_at.is_some() && view.summary.deadline.is_none());
     assert_eq!(view.data.name, "rome");
-    assert!(view.steps.iter().all(|step| step.state == StepState::Done && step.at.is_some()));
-    let told: Vec<_> = view.history.into_iter().map(|entry| entry.happening).collect();
+    assert!(
+        view.steps
+            .iter()
+            .all(|step| step.state == StepState::Done && step.at.is_some())
+    );
+    let told: Vec<_> = view
+        .history
+        .into_iter()
+        .map(|entry| entry.happening)
+        .collect();
     assert_eq!(
         told,
-        ["started", "book seat: done", "charge card: done", "print ticket: done"]
+        [
+            "started",
+            "book seat: done",
+            "charge card: done",
+            "print ticket: done"
+        ]
     );
 }
 
@@ -265,7 +281,10 @@ async fn a_transaction_that_is_dropped_leaves_neither_move_nor_command() {
     sagas.reply(&mut tx, id, "Booked", None).await.unwrap();
     drop(tx);
     let view = sagas.view(&db, id).await.unwrap().unwrap();
-    assert_eq!((view.steps[0].state, view.history.len()), (StepState::Sent, 1));
+    assert_eq!(
+        (view.steps[0].state, view.history.len()),
+        (StepState::Sent, 1)
+    );
     assert_eq!(sent(&db).await, ["Book"]);
 }
 
@@ -399,7 +418,9 @@ async fn a_confirmation_without_an_answer_is_reviewed_and_resolved_by_hand() {
     watching.stop().await;
     let resolve = async |id, resolution| {
         let mut tx = db.begin();
-        let answer = sagas.resolve(&mut tx, id, resolution, "asked the printer").await;
+        let answer = sagas
+            .resolve(&mut tx, id, resolution, "asked the printer")
+            .await;
         tx.commit().await.unwrap();
         answer.unwrap()
     };
@@ -465,19 +486,29 @@ async fn sagas_are_listed_by_status_in_pages_and_counted() {
     }
     told(&db, &sagas, ids[1], "SoldOut").await;
     let page = async |status, after, limit| {
-        let page = sagas.page(&db, status, after, limit).await.unwrap().unwrap();
+        let page = sagas
+            .page(&db, status, after, limit)
+            .await
+            .unwrap()
+            .unwrap();
         let keys: Vec<_> = page.sagas.into_iter().map(|saga| saga.key).collect();
         (keys.concat(), page.next)
     };
     assert_eq!(page(None, None, 2).await, ("ab".to_owned(), Some(ids[1])));
     assert_eq!(page(None, Some(ids[1]), 2).await, ("cd".to_owned(), None));
     let running = Some(Status::Running);
-    assert_eq!(page(running, None, 2).await, ("ac".to_owned(), Some(ids[2])));
+    assert_eq!(
+        page(running, None, 2).await,
+        ("ac".to_owned(), Some(ids[2]))
+    );
     assert_eq!(page(Some(Status::Compensated), None, 2).await.0, "b");
     let unknown = sagas.page(&db, None, Some(Uuid::nil()), 2).await.unwrap();
     assert_eq!(unknown, None);
     let open = sagas.open(&db).await.unwrap();
-    assert_eq!((open.len(), open[0].status, open[0].count), (1, Status::Running, 3));
+    assert_eq!(
+        (open.len(), open[0].status, open[0].count),
+        (1, Status::Running, 3)
+    );
     let watching = watch(&db, &sagas);
     until("the metrics say so", || async {
         let text = watching.metrics.render();
@@ -501,7 +532,9 @@ async fn a_transition_costs_the_same_with_50_000_open_sagas() {
         fill(&db, &sagas, open, until, AT_ONCE).await;
         open = until;
         // Each of a thousand sagas, spread over all, makes two moves.
-        let names: Vec<_> = (0..1_000).map(|n| format!("trip {}", n * until / 1_000)).collect();
+        let names: Vec<_> = (0..1_000)
+            .map(|n| format!("trip {}", n * until / 1_000))
+            .collect();
         let since = Instant::now();
         for names in names.chunks(AT_ONCE) {
             let moves = names.iter().map(|name| async {
@@ -518,7 +551,14 @@ async fn a_transition_costs_the_same_with_50_000_open_sagas() {
     }
     let at = Timestamp::now();
     watching.stop().await;
-    println!("on {}, {at}", if is_postgres() { "PostgreSQL" } else { "SQLite" });
+    println!(
+        "on {}, {at}",
+        if is_postgres() {
+            "PostgreSQL"
+        } else {
+            "SQLite"
+        }
+    );
     assert!(figures[2] < figures[0] * 3, "{figures:?}");
 }
 

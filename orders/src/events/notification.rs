@@ -30,6 +30,17 @@ pub(crate) enum Kind {
     InReview,
 }
 
+impl Kind {
+    /// The word for the database.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "CONFIRMED",
+            Self::Cancelled => "CANCELLED",
+            Self::InReview => "IN_REVIEW",
+        }
+    }
+}
+
 /// Who was told what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CustomerNotified {

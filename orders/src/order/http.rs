@@ -2,7 +2,7 @@
 
 use ackwell_http::{JsonBody, Problem, QueryParams};
 use ackwell_sql::Database;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRef, FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,9 @@ use uuid::Uuid;
 use super::request::{Body, NewOrder, key_problem};
 use super::store::{self, Advanced, Placed};
 use super::{Order, Status};
+use crate::config::Flow;
 use crate::error::Error;
+use crate::web::openapi;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -26,13 +28,26 @@ const PAGE_MAX: u32 = 1000;
 const WITHDRAWN: &str = "withdrawn by the customer";
 
 /// The paths of the order service.
-pub(crate) fn routes(db: Database) -> Router {
+pub(crate) fn routes(db: Database, flow: Flow) -> Router {
     Router::new()
         .route("/orders", post(place).get(list))
         .route("/orders/{id}", get(show))
         .route("/orders/{id}/cancel", post(cancel))
-        .route("/openapi.json", get(openapi))
-        .with_state(db)
+        .route("/openapi.json", openapi(include_str!("openapi.json")))
+        .with_state(Shop { db, flow })
+}
+
+/// Where orders are kept, and which way new ones go.
+#[derive(Clone)]
+struct Shop {
+    db: Database,
+    flow: Flow,
+}
+
+impl FromRef<Shop> for Database {
+    fn from_ref(shop: &Shop) -> Self {
+        shop.db.clone()
+    }
 }
 
 #[derive(Serialize)]
@@ -57,14 +72,14 @@ struct Page {
 
 /// Accepts an order. It is durable, and its event is on its way, when this answers.
 async fn place(
-    State(db): State<Database>,
+    State(Shop { db, flow }): State<Shop>,
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<Body>,
 ) -> Result<Response, Problem> {
     let at = Timestamp::now();
     let order = NewOrder::check(body)?;
     let mut tx = db.begin();
-    let placed = store::place(&mut tx, &key, &order, at).await?;
+    let placed = store::place(&mut tx, &key, &order, flow, at).await?;
     tx.commit().await.map_err(Error::from)?;
     match placed {
         Placed::New(order_id) => Ok(accepted(order_id)),
@@ -196,11 +211,4 @@ fn parsed(id: &str) -> Result<Uuid, Problem> {
 
 fn no_such_order() -> Problem {
     Problem::not_found("there is no order with this id")
-}
-
-async fn openapi() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        include_str!("openapi.json"),
-    )
 }

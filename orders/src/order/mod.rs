@@ -6,16 +6,35 @@
 
 use std::fmt;
 
+use ackwell::Listener;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::events::choreography::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
+use crate::events::orders::ORDER_EVENTS;
+use crate::events::payment::PaymentMethod;
 use crate::money::{Cents, UnitPrice};
+use crate::serve::{Declared, Scope};
 
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod request;
 pub(crate) mod store;
+
+/// The order service: requests go out on `stock-valid-request`, answers come in.
+pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ackwell_sql::Error> {
+    let db = scope.database("order", store::MIGRATIONS).await?;
+    let answers = Listener::on(STOCK_VALID_RESPONSE).group(listener::GROUP);
+    Ok(Declared {
+        app: scope
+            .app(listener::GROUP, &db)
+            .topic(STOCK_VALID_REQUEST)
+            .topic(ORDER_EVENTS)
+            .listener(answers.handle(listener::on_stock_answer)),
+        routes: http::routes(db, scope.settings.orders.flow),
+    })
+}
 
 /// The name space of order ids. Part of every id: never change it.
 const ORDER_IDS: Uuid = Uuid::from_u128(0x1f0c_5a8e_7d1b_4c52_9a36_0b7e_52d4_c1ae);
@@ -146,6 +165,8 @@ pub(crate) struct Order {
     pub(crate) items: Vec<Item>,
     /// Quantity times unit price of every line, rounded half-even to cents.
     pub(crate) total_amount: Cents,
+    /// How it is paid.
+    pub(crate) payment_method: PaymentMethod,
     /// Where it stands.
     pub(crate) status: Status,
     /// Why it was cancelled.

@@ -9,18 +9,30 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::request::NewOrder;
-use super::{Change, Input, Order, Status, order_id};
+use super::{Change, Input, Item, Order, Status, order_id};
+use crate::config::Flow;
 use crate::error::Error;
-use crate::events::Items;
 use crate::events::choreography::{Release, Reserve, StockRequest};
+use crate::events::orders::{
+    OrderCancelled, OrderConfirmed, OrderEvent, OrderPlaced, OrderSentToReview,
+};
+use crate::events::payment::PaymentMethod;
+use crate::events::{Items, saga_id};
 use crate::money::Cents;
 
 /// The schema of the order service.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[
-        Migration::new("orders and their history", include_str!("schema.sql"))
-            .postgres(include_str!("schema_postgres.sql")),
-    ];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration::new("orders and their history", include_str!("schema.sql"))
+        .postgres(include_str!("schema_postgres.sql")),
+    Migration::new(
+        "how an order is paid",
+        "ALTER TABLE orders ADD COLUMN payment_method TEXT NOT NULL DEFAULT 'card'",
+    ),
+    Migration::new(
+        "which way an order goes",
+        "ALTER TABLE orders ADD COLUMN flow TEXT NOT NULL DEFAULT 'choreography'",
+    ),
+];
 
 /// What placing an order did.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,36 +56,65 @@ pub(crate) enum Advanced {
     Unknown,
 }
 
-/// Places an order, and asks for its stock; placed again, it changes nothing.
+/// Places an order, and sends it on its way; placed again, it changes nothing.
 pub(crate) async fn place(
     tx: &mut Tx,
     key: &str,
     order: &NewOrder,
+    flow: Flow,
     at: Timestamp,
 ) -> Result<Placed, Error> {
     let id = order_id(key);
     let items = serde_json::to_string(&order.items).map_err(Error::damaged)?;
     let inserted = tx
         .query_opt(
-            "INSERT INTO orders (order_id, idempotency_key, customer_id, items, total_cents, status)
-             VALUES ($1, $2, $3, $4, $5, 'PENDING') ON CONFLICT (order_id) DO NOTHING RETURNING seq",
-            params![id, key, order.customer_id, items, order.total.get()],
+            "INSERT INTO orders (order_id, idempotency_key, customer_id, items, total_cents, payment_method, flow, status)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'PENDING') ON CONFLICT (order_id) DO NOTHING RETURNING seq",
+            params![
+                id,
+                key,
+                order.customer_id,
+                items,
+                order.total.get(),
+                order.payment_method.name(),
+                flow.name()
+            ],
         )
         .await?;
     let Some(inserted) = inserted else {
         return placed_before(tx, id, key, order, &items).await;
     };
     record(tx, inserted.get("seq")?, Status::Pending, None, at, None).await?;
-    let lines = order
-        .items
-        .iter()
-        .map(|item| (item.product_id.as_str(), item.quantity));
-    let request = Reserve {
-        order_id: id,
-        items: Items::of(lines),
-    };
-    tx.emit(&StockRequest::StockValidRequested(request)).await?;
+    let items = wanted(&order.items);
+    match flow {
+        Flow::Choreography => {
+            let request = Reserve {
+                order_id: id,
+                items,
+            };
+            tx.emit(&StockRequest::StockValidRequested(request)).await?;
+        }
+        Flow::Saga => {
+            let placed = OrderPlaced {
+                saga_id: saga_id(id),
+                order_id: id,
+                customer_id: order.customer_id.clone(),
+                items,
+                amount: order.total,
+                payment_method: order.payment_method,
+            };
+            tx.emit(&OrderEvent::OrderPlaced(placed)).await?;
+        }
+    }
     Ok(Placed::New(id))
+}
+
+fn wanted(items: &[Item]) -> Items {
+    Items::of(
+        items
+            .iter()
+            .map(|item| (item.product_id.as_str(), item.quantity)),
+    )
 }
 
 async fn placed_before(
@@ -85,7 +126,7 @@ async fn placed_before(
 ) -> Result<Placed, Error> {
     let row = tx
         .query_opt(
-            "SELECT idempotency_key, customer_id, items FROM orders WHERE order_id = $1",
+            "SELECT idempotency_key, customer_id, items, payment_method FROM orders WHERE order_id = $1",
             params![id],
         )
         .await?
@@ -96,7 +137,8 @@ async fn placed_before(
         })?;
     let same = row.get::<String>("idempotency_key")? == key
         && row.get::<String>("customer_id")? == order.customer_id
-        && row.get::<String>("items")? == items;
+        && row.get::<String>("items")? == items
+        && row.get::<String>("payment_method")? == order.payment_method.name();
     Ok(if same {
         Placed::Before(id)
     } else {
@@ -138,7 +180,7 @@ pub(crate) async fn advance(
 ) -> Result<Advanced, Error> {
     let row = tx
         .query_opt(
-            "SELECT seq, status FROM orders WHERE order_id = $1",
+            "SELECT seq, status, customer_id, items, total_cents FROM orders WHERE order_id = $1",
             params![order_id],
         )
         .await?;
@@ -159,7 +201,53 @@ pub(crate) async fn advance(
         return Ok(Advanced::TooLate(current));
     }
     record(tx, seq, next, reason, at, cause).await?;
+    if let Some(event) = ended(order_id, next, reason, &row)? {
+        tx.emit(&event).await?;
+    }
     Ok(Advanced::To(next))
+}
+
+/// What the others are told of an order that has come to its end.
+fn ended(
+    order_id: Uuid,
+    status: Status,
+    reason: Option<&str>,
+    row: &Row,
+) -> Result<Option<OrderEvent>, Error> {
+    let saga_id = saga_id(order_id);
+    let customer_id = row.get("customer_id")?;
+    let reason = reason.unwrap_or_default().to_owned();
+    Ok(match status {
+        Status::Pending => None,
+        Status::Confirmed => {
+            let confirmed = OrderConfirmed {
+                saga_id,
+                order_id,
+                customer_id,
+                items: wanted(&items(row)?),
+                amount: Cents::from_stored(row.get("total_cents")?),
+            };
+            Some(confirmed.into())
+        }
+        Status::Cancelled => {
+            let cancelled = OrderCancelled {
+                saga_id,
+                order_id,
+                customer_id,
+                reason,
+            };
+            Some(cancelled.into())
+        }
+        Status::ManualReview => {
+            let review = OrderSentToReview {
+                saga_id,
+                order_id,
+                customer_id,
+                reason,
+            };
+            Some(review.into())
+        }
+    })
 }
 
 async fn record(
@@ -221,7 +309,7 @@ pub(crate) async fn page(
 /// Orders with their history, a row an entry: one statement, so that both are of one moment.
 fn joined(orders: &str) -> String {
     format!(
-        "SELECT o.order_id, o.customer_id, o.items, o.total_cents, h.status, h.reason, h.at
+        "SELECT o.order_id, o.customer_id, o.items, o.total_cents, o.payment_method, h.status, h.reason, h.at
          FROM ({orders}) o JOIN order_history h ON h.order_seq = o.seq ORDER BY o.seq, h.position"
     )
 }
@@ -251,12 +339,23 @@ fn order_of(row: &Row, order_id: Uuid) -> Result<Order, Error> {
     Ok(Order {
         order_id,
         customer_id: row.get("customer_id")?,
-        items: serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)?,
+        items: items(row)?,
         total_amount: Cents::from_stored(row.get("total_cents")?),
+        payment_method: payment_method(row)?,
         status: Status::Pending,
         reason: None,
         history: Vec::with_capacity(2),
     })
+}
+
+fn items(row: &Row) -> Result<Vec<Item>, Error> {
+    serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)
+}
+
+fn payment_method(row: &Row) -> Result<PaymentMethod, Error> {
+    let name: String = row.get("payment_method")?;
+    PaymentMethod::named(&name)
+        .ok_or_else(|| Error::damaged(format_args!("an order is paid by {name:?}")))
 }
 
 fn status(row: &Row) -> Result<Status, Error> {
@@ -268,7 +367,6 @@ fn status(row: &Row) -> Result<Status, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::Item;
 
     async fn database(folder: &tempfile::TempDir) -> Database {
         let url = format!("sqlite:{}", folder.path().join("order.db").display());
@@ -287,14 +385,21 @@ mod tests {
             customer_id: "7".to_owned(),
             items,
             total,
+            payment_method: PaymentMethod::Card,
         }
     }
 
     async fn placed(db: &Database, key: &str, quantity: u32) -> Placed {
         let mut tx = db.begin();
-        let placed = place(&mut tx, key, &new_order(quantity), Timestamp::now())
-            .await
-            .unwrap();
+        let placed = place(
+            &mut tx,
+            key,
+            &new_order(quantity),
+            Flow::Choreography,
+            Timestamp::now(),
+        )
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
         placed
     }
@@ -342,9 +447,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let db = database(&folder).await;
         let mut tx = db.begin();
-        place(&mut tx, "k-1", &new_order(1), Timestamp::now())
-            .await
-            .unwrap();
+        place(
+            &mut tx,
+            "k-1",
+            &new_order(1),
+            Flow::Choreography,
+            Timestamp::now(),
+        )
+        .await
+        .unwrap();
         drop(tx);
         assert!(order(&db, order_id("k-1")).await.unwrap().is_none());
         assert_eq!(emitted(&db).await, 0);
@@ -367,7 +478,11 @@ mod tests {
             );
         }
         assert_eq!(order(&db, id).await.unwrap().unwrap().history.len(), 2);
-        assert_eq!(emitted(&db).await, 1, "a late withdrawal releases nothing");
+        assert_eq!(
+            emitted(&db).await,
+            2,
+            "the request and the end: a late withdrawal releases nothing"
+        );
         assert_eq!(
             advanced(&db, Uuid::nil(), Input::StockReserved).await,
             Advanced::Unknown
@@ -388,7 +503,7 @@ mod tests {
             advanced(&db, id, Input::Withdrawn).await,
             Advanced::TooLate(Status::Cancelled)
         );
-        assert_eq!(emitted(&db).await, 2);
+        assert_eq!(emitted(&db).await, 3, "request, end and release");
         let order = order(&db, id).await.unwrap().unwrap();
         assert_eq!(order.reason.as_deref(), Some("withdrawn"));
     }

@@ -54,8 +54,8 @@ fn the_same_seed_plays_the_same() {
 fn every_broken_orchestrator_is_caught() {
     let mut unnoticed = Vec::new();
     for fault in Fault::ALL {
-        let caught = (0..SEEDS_TO_CATCH)
-            .find_map(|seed| Some((seed, World::new(seed, fault).run().err()?)));
+        let caught =
+            (0..SEEDS_TO_CATCH).find_map(|seed| Some((seed, World::new(seed, fault).run().err()?)));
         match caught {
             Some((seed, violation)) => println!("{:>5} seeds  {fault:?}: {violation}", seed + 1),
             None => unnoticed.push(fault),

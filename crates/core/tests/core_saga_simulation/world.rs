@@ -157,7 +157,12 @@ fn plan() -> Plan {
         .within(ms(120))
         .or_review();
     let draft = Plan::named("order").compensation(retry);
-    draft.step(reserve).step(charge).step(confirm).checked().unwrap()
+    draft
+        .step(reserve)
+        .step(charge)
+        .step(confirm)
+        .checked()
+        .unwrap()
 }
 
 impl World {
@@ -211,7 +216,8 @@ impl World {
 
     fn is_over(&self) -> bool {
         let over = |stored: &Stored| stored.state.status().is_final();
-        let idle = |participant: &Participant| participant.held.values().all(|held| *held != Held::InWork);
+        let idle =
+            |participant: &Participant| participant.held.values().all(|held| *held != Held::InWork);
         self.under_way.is_empty()
             && self.deciding.is_empty()
             && self.sagas.iter().all(over)
@@ -283,7 +289,11 @@ impl World {
         let saga = self.dice.in_range(0, SAGAS as u64 - 1) as usize;
         let state = &self.sagas[saga].state;
         let blind = self.fault == Fault::DeadlineNotLookedAt && self.dice.percent(20);
-        let at = if blind { Timestamp::from_millis(i64::MAX) } else { self.now };
+        let at = if blind {
+            Timestamp::from_millis(i64::MAX)
+        } else {
+            self.now
+        };
         if self.fault == Fault::DeadlineForgotten {
             return Ok(());
         }
@@ -354,11 +364,17 @@ impl World {
         let before = self.sagas[saga].state.phase();
         let stored = &mut self.sagas[saga];
         if next.state.version() <= stored.state.version() {
-            return Err(format!("saga {saga}: version {} twice", next.state.version()));
+            return Err(format!(
+                "saga {saga}: version {} twice",
+                next.state.version()
+            ));
         }
         stored.state = next.state;
         stored.happenings.push(next.happening);
-        let undos = next.commands.iter().filter(|command| command.which == Which::Undo);
+        let undos = next
+            .commands
+            .iter()
+            .filter(|command| command.which == Which::Undo);
         stored.undos.extend(undos.map(|command| command.step));
         match next.happening {
             Happening::TimedOut(_) => self.seen.count("timed out"),
@@ -369,7 +385,9 @@ impl World {
             }
             _ => {}
         }
-        if matches!(self.sagas[saga].state.phase(), Phase::Review(..)) && !matches!(before, Phase::Review(..)) {
+        if matches!(self.sagas[saga].state.phase(), Phase::Review(..))
+            && !matches!(before, Phase::Review(..))
+        {
             self.seen.count("reviews");
         }
         self.send(saga, &next.commands, trouble);
@@ -385,9 +403,7 @@ impl World {
         let skips = match self.fault {
             Fault::CompensationNotAwaited => true,
             Fault::UnknownOutcomeTakenForRefused if timed_out => {
-                let its = |message: &Message| {
-                    matches!(message, Message::Command(of, command) if *of == saga && command.step == step)
-                };
+                let its = |message: &Message| matches!(message, Message::Command(of, command) if *of == saga && command.step == step);
                 self.under_way.retain(|message| !its(message));
                 true
             }
@@ -412,9 +428,16 @@ impl World {
             let mut undoable = later.filter(|(at, _)| *at < 2);
             let first = !self.sagas[saga].undos.contains(&step);
             let undoing = next.state.steps().get(step.get() + 1) == Some(&StepState::Undoing);
-            let early = undoable.any(|(_, state)| open.contains(state)) || (undoing && step.get() < 1);
-            if *which == Which::Undo && first && early && next.happening != Happening::DoneUnasked(step) {
-                return Err(format!("saga {saga}: step {step} is taken back before a later one"));
+            let early =
+                undoable.any(|(_, state)| open.contains(state)) || (undoing && step.get() < 1);
+            if *which == Which::Undo
+                && first
+                && early
+                && next.happening != Happening::DoneUnasked(step)
+            {
+                return Err(format!(
+                    "saga {saga}: step {step} is taken back before a later one"
+                ));
             }
         }
         Ok(())
@@ -431,7 +454,10 @@ impl World {
         let Some(saga) = self.sagas.iter().position(in_review) else {
             return Ok(());
         };
-        let outcome = matches!(self.sagas[saga].state.phase(), Phase::Review(_, Question::Outcome));
+        let outcome = matches!(
+            self.sagas[saga].state.phase(),
+            Phase::Review(_, Question::Outcome)
+        );
         let confirmed = self.participants[2].held.contains_key(&saga);
         // Whoever cancels has looked that the last step was not done, and prevents it.
         let resolution = match outcome && (confirmed || self.dice.percent(50)) {
@@ -460,7 +486,9 @@ impl World {
                 }
                 Status::Compensated => {
                     if let Some(step) = (0..3).find(|step| held(*step) == Some(&Held::Done)) {
-                        return Err(format!("saga {saga} is compensated, and step {step} is done"));
+                        return Err(format!(
+                            "saga {saga} is compensated, and step {step} is done"
+                        ));
                     }
                     self.seen.count("compensated");
                 }
