@@ -122,7 +122,8 @@ impl Collector for Observed {
             (Status::Compensated, &counts.compensated),
             (Status::ManualReview, &counts.reviews),
         ] {
-            let family = counter.encode_family(&labels(status))?;
+            let labels = labels(status);
+            let family = counter.encode_family(&labels)?;
             ConstCounter::new(count.load(Relaxed)).encode(family)?;
         }
         let mut counter = encoder.encode_descriptor(
@@ -131,7 +132,8 @@ impl Collector for Observed {
             None,
             MetricType::Counter,
         )?;
-        let family = counter.encode_family(&[("saga", self.name)])?;
+        let label = [("saga", self.name)];
+        let family = counter.encode_family(&label)?;
         ConstCounter::new(counts.fired.load(Relaxed)).encode(family)
     }
 }

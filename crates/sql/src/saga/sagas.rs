@@ -192,6 +192,15 @@ impl<S: Saga> Sagas<S> {
         }
     }
 
+    /// What the commands of a saga are made from, to hold a reply against it.
+    ///
+    /// # Errors
+    /// Those of [`Tx::query`]; and when a newer program can't read what an older one wrote.
+    pub async fn data(&self, tx: &mut Tx, saga_id: Uuid) -> Result<Option<S::Data>, S::Error> {
+        let loaded = rows::load(tx, self.plan(), saga_id, Wait::ForThem).await?;
+        Ok(loaded.map(|saga| data(&saga)).transpose()?)
+    }
+
     /// Asks for a saga to be taken back.
     ///
     /// # Errors
@@ -257,9 +266,7 @@ impl<S: Saga> Sagas<S> {
         };
         let reason = reason.as_deref();
         rows::update(tx, self.plan(), &before, &next, reason, at).await?;
-        let data = serde_json::from_str(&before.data).map_err(|error| {
-            Error::usage(format!("reading the data of saga {saga_id}")).because(error)
-        })?;
+        let data = data(&before)?;
         let status = next.state.status();
         let phase = Some(before.state.phase());
         self.carry_out(tx, &before, phase, next, &data, reason.unwrap_or_default())
@@ -329,6 +336,12 @@ impl<S: Saga> Sagas<S> {
     pub(super) fn counted(&self) -> &Counted {
         &self.0.counted
     }
+}
+
+fn data<D: DeserializeOwned>(saga: &Loaded) -> Result<D, Error> {
+    serde_json::from_str(&saga.data).map_err(|error| {
+        Error::usage(format!("reading the data of saga {}", saga.saga_id)).because(error)
+    })
 }
 
 impl<S: Saga> Clone for Sagas<S> {

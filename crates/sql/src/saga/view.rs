@@ -129,8 +129,10 @@ impl<S: Saga> Sagas<S> {
                     "SELECT {COLUMNS} FROM ackwell_sagas \
                      WHERE name = $1 AND status = $4 AND seq > $2 ORDER BY seq LIMIT $3"
                 );
-                let params = params![name, after, more, status.name()];
-                database.query(&sql, params).await?
+                let status = status.name();
+                database
+                    .query(&sql, params![name, after, more, status])
+                    .await?
             }
         };
         let read = rows.iter().map(|row| summary(row, self.plan()));
