@@ -35,22 +35,26 @@ pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
     let orders = &scope.settings.orders;
     let sagas = OrderSagas::new(OrderSaga::new(orders))?;
     let db = scope.database("order", store::MIGRATIONS).await?;
-    let answers = Listener::on(STOCK_VALID_RESPONSE).group(listener::GROUP);
-    let commands = Listener::on(ORDER_EVENTS).group(listener::GROUP);
-    let inventory = Listener::on(INVENTORY_EVENTS).group(saga::listener::GROUP);
-    let payment = Listener::on(PAYMENT_EVENTS).group(saga::listener::GROUP);
-    let order = Listener::on(ORDER_EVENTS).group(saga::listener::GROUP);
+    let ours = Listener::on(STOCK_VALID_RESPONSE)
+        .and_on(ORDER_EVENTS)
+        .group(listener::GROUP)
+        .on_event(listener::on_stock_answer)
+        .on_event(listener::on_order_event);
+    let replies = Listener::on(INVENTORY_EVENTS)
+        .and_on(PAYMENT_EVENTS)
+        .and_on(ORDER_EVENTS)
+        .group(saga::listener::GROUP)
+        .on_event(saga::listener::on_inventory_event)
+        .on_event(saga::listener::on_payment_event)
+        .on_event(saga::listener::on_order_event);
     Ok(Declared {
         app: scope
             .app(listener::GROUP, &db)
             .state(sagas.clone())
             .topic(STOCK_VALID_REQUEST)
             .topic(SAGA_EVENTS)
-            .listener(answers.handle(listener::on_stock_answer))
-            .listener(commands.handle(listener::on_order_event))
-            .listener(inventory.handle(saga::listener::on_inventory_event))
-            .listener(payment.handle(saga::listener::on_payment_event))
-            .listener(order.handle(saga::listener::on_order_event))
+            .listener(ours)
+            .listener(replies)
             .service(sagas.monitor(db.clone())),
         routes: http::routes(db.clone(), orders.flow, sagas.clone())
             .merge(saga::http::routes(db, sagas)),

@@ -31,6 +31,8 @@ use crate::events::saga::{
 
 pub(crate) mod http;
 pub(crate) mod listener;
+#[cfg(test)]
+mod races;
 
 /// The sagas of orders.
 pub(crate) type OrderSagas = Sagas<OrderSaga>;

@@ -231,9 +231,7 @@ impl World {
     }
 
     fn post(&mut self, message: Message, trouble: bool) {
-        // What says that a step was done is on a durable log; whoever loses that loses the promise.
-        let may_be_lost = !matches!(message, Message::Reply(_, _, Reply::Done));
-        if trouble && may_be_lost && self.dice.percent(8) {
+        if trouble && self.dice.percent(8) {
             return self.seen.count("lost");
         }
         if trouble && self.dice.percent(15) && self.under_way.len() < UNDER_WAY_MAX {
@@ -279,6 +277,7 @@ impl World {
             if self.dice.percent(30)
                 && let Some(reply) = self.participants[step.get()].finish(saga)
             {
+                // It has said before that there was nothing; whoever loses this loses the promise.
                 self.post(Message::Reply(saga, step, reply), false);
             }
         }
