@@ -67,6 +67,13 @@ impl Flow {
             Self::Saga => "saga",
         }
     }
+
+    /// The flow with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Choreography, Self::Saga]
+            .into_iter()
+            .find(|flow| flow.name() == name)
+    }
 }
 
 impl Default for Orders {
@@ -85,7 +92,7 @@ impl Default for Orders {
             reservation_timeout_ms: 30_000,
             payment_timeout_ms: 30_000,
             confirmation_timeout_ms: 30_000,
-            payment_limit: Cents::from_stored(10_000_00),
+            payment_limit: Cents::from_stored(1_000_000),
             slow_payment_ms: 40_000,
         }
     }

@@ -10,7 +10,9 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
@@ -65,6 +67,8 @@ struct Outcome {
 struct Rejected {
     code: ResponseError,
     message: Option<String>,
+    /// The records of the batch that are to blame.
+    records: Vec<i32>,
 }
 
 impl From<ResponseError> for Rejected {
@@ -72,6 +76,7 @@ impl From<ResponseError> for Rejected {
         Self {
             code,
             message: None,
+            records: Vec::new(),
         }
     }
 }
@@ -122,6 +127,7 @@ fn append(
         .map_err(|error| Rejected {
             code: told(cx.version, &error),
             message: Some(error.to_string()),
+            records: error.records().to_vec(),
         })?;
     Ok((partition, appended))
 }
@@ -164,6 +170,7 @@ async fn acknowledge_partition(outcome: Outcome, acks: Acks) -> PartitionProduce
             .map_err(|error| Rejected {
                 code: error.code(),
                 message: Some(error.to_string()),
+                records: Vec::new(),
             }),
         Ok((_, appended)) => Ok(appended),
         Err(rejected) => Err(rejected),
@@ -175,11 +182,23 @@ async fn acknowledge_partition(outcome: Outcome, acks: Acks) -> PartitionProduce
             .with_log_start_offset(appended.log_start_offset),
         Err(rejected) => response
             .with_error_code(rejected.code.code())
+            .with_record_errors(blamed(&rejected))
             .with_error_message(rejected.message.map(StrBytes::from_string))
             .with_base_offset(-1)
             .with_log_append_time_ms(-1)
             .with_log_start_offset(-1),
     }
+}
+
+/// Which records are to blame (KIP-467); a producer fails these by themselves and may send the others again.
+fn blamed(rejected: &Rejected) -> Vec<BatchIndexAndErrorMessage> {
+    let message = rejected.message.as_deref().unwrap_or_default();
+    let blame = |&place: &i32| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(place)
+            .with_batch_index_error_message(Some(StrBytes::from_string(message.to_owned())))
+    };
+    rejected.records.iter().map(blame).collect()
 }
 
 fn refuse_all(request: &ProduceRequest, code: ResponseError) -> Answer<ProduceResponse> {
