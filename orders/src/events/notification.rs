@@ -31,6 +31,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 3] = [Self::Confirmed, Self::Cancelled, Self::InReview];
+
+    /// The kind with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The word for the database.
     pub(crate) fn name(self) -> &'static str {
         match self {

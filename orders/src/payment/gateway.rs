@@ -22,8 +22,10 @@ pub(crate) trait Gateway: Send + Sync {
 /// What to take from whom.
 #[derive(Debug, Clone)]
 pub(crate) struct Charge {
-    /// The idempotency key: the order, since an order is paid once.
+    /// The idempotency key: the order's id, since an order is paid once.
     pub(crate) key: Uuid,
+    /// What it is for, as the gateway's books name it.
+    pub(crate) order_id: Uuid,
     pub(crate) amount: Cents,
     pub(crate) method: PaymentMethod,
 }

@@ -1,8 +1,9 @@
 -- The books of the simulated gateway: not ours, and never in our transactions.
 CREATE TABLE charges (
     seq INTEGER PRIMARY KEY,
-    -- The merchant's: the id of the order.
     idempotency_key BLOB NOT NULL UNIQUE,
+    -- What the merchant calls it: the order.
+    reference BLOB NOT NULL,
     charge_id BLOB NOT NULL UNIQUE,
     amount_cents INTEGER NOT NULL CHECK (amount_cents >= 0),
     -- NULL as long as the merchant was not answered.

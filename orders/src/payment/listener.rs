@@ -57,6 +57,7 @@ async fn charge(
     }
     let charge = Charge {
         key: order_id,
+        order_id,
         amount: command.amount,
         method: command.payment_method,
     };

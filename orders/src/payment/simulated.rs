@@ -58,8 +58,8 @@ impl Simulated {
         let declined = self.objection(charge);
         let booked = tx
             .query(
-                "INSERT INTO charges (idempotency_key, charge_id, amount_cents, outcome, reason, asked, at)
-                 VALUES ($1, $2, $3, $4, $5, 1, $6)
+                "INSERT INTO charges (idempotency_key, charge_id, amount_cents, outcome, reason, asked, at, reference)
+                 VALUES ($1, $2, $3, $4, $5, 1, $6, $7)
                  ON CONFLICT (idempotency_key) DO UPDATE SET asked = charges.asked + 1
                  RETURNING charge_id, amount_cents, outcome, reason, asked",
                 params![
@@ -68,7 +68,8 @@ impl Simulated {
                     charge.amount.get(),
                     (charge.method != PaymentMethod::Flaky).then(|| outcome(declined.as_deref())),
                     declined,
-                    Timestamp::now()
+                    Timestamp::now(),
+                    charge.order_id
                 ],
             )
             .await?;
@@ -157,6 +158,7 @@ mod tests {
     fn charge(key: u128, amount: &str, method: PaymentMethod) -> Charge {
         Charge {
             key: Uuid::from_u128(key),
+            order_id: Uuid::from_u128(key),
             amount: amount.parse().unwrap(),
             method,
         }

@@ -27,6 +27,24 @@ pub(crate) enum State {
     Refunded,
 }
 
+impl State {
+    /// The word for the database.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Charged => "CHARGED",
+            Self::Failed => "FAILED",
+            Self::Refunded => "REFUNDED",
+        }
+    }
+
+    /// The state with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Charged, Self::Failed, Self::Refunded]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
 /// A payment as its service shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Payment {
@@ -55,12 +73,9 @@ pub(crate) async fn payment(db: &Database, order_id: Uuid) -> Result<Option<Paym
 
 impl Payment {
     fn from_row(row: &Row) -> Result<Self, Error> {
-        let status = match row.get::<String>("state")?.as_str() {
-            "CHARGED" => State::Charged,
-            "FAILED" => State::Failed,
-            "REFUNDED" => State::Refunded,
-            other => return Err(Error::damaged(format_args!("a payment is {other:?}"))),
-        };
+        let name: String = row.get("state")?;
+        let status = State::named(&name)
+            .ok_or_else(|| Error::damaged(format_args!("a payment is {name:?}")))?;
         let amount: Option<i64> = row.get("amount_cents")?;
         Ok(Self {
             order_id: row.get("order_id")?,
@@ -82,8 +97,8 @@ pub(crate) async fn decide(
     cause: Uuid,
 ) -> Result<bool, Error> {
     let (state, charge_id, reason) = match answer {
-        Answer::Approved { charge_id } => ("CHARGED", Some(*charge_id), None),
-        Answer::Declined { reason } => ("FAILED", None, Some(reason.as_str())),
+        Answer::Approved { charge_id } => (State::Charged, Some(*charge_id), None),
+        Answer::Declined { reason } => (State::Failed, None, Some(reason.as_str())),
     };
     let decided = tx
         .execute(
@@ -91,7 +106,7 @@ pub(crate) async fn decide(
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (order_id) DO NOTHING",
             params![
                 command.order_id,
-                state,
+                state.name(),
                 command.customer_id,
                 command.amount.get(),
                 charge_id,
