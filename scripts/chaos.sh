@@ -52,6 +52,7 @@ finish() {
     local status=$?
     [ -z "$import_pid" ] || kill "$import_pid" 2>/dev/null || true
     for instance in "${!pids[@]}"; do kill -KILL "${pids[$instance]}" 2>/dev/null || true; done
+    wait 2>/dev/null
     if [ $status -ne 0 ]; then
         echo "failed with --seed $seed; logs and data are in $work" >&2
         tail -n 15 "$work"/*.log >&2
