@@ -69,7 +69,7 @@ total=$(($(wc -l < "$file") - 1))
 [ $total -le "$rows" ] || total=$rows
 head -n $((total + 1)) "$file" > "$work/orders.csv"
 
-"$orders" all --data "$data" --order-port 0 --product-port 0 --broker-port 0 > "$work/out" 2>> "$work/orders.log" &
+"$orders" all --data "$data" --payment-port 0 --user-port 0 --notification-port 0 --order-port 0 --product-port 0 --broker-port 0 > "$work/out" 2>> "$work/orders.log" &
 pid=$!
 for _ in $(seq 600); do
   ! grep -q '^ready' "$work/out" || break

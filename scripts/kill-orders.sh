@@ -49,7 +49,7 @@ head -n $((total + 1)) "$file" > "$work/orders.csv"
 order_port=0 product_port=0 broker_port=0
 start() {
   : > "$work/out"
-  "$orders" all --data "$data" --order-port $order_port --product-port $product_port --broker-port $broker_port \
+  "$orders" all --data "$data" --payment-port 0 --user-port 0 --notification-port 0 --order-port $order_port --product-port $product_port --broker-port $broker_port \
     > "$work/out" 2>> "$work/orders.log" &
   pid=$!
   for _ in $(seq 600); do

@@ -56,7 +56,7 @@ cluster() {
 
 readme() {
     local order product
-    ORDERS_ORDER_PORT=0 ORDERS_PRODUCT_PORT=0 ACKWELL_DATA=$work/data "$orders" >"$work/out" 2>"$work/orders.log" &
+    ORDERS_ORDER_PORT=0 ORDERS_PRODUCT_PORT=0 ORDERS_PAYMENT_PORT=0 ORDERS_USER_PORT=0 ORDERS_NOTIFICATION_PORT=0 ACKWELL_DATA=$work/data "$orders" >"$work/out" 2>"$work/orders.log" &
     server=$!
     for _ in $(seq $((ready_max_seconds * 10))); do
         ! grep -q '^ready' "$work/out" || break

@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use ackwell_sql::saga::Saga;
+use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::audit;
 use crate::config::{Flag, Settings};
 use crate::import;
-use crate::serve;
+use crate::order::saga::OrderSaga;
+use crate::serve::{self, Name};
 
 /// Any error, on its way to the person at the terminal.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -49,6 +51,15 @@ struct Flags {
     /// 0 picks a free port [env: ORDERS_PRODUCT_PORT] [default: 8081]
     #[arg(long, global = true, value_name = "PORT")]
     product_port: Option<String>,
+    /// 0 picks a free port [env: ORDERS_PAYMENT_PORT] [default: 8082]
+    #[arg(long, global = true, value_name = "PORT")]
+    payment_port: Option<String>,
+    /// 0 picks a free port [env: ORDERS_USER_PORT] [default: 8083]
+    #[arg(long, global = true, value_name = "PORT")]
+    user_port: Option<String>,
+    /// 0 picks a free port [env: ORDERS_NOTIFICATION_PORT] [default: 8084]
+    #[arg(long, global = true, value_name = "PORT")]
+    notification_port: Option<String>,
     /// The embedded broker's; 0 picks a free port [env: ORDERS_BROKER_PORT] [default: 9092]
     #[arg(long, global = true, value_name = "PORT")]
     broker_port: Option<String>,
@@ -61,7 +72,7 @@ enum Command {
     /// One service, on Kafka
     Serve {
         /// Which one
-        service: ServiceName,
+        service: Name,
     },
     /// Post a file of orders, and wait until each is final
     Import(ImportArgs),
@@ -74,15 +85,19 @@ enum Command {
         #[arg(long, default_value_t = 10, value_name = "SECONDS")]
         settle: u64,
     },
+    /// The saga of an order
+    #[command(subcommand)]
+    Saga(SagaCommand),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ServiceName {
-    Order,
-    Product,
-    Payment,
-    User,
-    Notification,
+#[derive(Debug, Subcommand)]
+enum SagaCommand {
+    /// Draw its steps, timeouts and ways back, as a Mermaid diagram
+    Graph {
+        /// As an SVG picture
+        #[arg(long)]
+        svg: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +144,13 @@ impl Flags {
             ("orders.host", "--host", self.host),
             ("orders.order_port", "--order-port", self.order_port),
             ("orders.product_port", "--product-port", self.product_port),
+            ("orders.payment_port", "--payment-port", self.payment_port),
+            ("orders.user_port", "--user-port", self.user_port),
+            (
+                "orders.notification_port",
+                "--notification-port",
+                self.notification_port,
+            ),
             ("orders.broker_port", "--broker-port", self.broker_port),
             (
                 "orders.order_url",
@@ -167,7 +189,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let command = cli.command.unwrap_or(Command::All);
     init_tracing(match command {
         Command::All | Command::Serve { .. } => "info",
-        Command::Import(_) | Command::Audit { .. } => "warn",
+        Command::Import(_) | Command::Audit { .. } | Command::Saga(_) => "warn",
     });
     let import = if let Command::Import(args) = &command {
         Some(args)
@@ -177,22 +199,19 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let settings = cli.flags.settings(import)?;
     match command {
         Command::All => serve::all(&settings).await?,
-        Command::Serve { service } => match service {
-            ServiceName::Order => serve::order(&settings).await?,
-            ServiceName::Product => serve::product(&settings).await?,
-            later => return Err(not_yet(later).into()),
-        },
+        Command::Serve { service } => serve::one(&settings, service).await?,
         Command::Import(args) => return run_import(&settings, args).await,
         Command::Audit { json, settle } => return run_audit(&settings, json, settle).await,
+        Command::Saga(SagaCommand::Graph { svg }) => {
+            let plan = OrderSaga::new(&settings.orders).declare().plan()?;
+            print(&if svg {
+                plan.to_svg()
+            } else {
+                plan.to_mermaid()
+            });
+        }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn not_yet(service: ServiceName) -> String {
-    let name = format!("{service:?}").to_lowercase();
-    format!(
-        "the {name} service is not there yet; it comes with a later version. Today: order, product"
-    )
 }
 
 async fn run_import(settings: &Settings, args: ImportArgs) -> Result<ExitCode, Failure> {
@@ -268,10 +287,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn services_that_come_later_are_named() {
-        assert!(not_yet(ServiceName::Payment).starts_with("the payment service is not there yet"));
     }
 }

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use ackwell::config::{self, Config, Problem, Sources};
 use serde::Deserialize;
 
+use crate::money::Cents;
+
 /// Section `[orders]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,12 +22,58 @@ pub(crate) struct Orders {
     pub(crate) order_port: u16,
     /// `ORDERS_PRODUCT_PORT`; 0 picks a free one.
     pub(crate) product_port: u16,
+    /// `ORDERS_PAYMENT_PORT`; 0 picks a free one.
+    pub(crate) payment_port: u16,
+    /// `ORDERS_USER_PORT`; 0 picks a free one.
+    pub(crate) user_port: u16,
+    /// `ORDERS_NOTIFICATION_PORT`; 0 picks a free one.
+    pub(crate) notification_port: u16,
     /// `ORDERS_BROKER_PORT`: the embedded broker's, on loopback; 0 picks a free one.
     pub(crate) broker_port: u16,
     /// `ORDERS_ORDER_URL`: where the import finds the order service.
     pub(crate) order_url: Option<String>,
     /// `ORDERS_PRODUCT_URL`: where the import finds the product service.
     pub(crate) product_url: Option<String>,
+    /// `ORDERS_FLOW`: which way new orders go; those on their way stay on theirs.
+    pub(crate) flow: Flow,
+    /// `ORDERS_RESERVATION_TIMEOUT_MS`: how long a saga waits for stock before it cancels the order.
+    pub(crate) reservation_timeout_ms: u64,
+    /// `ORDERS_PAYMENT_TIMEOUT_MS`: how long a saga waits for the payment before it cancels the order and has
+    /// refunded what may have been charged.
+    pub(crate) payment_timeout_ms: u64,
+    /// `ORDERS_CONFIRMATION_TIMEOUT_MS`: how long a saga waits for the confirmation before a person must decide.
+    pub(crate) confirmation_timeout_ms: u64,
+    /// `PAYMENT_LIMIT`: up to which amount the simulated gateway approves a card.
+    pub(crate) payment_limit: Cents,
+    /// `ORDERS_SLOW_PAYMENT_MS`: how long the simulated gateway takes for the payment method `slow`.
+    pub(crate) slow_payment_ms: u64,
+}
+
+/// Which way an order goes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Flow {
+    /// Flow A: order service and product service speak with each other.
+    Choreography,
+    /// Flow B: a saga reserves, charges and confirms.
+    Saga,
+}
+
+impl Flow {
+    /// The word for the setting and for the database.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Choreography => "choreography",
+            Self::Saga => "saga",
+        }
+    }
+
+    /// The flow with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Choreography, Self::Saga]
+            .into_iter()
+            .find(|flow| flow.name() == name)
+    }
 }
 
 impl Default for Orders {
@@ -34,9 +82,18 @@ impl Default for Orders {
             host: "127.0.0.1".to_owned(),
             order_port: 8080,
             product_port: 8081,
+            payment_port: 8082,
+            user_port: 8083,
+            notification_port: 8084,
             broker_port: 9092,
             order_url: None,
             product_url: None,
+            flow: Flow::Choreography,
+            reservation_timeout_ms: 30_000,
+            payment_timeout_ms: 30_000,
+            confirmation_timeout_ms: 30_000,
+            payment_limit: Cents::from_stored(1_000_000),
+            slow_payment_ms: 40_000,
         }
     }
 }
@@ -45,13 +102,28 @@ impl Default for Orders {
 pub(crate) type Flag = (&'static str, &'static str, Option<String>);
 
 /// Variables of the interface, and the settings that they stand for.
-pub(crate) const VARIABLES: [(&str, &str); 6] = [
+pub(crate) const VARIABLES: [(&str, &str); 15] = [
     ("ORDERS_HOST", "orders.host"),
     ("ORDERS_ORDER_PORT", "orders.order_port"),
     ("ORDERS_PRODUCT_PORT", "orders.product_port"),
+    ("ORDERS_PAYMENT_PORT", "orders.payment_port"),
+    ("ORDERS_USER_PORT", "orders.user_port"),
+    ("ORDERS_NOTIFICATION_PORT", "orders.notification_port"),
     ("ORDERS_BROKER_PORT", "orders.broker_port"),
     ("ORDERS_ORDER_URL", "orders.order_url"),
     ("ORDERS_PRODUCT_URL", "orders.product_url"),
+    ("ORDERS_FLOW", "orders.flow"),
+    (
+        "ORDERS_RESERVATION_TIMEOUT_MS",
+        "orders.reservation_timeout_ms",
+    ),
+    ("ORDERS_PAYMENT_TIMEOUT_MS", "orders.payment_timeout_ms"),
+    (
+        "ORDERS_CONFIRMATION_TIMEOUT_MS",
+        "orders.confirmation_timeout_ms",
+    ),
+    ("PAYMENT_LIMIT", "orders.payment_limit"),
+    ("ORDERS_SLOW_PAYMENT_MS", "orders.slow_payment_ms"),
 ];
 
 /// All settings, checked.
@@ -244,6 +316,21 @@ mod tests {
             (settings.orders.order_port, settings.orders.product_port),
             (0, 7)
         );
+    }
+
+    #[test]
+    fn the_limit_of_payments_is_an_exact_amount_and_the_flow_a_name() {
+        let settings = with(
+            &[("PAYMENT_LIMIT", "300.00"), ("ORDERS_FLOW", "saga")],
+            vec![],
+        )
+        .unwrap();
+        assert_eq!(settings.orders.payment_limit.to_string(), "300.00");
+        assert_eq!(settings.orders.flow, Flow::Saga);
+        for (name, value) in [("PAYMENT_LIMIT", "much"), ("ORDERS_FLOW", "both")] {
+            let refused = with(&[(name, value)], vec![]).unwrap_err().to_string();
+            assert!(refused.contains("orders."), "{refused}");
+        }
     }
 
     #[test]

@@ -7,12 +7,14 @@ use ackwell::config::Sources;
 use clap::Parser;
 
 use crate::cli::Cli;
-use crate::config::{Settings, VARIABLES};
+use crate::config::{Orders, Settings, VARIABLES};
 
 const COMPOSE: &str = include_str!("../../deploy/compose.yaml");
 
 /// What the framework reads beside its `ACKWELL_` variables, which it checks itself.
 const FRAMEWORK: [&str; 3] = ["KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "ACKWELL_DATA"];
+
+const SERVICES: [&str; 5] = ["order", "product", "payment", "user", "notification"];
 
 const PASSWORD: &str = "${POSTGRES_PASSWORD:?write it to deploy/.env}";
 
@@ -56,7 +58,7 @@ fn settings(environment: &BTreeMap<&'static str, String>) -> Settings {
 
 #[test]
 fn every_variable_of_a_service_is_one_that_it_reads() {
-    for name in ["order", "product"] {
+    for name in SERVICES {
         let environment = environment(&service(name));
         assert!(environment.len() >= 5, "{environment:?}");
         for variable in environment.keys() {
@@ -76,7 +78,7 @@ fn every_variable_of_a_service_is_one_that_it_reads() {
 
 #[test]
 fn every_command_is_one_that_the_program_knows() {
-    for name in ["order", "product"] {
+    for name in SERVICES {
         let command = value(&service(name), "command");
         let words = command.trim_matches(['[', ']']).split(", ");
         let parsed = Cli::try_parse_from(["orders"].into_iter().chain(words));
@@ -87,29 +89,41 @@ fn every_command_is_one_that_the_program_knows() {
 
 #[test]
 fn addresses_ports_and_passwords_fit_together() {
-    let (order, product) = (service("order"), service("product"));
     let brokers: Vec<_> = ["kafka-1", "kafka-2", "kafka-3"]
         .map(|name| {
             let listener = value(&service(name), "KAFKA_ADVERTISED_LISTENERS");
             listener.strip_prefix("PLAINTEXT://").unwrap()
         })
         .to_vec();
-    for service in [&order, &product] {
-        let named = value(service, "KAFKA_BOOTSTRAP_SERVERS");
+    for name in SERVICES {
+        let service = service(name);
+        let named = value(&service, "KAFKA_BOOTSTRAP_SERVERS");
         assert_eq!(named.split(',').collect::<Vec<_>>(), brokers);
     }
     let postgres = environment(&service("postgres"));
     assert_eq!(postgres["POSTGRES_USER"], "orders");
     assert_eq!(postgres["POSTGRES_PASSWORD"], "secret");
     assert_eq!(postgres["POSTGRES_DB"], "orders");
-    let settings_of = |service: &[&'static str]| settings(&environment(service)).orders;
-    for (service, port) in [
-        (&order, settings_of(&order).order_port),
-        (&product, settings_of(&product).product_port),
-    ] {
-        let expected = format!("[\"127.0.0.1:{port}:{port}\"]");
-        assert_eq!(value(service, "ports"), expected);
-        assert_eq!(settings_of(service).host, "0.0.0.0");
+    for (at, name) in SERVICES.into_iter().enumerate() {
+        let service = service(name);
+        let Orders {
+            host,
+            order_port,
+            product_port,
+            payment_port,
+            user_port,
+            notification_port,
+            ..
+        } = settings(&environment(&service)).orders;
+        let ports = [
+            order_port,
+            product_port,
+            payment_port,
+            user_port,
+            notification_port,
+        ];
+        let expected = format!("[\"127.0.0.1:{0}:{0}\"]", ports[at]);
+        assert_eq!((value(&service, "ports"), &*host), (&*expected, "0.0.0.0"));
     }
 }
 

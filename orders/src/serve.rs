@@ -8,18 +8,18 @@ use std::io::{self, Write, stdout};
 use std::time::{Duration, Instant};
 
 use ackwell::config::Config;
-use ackwell::{App, Listener, RunningApp, StartError};
+use ackwell::{App, RunningApp, StartError};
 use ackwell_broker::Broker;
 use ackwell_http::{Server, bind, ops};
-use ackwell_sql::{Database, Relay};
+use ackwell_sql::{Database, Migration, Relay};
 use axum::Router;
+use clap::ValueEnum;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
-use crate::events::choreography::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
-use crate::{order, product, web};
+use crate::config::{Orders, Settings};
+use crate::{notification, order, payment, product, user, web};
 
 /// How soon a service that vanished is replaced by another instance: Kafka's default of
 /// 45 s is for slow networks, and orders wait for it.
@@ -57,6 +57,9 @@ pub(crate) enum ServeError {
     /// A database can't be opened.
     #[error(transparent)]
     Database(#[from] ackwell_sql::Error),
+    /// A saga's declaration is not sound; or a timeout in the settings is out of range.
+    #[error(transparent)]
+    Saga(#[from] ackwell_sql::saga::PlanError),
     /// A service does not start, or ended by itself.
     #[error(transparent)]
     App(#[from] StartError),
@@ -78,97 +81,115 @@ fn mend(error: &ackwell_broker::Error) -> &'static str {
     }
 }
 
+/// The services. What each is, its own module declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// Takes orders, keeps what becomes of them.
+    Order,
+    /// Has products with stock, reserves it.
+    Product,
+    /// Charges customers, and refunds them.
+    Payment,
+    /// Keeps users.
+    User,
+    /// Tells customers how their orders ended, prepares the shipping.
+    Notification,
+}
+
+impl Name {
+    /// The word on the command line, in the addresses that are printed, and for the database.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Product => "product",
+            Self::Payment => "payment",
+            Self::User => "user",
+            Self::Notification => "notification",
+        }
+    }
+
+    fn port(self, orders: &Orders) -> u16 {
+        match self {
+            Self::Order => orders.order_port,
+            Self::Product => orders.product_port,
+            Self::Payment => orders.payment_port,
+            Self::User => orders.user_port,
+            Self::Notification => orders.notification_port,
+        }
+    }
+
+    async fn declare(self, scope: &Scope<'_>) -> Result<Declared, ServeError> {
+        Ok(match self {
+            Self::Order => order::declare(scope).await?,
+            Self::Product => product::declare(scope).await?,
+            Self::Payment => payment::declare(scope).await?,
+            Self::User => user::declare(scope).await?,
+            Self::Notification => notification::declare(scope).await?,
+        })
+    }
+}
+
+/// A service, declared: what it listens to and sends, and what it answers.
+pub(crate) struct Declared {
+    /// Its listeners and topics.
+    pub(crate) app: App,
+    /// Its paths.
+    pub(crate) routes: Router,
+}
+
+/// What a service is declared with.
+pub(crate) struct Scope<'a> {
+    /// All settings.
+    pub(crate) settings: &'a Settings,
+    config: &'a Config,
+}
+
+impl Scope<'_> {
+    /// A database of the service's own: a file, or a schema on the server.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub(crate) async fn database(
+        &self,
+        name: &str,
+        migrations: &[Migration],
+    ) -> Result<Database, ackwell_sql::Error> {
+        Database::open(&self.settings.database_url(name), migrations).await
+    }
+
+    /// An app whose handlers write to `db`, and whose events are published from there.
+    pub(crate) fn app(&self, name: &'static str, db: &Database) -> App {
+        App::new(self.config.clone())
+            .named(name)
+            .state(db.clone())
+            .service(Relay::new(db.clone()))
+    }
+}
+
 /// Broker and services in one process, until SIGINT or SIGTERM.
 pub(crate) async fn all(settings: &Settings) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Signal)?;
     settings.refuse_one_database()?;
-    let order_port = listen("order", settings, settings.orders.order_port).await?;
-    let product_port = listen("product", settings, settings.orders.product_port).await?;
+    let ports = listen(settings, Name::value_variants()).await?;
     let broker = start_broker(settings).await?;
     if let Some(broker) = &broker {
-        settings
-            .note_broker(broker.local_addr())
-            .map_err(ServeError::Note)?;
+        let noted = settings.note_broker(broker.local_addr());
+        noted.map_err(ServeError::Note)?;
     }
     let config = service_config(settings, broker.as_ref());
-    let order = start_order(settings, &config, order_port).await?;
-    let product = start_product(settings, &config, product_port).await?;
-    let outcome = run(&mut signals, settings, &config, vec![order, product]).await;
+    let outcome = run(&mut signals, settings, &config, ports).await;
     if let Some(broker) = broker {
         stop_broker(broker).await?;
     }
     outcome
 }
 
-/// The order service alone, until SIGINT or SIGTERM.
-pub(crate) async fn order(settings: &Settings) -> Result<(), ServeError> {
+/// One service, until SIGINT or SIGTERM. Several may share a data folder.
+pub(crate) async fn one(settings: &Settings, name: Name) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Signal)?;
-    let port = listen("order", settings, settings.orders.order_port).await?;
+    let ports = listen(settings, &[name]).await?;
     let config = service_config(settings, None);
-    let service = start_order(settings, &config, port).await?;
-    run(&mut signals, settings, &config, vec![service]).await
-}
-
-/// The product service alone, until SIGINT or SIGTERM. Several may share a data folder.
-pub(crate) async fn product(settings: &Settings) -> Result<(), ServeError> {
-    let mut signals = Signals::new().map_err(ServeError::Signal)?;
-    let port = listen("product", settings, settings.orders.product_port).await?;
-    let config = service_config(settings, None);
-    let service = start_product(settings, &config, port).await?;
-    run(&mut signals, settings, &config, vec![service]).await
-}
-
-/// Order service: requests go out on `stock-valid-request`, answers come in.
-async fn start_order(
-    settings: &Settings,
-    config: &Config,
-    port: TcpListener,
-) -> Result<Service, ServeError> {
-    let db = Database::open(&settings.database_url("order"), order::store::MIGRATIONS).await?;
-    let app = App::new(config.clone())
-        .named(order::listener::GROUP)
-        .state(db.clone())
-        .topic(STOCK_VALID_REQUEST)
-        .listener(
-            Listener::on(STOCK_VALID_RESPONSE)
-                .group(order::listener::GROUP)
-                .handle(order::listener::on_stock_answer),
-        )
-        .service(Relay::new(db.clone()))
-        .start()
-        .await?;
-    Ok(Service::serve("order", app, order::http::routes(db), port))
-}
-
-/// Product service: requests come in from `stock-valid-request`, answers go out.
-async fn start_product(
-    settings: &Settings,
-    config: &Config,
-    port: TcpListener,
-) -> Result<Service, ServeError> {
-    let db = Database::open(
-        &settings.database_url("product"),
-        product::store::MIGRATIONS,
-    )
-    .await?;
-    let app = App::new(config.clone())
-        .named(product::listener::GROUP)
-        .state(db.clone())
-        .topic(STOCK_VALID_RESPONSE)
-        .listener(
-            Listener::on(STOCK_VALID_REQUEST)
-                .group(product::listener::GROUP)
-                .handle(product::listener::on_stock_request),
-        )
-        .service(Relay::new(db.clone()))
-        .start()
-        .await?;
-    Ok(Service::serve(
-        "product",
-        app,
-        product::http::routes(db),
-        port,
-    ))
+    run(&mut signals, settings, &config, ports).await
 }
 
 /// A service at work: its listeners and its HTTP server.
@@ -181,7 +202,14 @@ struct Service {
 }
 
 impl Service {
-    fn serve(name: &'static str, app: RunningApp, routes: Router, port: TcpListener) -> Self {
+    async fn start(
+        name: Name,
+        port: TcpListener,
+        settings: &Settings,
+        config: &Config,
+    ) -> Result<Self, ServeError> {
+        let Declared { app, routes } = name.declare(&Scope { settings, config }).await?;
+        let app = app.start().await?;
         let url = port.local_addr().map_or_else(
             |_| "unknown".to_owned(),
             |address| format!("http://{address}"),
@@ -189,13 +217,13 @@ impl Service {
         let stop_http = CancellationToken::new();
         let server = Server::new(routes.merge(ops(&app))).limits(web::limits());
         let http = tokio::spawn(server.serve(port, stop_http.clone().cancelled_owned()));
-        Self {
-            name,
+        Ok(Self {
+            name: name.word(),
             app,
             url,
             http,
             stop_http,
-        }
+        })
     }
 
     /// Finishes the requests in work, then the records in work.
@@ -212,30 +240,28 @@ impl Service {
     }
 }
 
-/// Says where everything is, waits for a signal or the end of a service, and stops.
+/// Starts the services, says where everything is, waits for a signal or the end of one, and stops.
 async fn run(
     signals: &mut Signals,
     settings: &Settings,
     config: &Config,
-    services: Vec<Service>,
+    ports: Vec<(Name, TcpListener)>,
 ) -> Result<(), ServeError> {
+    let mut services = Vec::with_capacity(ports.len());
+    for (name, port) in ports {
+        services.push(Service::start(name, port, settings, config).await?);
+    }
     let broker = if settings.kafka_named {
         "kafka"
     } else {
         "broker"
     };
-    say(format_args!(
-        "{broker:<16}{}",
-        config.kafka.bootstrap_servers
-    ));
-    for service in &services {
-        say(format_args!(
-            "{:<16}{}",
-            format!("{} service", service.name),
-            service.url
-        ));
+    let address = &config.kafka.bootstrap_servers;
+    say(format_args!("{broker:<21}{address}"));
+    for Service { name, url, .. } in &services {
+        say(format_args!("{:<21}{url}", format!("{name} service")));
     }
-    say(format_args!("{:<16}{}", "data", config.data.display()));
+    say(format_args!("{:<21}{}", "data", config.data.display()));
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
         ended = until_one_ends(&services) => ended,
@@ -275,15 +301,23 @@ async fn until_one_ends(services: &[Service]) -> Result<(), StartError> {
     }
 }
 
+/// All ports, before anything has run.
 async fn listen(
-    service: &'static str,
     settings: &Settings,
-    port: u16,
-) -> Result<TcpListener, ServeError> {
-    let address = format!("{}:{port}", settings.orders.host);
-    let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
-    let bound = once_free(async || bind(&address).await, in_use).await;
-    bound.map_err(|cause| ServeError::Listen { service, cause })
+    names: &[Name],
+) -> Result<Vec<(Name, TcpListener)>, ServeError> {
+    let mut ports = Vec::with_capacity(names.len());
+    for name in names {
+        let address = format!("{}:{}", settings.orders.host, name.port(&settings.orders));
+        let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+        let bound = once_free(async || bind(&address).await, in_use).await;
+        let service = name.word();
+        ports.push((
+            *name,
+            bound.map_err(|cause| ServeError::Listen { service, cause })?,
+        ));
+    }
+    Ok(ports)
 }
 
 async fn start_broker(settings: &Settings) -> Result<Option<Broker>, ServeError> {

@@ -1,6 +1,8 @@
 //! Errors of the services as problem details, and the limits of their servers.
 
 use ackwell_http::{Limits, Problem};
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::{MethodRouter, get};
 
 use crate::error::Error;
 
@@ -13,6 +15,11 @@ pub(crate) fn limits() -> Limits {
         body_bytes: MAX_BODY,
         ..Limits::default()
     }
+}
+
+/// A service's description of itself; the tests hold it against what it does.
+pub(crate) fn openapi<S: Clone + Send + Sync + 'static>(text: &'static str) -> MethodRouter<S> {
+    get(async move || ([(CONTENT_TYPE, "application/json")], text))
 }
 
 /// A value that is not allowed.

@@ -201,7 +201,7 @@ impl Cluster {
     }
 }
 
-/// The two services at work, with customers.
+/// The services at work, with customers.
 struct Shop {
     cluster: Cluster,
     processes: Vec<Child>,
@@ -211,11 +211,13 @@ impl Shop {
     async fn open(mut cluster: Cluster) -> Self {
         let (order, order_url) = cluster.system.serve("order").await;
         let (product, product_url) = cluster.system.serve("product").await;
+        let (payment, _) = cluster.system.serve("payment").await;
+        let (notification, _) = cluster.system.serve("notification").await;
         (cluster.system.order, cluster.system.product) = (order_url, product_url);
         cluster.system.put_product("cd-01", 1_000_000).await;
         Self {
             cluster,
-            processes: vec![order, product],
+            processes: vec![order, product, payment, notification],
         }
     }
 

@@ -48,6 +48,8 @@ async fn killed_in_the_middle_and_started_again_no_order_is_lost_or_doubled() {
 async fn one_of_two_product_services_is_killed_and_the_other_takes_over() {
     let mut system = System::on_a_broker().await;
     let (_order, order_url) = system.serve("order").await;
+    let (_notification, _) = system.serve("notification").await;
+    let (_payment, _) = system.serve("payment").await;
     let (first, _) = system.serve("product").await;
     let (_second, product_url) = system.serve("product").await;
     (system.order, system.product) = (order_url, product_url);
@@ -77,7 +79,7 @@ async fn records_that_are_no_events_are_dead_lettered_and_stop_no_order() {
         .unwrap();
     let unknown_order = json!({
         "event_type": "StockValidResponded", "order_id": uuid::Uuid::nil(), "status_code": 200, "reason": null,
-        "request": {"order_id": uuid::Uuid::nil(), "items": []},
+        "request": {"order_id": uuid::Uuid::nil(), "items": [{"product_id": "cd-01", "quantity": 1}]},
     });
     let no_items =
         json!({"event_type": "StockValidRequested", "order_id": uuid::Uuid::nil(), "items": []});

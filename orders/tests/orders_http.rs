@@ -386,17 +386,27 @@ async fn pages_lead_to_every_order_once() {
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), placed);
 }
 
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+
 /// The description names every path and method there is, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn openapi_says_what_there_is() {
     let system = System::start().await;
-    for base in [&system.order, &system.product] {
+    for base in [
+        &system.order,
+        &system.product,
+        &system.payment,
+        &system.user,
+        &system.notification,
+    ] {
         let description = system.get(format!("{base}/openapi.json")).await;
         assert_eq!(description["openapi"], "3.1.0");
         for (path, methods) in description["paths"].as_object().unwrap() {
             let url = format!(
                 "{base}{}",
-                path.replace("{id}", "00000000-0000-0000-0000-000000000000")
+                ["{id}", "{order_id}", "{user_id}"]
+                    .into_iter()
+                    .fold(path.clone(), |path, name| path.replace(name, NOBODY))
             );
             for method in [
                 Method::GET,
@@ -431,9 +441,22 @@ async fn openapi_says_what_there_is() {
     let product = system
         .get(format!("{}/products/cd-01", system.product))
         .await;
+    let user = json!({"email": "a@example.org", "name": "A"});
+    let user = (system
+        .http
+        .post(format!("{}/users", system.user))
+        .json(&user))
+    .send()
+    .await
+    .unwrap();
+    assert_eq!(user.status(), 201);
+    let user: Value = user.json().await.unwrap();
+    let told = system.told(&id).await;
     for (base, name, value) in [
         (&system.order, "Order", order),
         (&system.product, "Product", product),
+        (&system.user, "User", user),
+        (&system.notification, "Told", told),
     ] {
         let schema =
             &system.get(format!("{base}/openapi.json")).await["components"]["schemas"][name];

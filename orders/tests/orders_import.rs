@@ -133,7 +133,21 @@ async fn the_audit_names_what_was_tampered_with() {
          DELETE FROM reservations WHERE seq = 2;",
     )
     .unwrap();
-    drop(db);
+    let db = rusqlite::Connection::open(system.data().join("notification.db")).unwrap();
+    db.execute_batch("DELETE FROM notifications WHERE customer_id = '1'; DELETE FROM shipments WHERE customer_id = '2';")
+        .unwrap();
+    let orders = system.data().join("order.db");
+    let ledger = rusqlite::Connection::open(system.data().join("gateway.db")).unwrap();
+    ledger
+        .execute("ATTACH ?1 AS orders", [orders.to_str().unwrap()])
+        .unwrap();
+    ledger
+        .execute_batch(
+            "INSERT INTO charges (idempotency_key, reference, charge_id, amount_cents, outcome, asked, at)
+             SELECT order_id, order_id, order_id, 200, 'APPROVED', 1, 0 FROM orders.orders WHERE customer_id = '1';",
+        )
+        .unwrap();
+    drop((db, ledger));
     let (clean, report) = system.audit().await;
     assert!(!clean);
     let differences = report["differences"].to_string();
@@ -141,10 +155,15 @@ async fn the_audit_names_what_was_tampered_with() {
         differences.contains("product cd-01 had 10 at start, and has 11 now"),
         "{differences}"
     );
-    assert!(
-        differences.contains("product.db has no reservation of it"),
-        "{differences}"
-    );
+    for part in [
+        "product.db has no reservation of it",
+        "is CONFIRMED, and its customer was not told",
+        "is CONFIRMED, and its shipping is not prepared",
+        "goes without payment, and was charged 2.00",
+        "was charged, and payment.db does not know it",
+    ] {
+        assert!(differences.contains(part), "{part}: {differences}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -121,13 +121,8 @@ async fn settings_that_cannot_be_used_are_refused_by_name() {
         &["database.url", "each service owns its own"],
     )
     .await;
-    refused(
-        path,
-        &["serve", "payment"],
-        &[],
-        &["payment service is not there yet"],
-    )
-    .await;
+    let much = [("PAYMENT_LIMIT", "much")];
+    refused(path, &["all"], &much, &["orders.payment_limit", "9.77"]).await;
     refused(
         path,
         &["serve", "kitchen"],

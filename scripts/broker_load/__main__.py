@@ -1,6 +1,7 @@
 """A mixed load on `ackwell broker`, with clients that know nothing of it, and an account of what came of it.
 
     kill-broker.sh:  the process is killed with SIGKILL again and again; then everything is read back.
+    broker-disk-full.sh: its disk becomes full and is freed; then everything is read back.
     soak.sh:         it runs for long; memory and file handles are sampled.
 
 Idempotent producers, transactions over two partitions, a group that commits, and clients that come
@@ -18,6 +19,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from foreign_clients.broker import Broker
+
+from .full import fill
 
 # Longer than anything takes on a machine that is busy with other things.
 PATIENCE = 120
@@ -159,7 +162,8 @@ class Visitors(threading.Thread):
 
 def create_topics(address, settings):
     admin = AdminClient({"bootstrap.servers": address})
-    topics = [NewTopic("plain", PARTITIONS, 1, config=settings), NewTopic("whole", 2, 1, config=settings)]
+    names = {"plain": PARTITIONS, "whole": 2, "large": 1}
+    topics = [NewTopic(name, partitions, 1, config=settings) for name, partitions in names.items()]
     for created in admin.create_topics(topics).values():
         created.result(PATIENCE)
 
@@ -263,15 +267,18 @@ def soak(broker, load, seconds, plain, whole, group, visitors):
 def main():
     parser = argparse.ArgumentParser(prog="broker_load")
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--fills", type=int, default=0, help="how often the disk becomes full")
+    parser.add_argument("--disk", help="where that disk is mounted; the broker's folder is on it")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--per-second", type=int, default=500)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
+    checked = bool(options.kills or options.fills)
     with Broker() as broker:
         load = Load(broker.address)
         # A soak's disk is bounded, so that retention works too.
-        create_topics(load.address, {} if options.kills else {"retention.bytes": "4000000", "segment.bytes": "1000000"})
-        plain, whole = Plain(load, options.per_second, keep=options.kills > 0), Whole(load, 0.02)
+        create_topics(load.address, {} if checked else {"retention.bytes": "4000000", "segment.bytes": "1000000"})
+        plain, whole = Plain(load, options.per_second, keep=checked), Whole(load, 0.02)
         group, visitors = Group(load), Visitors(load)
         clients = [plain, whole, group, visitors]
         for client in clients:
@@ -279,6 +286,9 @@ def main():
         if options.kills:
             print(f"{options.kills} kills, seed {options.seed}")
             kill(broker, load, options.kills, options.seed)
+        elif options.fills:
+            print(f"the disk becomes full {options.fills} times, seed {options.seed}")
+            fill(broker, load, options.disk, options.fills, options.seed, plain)
         else:
             soak(broker, load, options.seconds, plain, whole, group, visitors)
         load.stopping.set()
@@ -286,14 +296,17 @@ def main():
             client.join(PATIENCE * 2)
             if client.is_alive():
                 load.fail(f"{type(client).__name__} did not end in time")
-        if options.kills:
+        if options.fills:
+            broker.stop()
+            broker.start()
+        if checked:
             check(load, plain, whole, group)
         elif not load.errors:
             check_positions(load, group)
         broker.stop()
     for error in load.errors:
         print(error, file=sys.stderr)
-    print("nothing was lost, nothing is there twice" if options.kills and not load.errors else
+    print("nothing was lost, nothing is there twice" if checked and not load.errors else
           "flat" if not load.errors else "FAILED")
     sys.exit(1 if load.errors else 0)
 

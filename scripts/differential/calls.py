@@ -256,16 +256,18 @@ class Calls:
 
     def configs(self, name, *keys, kind=TOPIC, synonyms=False, **more):
         resource = {
-            "ResourceType": kind, "ResourceName": self.named(name) if kind == TOPIC else name,
+            "ResourceType": kind, "ResourceName": self.resource(kind, name),
             "ConfigurationKeys": list(keys) or None,
         }
         return self.ask("DescribeConfigs", Resources=[resource], IncludeSynonyms=synonyms, **more)
 
+    def resource(self, kind, name):
+        return self.named(name) if name and kind in (TOPIC, GROUP) else name
+
     def alter(self, name, *changes, kind=TOPIC, validate=False, **more):
         """Changes are (key, operation, value); 0 sets, 1 deletes, 2 appends, 3 subtracts."""
         listed = [{"Name": key, "ConfigOperation": what, "Value": value} for key, what, value in changes]
-        full = self.named(name) if kind == TOPIC else name
-        resource = {"ResourceType": kind, "ResourceName": full, "Configs": listed}
+        resource = {"ResourceType": kind, "ResourceName": self.resource(kind, name), "Configs": listed}
         return self.ask("IncrementalAlterConfigs", Resources=[resource], ValidateOnly=validate, **more)
 
     def replace_configs(self, name, configs, *, validate=False, **more):
@@ -273,9 +275,9 @@ class Calls:
         resource = {"ResourceType": TOPIC, "ResourceName": self.named(name), "Configs": listed}
         return self.ask("AlterConfigs", Resources=[resource], ValidateOnly=validate, **more)
 
-    def until_config(self, name, key, value):
+    def until_config(self, name, key, value, kind=TOPIC):
         def it_is_told():
-            resource = {"ResourceType": TOPIC, "ResourceName": self.named(name), "ConfigurationKeys": [key]}
+            resource = {"ResourceType": kind, "ResourceName": self.named(name), "ConfigurationKeys": [key]}
             told = self.quietly("DescribeConfigs", Resources=[resource])["Results"][0]["Configs"]
             return [config["Value"] for config in told] == [value]
 

@@ -99,6 +99,17 @@ def kafka_configs_describes_and_alters(broker):
     run(broker, "kafka-configs", "--entity-type", "brokers", "--entity-name", 1, "--describe", "--all")
 
 
+def kafka_configs_alters_groups(broker):
+    name = fresh("group")
+    who = ["--entity-type", "groups", "--entity-name", name]
+    run(broker, "kafka-configs", *who, "--alter", "--add-config", "consumer.session.timeout.ms=50000,consumer.heartbeat.interval.ms=6000")
+    eventually("altered", lambda: "consumer.session.timeout.ms=50000" in run(broker, "kafka-configs", *who, "--describe"))
+    run(broker, "kafka-configs", *who, "--alter", "--delete-config", "consumer.session.timeout.ms")
+    eventually("deleted", lambda: "session.timeout" not in run(broker, "kafka-configs", *who, "--describe"))
+    contains("the rest", run(broker, "kafka-configs", *who, "--describe"), "consumer.heartbeat.interval.ms=6000")
+    contains("without a name", run(broker, "kafka-configs", "--entity-type", "groups", "--describe"), name)
+
+
 def kafka_producer_perf_test_is_served(broker):
     name = confluent.topic(broker, partitions=3)
     line = command("kafka-producer-perf-test", "--topic", name, "--num-records", 50_000, "--record-size", 100, "--throughput", -1,
@@ -254,6 +265,7 @@ CHECKS = [
     the_consoles_write_and_read,
     kafka_consumer_groups_describes_resets_and_deletes,
     kafka_configs_describes_and_alters,
+    kafka_configs_alters_groups,
     kafka_producer_perf_test_is_served,
     what_the_verifiable_producer_sends_the_verifiable_consumer_sees,
     kafka_delete_records_and_get_offsets,

@@ -77,8 +77,13 @@ pub trait Classify: Error + Send + Sync + 'static {
 }
 
 /// A classified failure of one record: what the container acts on and what a dead letter says.
+///
+/// It is one word, so that `Ok(())`, which nearly every record ends with, is passed on in a register.
 #[derive(Debug)]
-pub struct Failure {
+pub struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     class: Class,
     summary: String,
     cause: Cause,
@@ -98,12 +103,12 @@ enum Cause {
 impl Failure {
     /// A failure of this class; `summary` becomes the dead letter's `failure.reason`.
     pub fn new(class: Class, summary: impl Into<String>) -> Self {
-        Failure {
+        Failure(Box::new(Details {
             class,
             summary: summary.into(),
             cause: Cause::None,
             retry_after: None,
-        }
+        }))
     }
 
     /// Shorthand for a [`Class::Transient`] failure.
@@ -124,7 +129,7 @@ impl Failure {
     /// Adds the cause, which logs show in full and by which a listener can classify.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.cause = Cause::Beneath(source.into());
+        self.0.cause = Cause::Beneath(source.into());
         self
     }
 
@@ -138,21 +143,21 @@ impl Failure {
     /// classes than [`Class::Transient`] ignore it.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
     /// The same failure in another class.
     #[must_use]
     pub(crate) fn reclassified(mut self, class: Class) -> Self {
-        self.class = class;
+        self.0.class = class;
         self
     }
 
     /// Takes its cause out, if that is a `T`.
     pub(crate) fn take_cause<T: Error + 'static>(&mut self) -> Option<T> {
         let (error, again): (_, fn(_) -> Cause) =
-            match std::mem::replace(&mut self.cause, Cause::None) {
+            match std::mem::replace(&mut self.0.cause, Cause::None) {
                 Cause::None => return None,
                 Cause::Same(error) => (error, Cause::Same),
                 Cause::Beneath(error) => (error, Cause::Beneath),
@@ -160,7 +165,7 @@ impl Failure {
         match error.downcast() {
             Ok(cause) => Some(*cause),
             Err(other) => {
-                self.cause = again(other);
+                self.0.cause = again(other);
                 None
             }
         }
@@ -168,23 +173,23 @@ impl Failure {
 
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
-        self.class
+        self.0.class
     }
 
     /// What went wrong, in a sentence.
     pub fn summary(&self) -> &str {
-        &self.summary
+        &self.0.summary
     }
 
     /// The wait asked for by [`retry_after`](Failure::retry_after).
     pub fn wait(&self) -> Option<Duration> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// What went wrong with all that caused it, outermost first: `charging the card: connection
     /// reset`. A cause whose text has been said already is left out.
     pub fn reason(&self) -> String {
-        let mut reason = self.summary.clone();
+        let mut reason = self.0.summary.clone();
         for cause in self.causes() {
             let text = cause.to_string();
             if !reason.contains(&text) {
@@ -196,7 +201,7 @@ impl Failure {
 
     /// The errors behind it, outermost first.
     pub fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
-        let first: Option<&(dyn Error + 'static)> = match &self.cause {
+        let first: Option<&(dyn Error + 'static)> = match &self.0.cause {
             Cause::None => None,
             Cause::Same(error) | Cause::Beneath(error) => Some(&**error),
         };
@@ -211,13 +216,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.summary)
+        f.write_str(&self.0.summary)
     }
 }
 
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.cause {
+        match &self.0.cause {
             Cause::None => None,
             Cause::Same(error) => error.source(),
             Cause::Beneath(error) => Some(&**error),
@@ -227,12 +232,12 @@ impl Error for Failure {
 
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure {
+        Failure(Box::new(Details {
             class: error.class(),
             summary: error.to_string(),
             retry_after: error.retry_after(),
             cause: Cause::Same(Box::new(error)),
-        }
+        }))
     }
 }
 
@@ -241,12 +246,12 @@ impl From<Box<dyn Error + Send + Sync>> for Failure {
     fn from(error: Box<dyn Error + Send + Sync>) -> Self {
         match error.downcast::<Failure>() {
             Ok(failure) => *failure,
-            Err(error) => Failure {
+            Err(error) => Failure(Box::new(Details {
                 class: Class::Transient,
                 summary: error.to_string(),
                 cause: Cause::Same(error),
                 retry_after: None,
-            },
+            })),
         }
     }
 }

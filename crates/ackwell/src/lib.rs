@@ -79,6 +79,7 @@
 //! | send several events as one, or exactly once for each record | [`transaction`] |
 //! | configure | [`config`] |
 //! | watch | [`observe`] |
+//! | follow a trace from a request to its last effect | [`trace`] |
 //! | pause, seek, stop and start a running listener | [`ListenerHandle`] |
 //! | run something beside the listeners | [`service`] |
 //! | write an extractor, or share a transaction between records | [`FromRecord`], [`unit`](mod@unit) |
@@ -119,7 +120,7 @@ mod returned;
 mod rights;
 pub mod service;
 mod topic;
-mod trace;
+pub mod trace;
 pub mod transaction;
 pub mod unit;
 

@@ -1,4 +1,8 @@
-//! Passing a record's trace context along to the events that its handler emits.
+//! The trace that work belongs to: from a request or record to the events that it emits.
+//!
+//! A record's header `traceparent` (W3C Trace Context) is at hand while it is handled, and is passed on
+//! to what the handler emits. Work that begins elsewhere, such as an HTTP request, says its own by
+//! [`within`]; `ackwell-http` does so for every request.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,12 +11,13 @@ tokio::task_local! {
     static TRACEPARENT: Arc<str>;
 }
 
-/// Runs `handling` with the record's `traceparent` at hand.
-pub(crate) async fn within<F: Future>(traceparent: Arc<str>, handling: F) -> F::Output {
-    TRACEPARENT.scope(traceparent, handling).await
+/// Runs `work` as part of the trace `traceparent`: what it emits carries it on. A task that it spawns
+/// does not know of it.
+pub async fn within<F: Future>(traceparent: Arc<str>, work: F) -> F::Output {
+    TRACEPARENT.scope(traceparent, work).await
 }
 
-/// The `traceparent` of the record that this task handles.
-pub(crate) fn current() -> Option<Arc<str>> {
+/// The `traceparent` of what this task handles, if it is known.
+pub fn current() -> Option<Arc<str>> {
     TRACEPARENT.try_with(Arc::clone).ok()
 }

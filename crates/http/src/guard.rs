@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::limits::Limits;
 use crate::problem::Problem;
+use crate::trace;
 
 #[derive(Clone)]
 struct Guard {
@@ -41,7 +42,8 @@ async fn watch(State(guard): State<Guard>, request: Request, next: Next) -> Resp
             .into_response();
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let handling = caught(next.run(request));
+    let traceparent = trace::of(request.headers());
+    let handling = caught(ackwell::trace::within(traceparent, next.run(request)));
     match tokio::time::timeout(guard.limits.request_wait, handling).await {
         Ok(Ok(response)) => response,
         Ok(Err(Panicked)) => {

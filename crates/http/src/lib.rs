@@ -29,6 +29,7 @@ mod ops;
 mod parameters;
 mod problem;
 mod server;
+mod trace;
 
 pub use body::JsonBody;
 pub use limits::Limits;

@@ -8,6 +8,8 @@
 //! - [`Tx`]: the transaction, as an extractor in a listener or of one's own.
 //! - [`ordered`](mod@ordered): retry that keeps the order of each key; the failing key waits in
 //!   the database, all others go on.
+//! - [`saga`](mod@saga): work in several services that ends whole or is taken back whole.
+//! - [`Keyed`]: rows that events write once, last, or in sequence, however often they come.
 //! - [`Relay`]: the service that publishes what was emitted.
 //! - [`Migration`]: the schema's steps. [`Row`], [`params!`]: what goes in and comes out.
 
@@ -17,6 +19,7 @@ mod database;
 mod error;
 mod group;
 mod inbox;
+mod keyed;
 mod migration;
 mod mutation;
 pub mod ordered;
@@ -24,6 +27,7 @@ mod outbox;
 mod readers;
 mod relay;
 mod row;
+pub mod saga;
 mod schema;
 mod seat;
 mod snapshots;
@@ -34,6 +38,7 @@ mod value;
 
 pub use database::{Database, Outbox, Settings};
 pub use error::{Error, Result};
+pub use keyed::Keyed;
 pub use migration::Migration;
 pub use ordered::ordered;
 pub use relay::Relay;

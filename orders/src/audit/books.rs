@@ -4,13 +4,15 @@ use ackwell_sql::{Database, Row, params};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::ending::PerKind;
 use super::facts::{Fingerprint, OrderFact, ReservationFact, ReservationState};
+use crate::config::Flow;
 use crate::error::Error;
 use crate::money::Cents;
 use crate::order::{Item, Status, order_id};
 
 /// Rows read at a time.
-const PAGE: i64 = 1000;
+pub(super) const PAGE: i64 = 1000;
 
 /// An order as `order.db` has it, with what is wrong in itself.
 pub(crate) struct AuditedOrder {
@@ -106,7 +108,7 @@ pub(crate) async fn pending(db: &Database, cutoff: i64) -> Result<i64, Error> {
 /// Every order, in the order of acceptance.
 pub(crate) async fn orders(db: &Database, mut each: impl FnMut(AuditedOrder)) -> Result<(), Error> {
     let sql =
-        "SELECT o.seq, o.order_id, o.idempotency_key, o.items, o.total_cents, o.status AS standing,
+        "SELECT o.seq, o.order_id, o.idempotency_key, o.items, o.total_cents, o.flow, o.status AS standing,
                       h.status, h.cause, h.position
                FROM (SELECT * FROM orders WHERE seq > $1 ORDER BY seq LIMIT $2) o
                LEFT JOIN order_history h ON h.order_seq = o.seq ORDER BY o.seq, h.position";
@@ -123,7 +125,7 @@ pub(crate) async fn orders(db: &Database, mut each: impl FnMut(AuditedOrder)) ->
     }
 }
 
-fn same(one: &Row, next: &Row, column: &str) -> bool {
+pub(super) fn same(one: &Row, next: &Row, column: &str) -> bool {
     let value = |row: &Row| row.get::<i64>(column).ok();
     value(one) == value(next)
 }
@@ -140,6 +142,9 @@ fn audited(rows: &[Row]) -> Result<AuditedOrder, Error> {
     let standing: String = row.get("standing")?;
     let status = Status::named(&standing)
         .ok_or_else(|| Error::damaged(format_args!("order {id} is {standing:?}")))?;
+    let flow: String = row.get("flow")?;
+    let flow = Flow::named(&flow)
+        .ok_or_else(|| Error::damaged(format_args!("order {id} goes by {flow:?}")))?;
     let mut history = Vec::with_capacity(rows.len());
     let mut cause = None;
     for row in rows {
@@ -173,6 +178,9 @@ fn audited(rows: &[Row]) -> Result<AuditedOrder, Error> {
         seq: row.get("seq")?,
         fact: OrderFact {
             status,
+            flow,
+            total,
+            ends: PerKind::ends(&history),
             cause,
             items: items_fact,
         },

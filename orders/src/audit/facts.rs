@@ -1,18 +1,22 @@
-//! What the three places know of one order, and whether they agree.
+//! What the databases, the ledger and the topics know of one order, and whether they agree.
 //!
-//! Pure: the places are read elsewhere. An order leaves a trace in `order.db`, on both
-//! topics and in `product.db`; each trace explains the next one, and a sentence is
-//! said for each that does not.
+//! Pure: the places are read elsewhere. An order leaves a trace in each; each trace
+//! explains the next one, and a sentence is said for each that does not.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use uuid::Uuid;
 
+use super::ending::{Ending, PerKind};
+use super::money::Money;
+use crate::config::Flow;
+use crate::events::Wanted;
 use crate::events::choreography::StatusCode;
+use crate::money::Cents;
 use crate::order::Status;
 
-/// Everything known of one order; some 250 bytes.
+/// Everything known of one order; some 700 bytes.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Facts {
     /// Its row in `order.db`.
@@ -27,6 +31,14 @@ pub(crate) struct Facts {
     pub(crate) answer: Once<u16>,
     /// Its row in `product.db`.
     pub(crate) reservation: Option<ReservationFact>,
+    /// `OrderPlaced` on `order-events`: event id, items and amount.
+    pub(crate) placed: Once<(Fingerprint, Cents)>,
+    /// `ReserveInventory` on `inventory-events`: event id and items.
+    pub(crate) reserve: Once<Fingerprint>,
+    /// Its money.
+    pub(crate) money: Money,
+    /// Its end, and who was told.
+    pub(crate) ending: Ending,
 }
 
 /// What `order.db` says.
@@ -34,6 +46,12 @@ pub(crate) struct Facts {
 pub(crate) struct OrderFact {
     /// Where the order stands.
     pub(crate) status: Status,
+    /// Which way it goes.
+    pub(crate) flow: Flow,
+    /// What it costs.
+    pub(crate) total: Cents,
+    /// The ends in its history.
+    pub(crate) ends: PerKind<bool>,
     /// The event that made it final; `None` where a person did, or nothing yet.
     pub(crate) cause: Option<Uuid>,
     /// Its items.
@@ -75,6 +93,19 @@ impl Fingerprint {
         for (product, quantity) in lines {
             *units.entry(product).or_default() += u64::from(quantity);
         }
+        Self::of_units(&units)
+    }
+
+    /// Of the items of an event.
+    pub(crate) fn of_wanted(items: &[Wanted]) -> Self {
+        Self::of(
+            items
+                .iter()
+                .map(|item| (item.product_id.as_str(), item.quantity.get())),
+        )
+    }
+
+    fn of_units(units: &BTreeMap<&str, u64>) -> Self {
         let mut hasher = DefaultHasher::new();
         units.hash(&mut hasher);
         Self(hasher.finish())
@@ -104,8 +135,17 @@ impl<T: Copy> Once<T> {
         self.first.map(|(id, _)| id)
     }
 
-    fn value(&self) -> Option<T> {
+    pub(crate) fn value(&self) -> Option<T> {
         self.first.map(|(_, value)| value)
+    }
+
+    /// How many events there are, each once.
+    pub(crate) fn count(&self) -> u32 {
+        u32::from(self.first.is_some()) + self.others
+    }
+
+    pub(crate) fn is_known(&self) -> bool {
+        self.first.is_some()
     }
 }
 
@@ -116,6 +156,10 @@ pub(crate) struct Whole {
     pub(crate) requests: bool,
     /// `stock-valid-response`.
     pub(crate) answers: bool,
+    /// `order-events`.
+    pub(crate) order_events: bool,
+    /// `notification-events`.
+    pub(crate) notifications: bool,
 }
 
 impl Facts {
@@ -140,20 +184,108 @@ impl Facts {
         if self.reservation.is_some() {
             said.push("has a reservation in product.db, and order.db does not know it".to_owned());
         }
+        if self.placed.is_known() || self.ending.is_known() {
+            said.push("is on order-events, and order.db does not know it".to_owned());
+        }
+        if self.money.is_known() {
+            said.push("was to be paid, and order.db does not know it".to_owned());
+        }
     }
 
     fn check_order(&self, order: &OrderFact, whole: Whole, said: &mut Vec<String>) {
         if order.status == Status::Pending {
-            said.push(format!("is still PENDING: {}", self.where_it_waits()));
+            said.push(format!(
+                "is still PENDING: {}",
+                self.where_it_waits(order.flow)
+            ));
             return;
         }
-        self.check_request(order, whole, said);
-        self.check_answer(order, whole, said);
-        self.check_reservation(order, said);
-        self.check_release(order, whole, said);
+        match order.flow {
+            Flow::Choreography => {
+                self.check_request(order, whole, said);
+                self.check_answer(order, whole, said);
+                self.check_reservation(order, said);
+                self.check_release(order, whole, said);
+            }
+            Flow::Saga => {
+                self.check_placed(order, whole, said);
+                self.check_reserved(order, said);
+            }
+        }
+        self.money.check(order, said);
+        self.ending.check(order, whole, said);
     }
 
-    fn where_it_waits(&self) -> &'static str {
+    fn check_placed(&self, order: &OrderFact, whole: Whole, said: &mut Vec<String>) {
+        match self.placed.value() {
+            None if whole.order_events => said.push(format!(
+                "is {}, and order-events has no OrderPlaced of it",
+                order.status
+            )),
+            Some(placed) if placed != (order.items, order.total) => {
+                said.push("was placed with other items or another amount than it has".to_owned());
+            }
+            _ => {}
+        }
+        if self.placed.count() > 1 {
+            let count = self.placed.count();
+            said.push(format!("has {count} OrderPlaced events instead of one"));
+        }
+        if self
+            .reserve
+            .value()
+            .is_some_and(|items| items != order.items)
+        {
+            said.push("was to reserve other items than it has".to_owned());
+        }
+    }
+
+    /// A cancelled order holds nothing; what it never asked for, it need not have been refused.
+    fn check_reserved(&self, order: &OrderFact, said: &mut Vec<String>) {
+        let status = order.status;
+        match (status, &self.reservation) {
+            (Status::Confirmed, None) => {
+                said.push(format!(
+                    "is {status}, and product.db has no reservation of it"
+                ));
+            }
+            (Status::Confirmed, Some(held)) if held.state != ReservationState::Reserved => {
+                said.push(format!(
+                    "is {status}, and its reservation is {:?}",
+                    held.state
+                ));
+            }
+            (Status::Cancelled, Some(held)) if held.state == ReservationState::Reserved => {
+                said.push(format!(
+                    "is {status}, and its reservation is {:?}",
+                    held.state
+                ));
+            }
+            _ => {}
+        }
+        let Some(held) = &self.reservation else {
+            return;
+        };
+        if held.state == ReservationState::Reserved && held.items != order.items {
+            said.push("reserved other items than it has".to_owned());
+        }
+        let by_its_command = held.decided_by == self.reserve.id();
+        if held.decided_by.is_some() && self.reserve.count() == 1 && !by_its_command {
+            said.push("was reserved by an event that is not its command".to_owned());
+        }
+    }
+
+    fn where_it_waits(&self, flow: Flow) -> &'static str {
+        if flow == Flow::Saga {
+            return match (&self.placed.first, &self.reserve.first, &self.reservation) {
+                (None, ..) => "its OrderPlaced has not come to order-events",
+                (Some(_), None, _) => "its saga has not asked for its stock",
+                (Some(_), Some(_), None) => {
+                    "its ReserveInventory is on inventory-events, and the product service has not handled it"
+                }
+                (Some(_), Some(_), Some(_)) => "its saga goes on; see its history",
+            };
+        }
         match (self.request.first, self.reservation, self.answer.first) {
             (None, ..) => "its request has not come to stock-valid-request",
             (Some(_), None, _) => {
@@ -282,168 +414,4 @@ impl Facts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WHOLE: Whole = Whole {
-        requests: true,
-        answers: true,
-    };
-    const REQUEST: Uuid = Uuid::from_u128(1);
-    const ANSWER: Uuid = Uuid::from_u128(2);
-    const RELEASE: Uuid = Uuid::from_u128(3);
-
-    fn items() -> Fingerprint {
-        Fingerprint::of([("cd-01", 2)])
-    }
-
-    fn decided(status: Status, state: ReservationState, code: u16) -> Facts {
-        let mut facts = Facts {
-            order: Some(OrderFact {
-                status,
-                cause: Some(ANSWER),
-                items: items(),
-            }),
-            reservation: Some(ReservationFact {
-                state,
-                decided_by: Some(REQUEST),
-                released_by: None,
-                items: items(),
-            }),
-            ..Facts::default()
-        };
-        facts.request.see(REQUEST, items());
-        facts.answer.see(ANSWER, code);
-        facts
-    }
-
-    fn confirmed() -> Facts {
-        decided(Status::Confirmed, ReservationState::Reserved, 200)
-    }
-
-    fn withdrawn() -> Facts {
-        let mut facts = decided(Status::Cancelled, ReservationState::Released, 200);
-        facts.release.see(RELEASE, ());
-        let order = facts.order.as_mut().unwrap();
-        order.cause = None;
-        facts.reservation.as_mut().unwrap().released_by = Some(RELEASE);
-        facts
-    }
-
-    fn said(facts: &Facts) -> String {
-        facts.differences(WHOLE).join("; ")
-    }
-
-    #[test]
-    fn orders_that_went_their_way_say_nothing() {
-        assert_eq!(said(&confirmed()), "");
-        assert_eq!(
-            said(&decided(Status::Cancelled, ReservationState::Refused, 409)),
-            ""
-        );
-        assert_eq!(said(&withdrawn()), "");
-    }
-
-    #[test]
-    fn an_order_withdrawn_before_its_request_came_says_nothing() {
-        let mut facts = withdrawn();
-        facts.answer = Once::default();
-        facts.answer.see(ANSWER, 410);
-        facts.reservation.as_mut().unwrap().decided_by = None;
-        facts.reservation.as_mut().unwrap().items = Fingerprint::of([]);
-        assert_eq!(said(&facts), "");
-    }
-
-    #[test]
-    fn an_event_published_twice_is_still_one_event() {
-        let mut facts = confirmed();
-        facts.request.see(REQUEST, items());
-        facts.answer.see(ANSWER, 200);
-        assert_eq!(said(&facts), "");
-        facts.answer.see(RELEASE, 200);
-        assert_eq!(said(&facts), "has 2 answers instead of one");
-    }
-
-    #[test]
-    fn a_confirmed_order_without_its_stock_is_a_difference() {
-        let mut facts = confirmed();
-        facts.reservation = None;
-        assert_eq!(
-            said(&facts),
-            "is CONFIRMED, and product.db has no reservation of it"
-        );
-        let facts = decided(Status::Confirmed, ReservationState::Refused, 409);
-        assert!(said(&facts).contains("its answer has the status code 409"));
-        assert!(said(&facts).contains("its reservation is Refused"));
-    }
-
-    #[test]
-    fn a_cancelled_order_that_holds_stock_is_a_difference() {
-        let mut facts = withdrawn();
-        facts.reservation.as_mut().unwrap().state = ReservationState::Reserved;
-        assert_eq!(
-            said(&facts),
-            "is CANCELLED, and its reservation is Reserved"
-        );
-        let mut facts = withdrawn();
-        facts.release = Once::default();
-        assert!(said(&facts).contains("has no release of it"));
-    }
-
-    #[test]
-    fn other_items_on_the_way_are_a_difference() {
-        let mut facts = confirmed();
-        facts.order.as_mut().unwrap().items = Fingerprint::of([("cd-01", 3)]);
-        assert_eq!(
-            said(&facts),
-            "asked for other items than it has; reserved other items than it has"
-        );
-    }
-
-    #[test]
-    fn an_effect_without_its_order_is_a_difference_unless_it_is_newer() {
-        let mut facts = confirmed();
-        facts.order = None;
-        assert_eq!(facts.differences(WHOLE).len(), 3);
-        facts.newer = true;
-        assert_eq!(said(&facts), "");
-    }
-
-    #[test]
-    fn a_pending_order_says_where_it_waits() {
-        let mut facts = Facts {
-            order: Some(OrderFact {
-                status: Status::Pending,
-                cause: None,
-                items: items(),
-            }),
-            ..Facts::default()
-        };
-        assert!(said(&facts).contains("has not come to stock-valid-request"));
-        facts.request.see(REQUEST, items());
-        assert!(said(&facts).contains("the product service has not handled it"));
-    }
-
-    #[test]
-    fn what_retention_took_proves_nothing() {
-        let mut facts = confirmed();
-        facts.request = Once::default();
-        facts.answer = Once::default();
-        assert!(
-            facts
-                .differences(Whole {
-                    requests: false,
-                    answers: false
-                })
-                .is_empty()
-        );
-        assert_eq!(facts.differences(WHOLE).len(), 2);
-    }
-
-    #[test]
-    fn fingerprints_compare_products_and_sums() {
-        let one = Fingerprint::of([("a", 1), ("b", 2), ("a", 3)]);
-        assert_eq!(one, Fingerprint::of([("b", 2), ("a", 4)]));
-        assert_ne!(one, Fingerprint::of([("b", 4), ("a", 2)]));
-    }
-}
+mod tests;

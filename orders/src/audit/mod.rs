@@ -1,9 +1,9 @@
 //! `orders audit`: are the books right?
 //!
-//! Both databases and both topics are read and compared, order by order and product
-//! by product. The services may run meanwhile: only orders that were accepted before
+//! The databases, the gateway's ledger and the topics are read and compared, order by
+//! order and product by product. The services may run meanwhile: only orders that were accepted before
 //! the audit began are judged, those in flight are given time to settle, and places
-//! are read against the stream (topics, then `product.db`, then `order.db`), so that
+//! are read against the stream (topics, then the other databases, then `order.db`), so that
 //! whatever is seen has its cause in what is read after it.
 //!
 //! Memory is bounded: orders are judged in passes, each over a share of the ids.
@@ -18,21 +18,23 @@ use ackwell_broker::Broker;
 use ackwell_sql::Database;
 use uuid::Uuid;
 
-use self::facts::{Facts, Fingerprint, Whole};
+use self::facts::Facts;
 use self::report::Report;
-use self::topics::Reading;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::events::choreography::{Release, Reserve, StockAnswer, StockRequest};
 use crate::order::Status;
-use crate::{order, product};
+use crate::{notification, order, payment, product};
 
+mod accounts;
 mod books;
+mod ending;
 mod facts;
+mod money;
 pub(crate) mod report;
 mod topics;
+mod trail;
 
-/// Orders judged in one pass, some 60 MiB of facts.
+/// Orders judged in one pass, some 150 MiB of facts.
 const ORDERS_A_PASS: i64 = 200_000;
 /// The pause before looking again at what may still settle.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -75,6 +77,9 @@ pub(crate) async fn run(settings: &Settings, settle: Duration) -> Result<Report,
         cutoff: books::last_order(&orders).await?,
         orders,
         products,
+        payments: open(settings, "payment", payment::store::MIGRATIONS).await?,
+        ledger: open(settings, "gateway", payment::simulated::MIGRATIONS).await?,
+        notifications: open(settings, "notification", notification::store::MIGRATIONS).await?,
         kafka,
     };
     let outcome = audit
@@ -135,6 +140,9 @@ async fn reach_broker(settings: &Settings) -> Result<(Kafka, Option<Broker>), Au
 struct Audit {
     orders: Database,
     products: Database,
+    payments: Database,
+    ledger: Database,
+    notifications: Database,
     kafka: Kafka,
     /// The last order that is judged.
     cutoff: i64,
@@ -182,12 +190,9 @@ impl Audit {
     /// Judges the orders of one share.
     async fn judge(&self, share: Share, report: &mut Report) -> Result<(), AuditError> {
         let (kafka, facts) = (self.kafka.clone(), HashMap::new());
-        let reading = tokio::task::spawn_blocking(move || read_topics(&kafka, share, facts));
-        let TopicFacts {
-            mut facts,
-            requests,
-            answers,
-        } = reading.await??;
+        let reading = tokio::task::spawn_blocking(move || trail::read(&kafka, share, facts));
+        let (mut facts, trail) = reading.await??;
+        self.read_accounts(share, &mut facts, report).await?;
         books::reservations(&self.products, |order, reservation| {
             if share.has(order) {
                 facts.entry(order).or_default().reservation = Some(reservation);
@@ -212,39 +217,52 @@ impl Audit {
             report.differ_on(order.order_id, order.differences);
         })
         .await?;
-        let whole = Whole {
-            requests: !requests.shortened,
-            answers: !answers.shortened,
-        };
+        let whole = trail.whole();
         for (order, facts) in &facts {
             report.differ_on(order, facts.differences(whole));
         }
         if share.pass == 0 {
-            note_topics(report, requests, answers);
+            trail.note(report);
         }
         Ok(())
     }
-}
 
-fn note_topics(report: &mut Report, requests: Reading, answers: Reading) {
-    report.events.requests = requests.records;
-    report.events.answers = answers.records;
-    report.events.not_understood = requests.strange + answers.strange;
-    if report.events.not_understood > 0 {
-        let count = report.events.not_understood;
-        report.notes.push(format!(
-            "{count} records on the topics are no events of theirs; see their .DLQ topics"
-        ));
-    }
-    for (topic, reading) in [
-        ("stock-valid-request", requests),
-        ("stock-valid-response", answers),
-    ] {
-        if reading.shortened {
-            report.notes.push(format!(
-                "{topic} has lost records to its retention; events missing there prove nothing"
-            ));
-        }
+    /// Payment, ledger and notification: against the stream, too.
+    async fn read_accounts(
+        &self,
+        share: Share,
+        facts: &mut HashMap<Uuid, Facts>,
+        report: &mut Report,
+    ) -> Result<(), AuditError> {
+        let mut of = |order: Uuid, note: &mut dyn FnMut(&mut Facts)| {
+            if share.has(order) {
+                note(facts.entry(order).or_default());
+            }
+        };
+        accounts::notifications(&self.notifications, |order, kind| {
+            of(order, &mut |facts| *facts.ending.told.of(kind) = true);
+        })
+        .await?;
+        accounts::shipments(&self.notifications, |order, items| {
+            of(order, &mut |facts| facts.ending.shipment = Some(items));
+        })
+        .await?;
+        accounts::payments(&self.payments, |order, payment| {
+            of(order, &mut |facts| facts.money.payment = Some(payment));
+        })
+        .await?;
+        accounts::ledger(&self.ledger, |booked| {
+            of(booked.order_id, &mut |facts| {
+                facts
+                    .money
+                    .ledger
+                    .book(booked.charge_id, booked.amount, booked.refunded);
+                report.charged = report.charged.plus(booked.amount);
+                report.refunded = report.refunded.plus(booked.refunded.unwrap_or_default());
+            });
+        })
+        .await?;
+        Ok(())
     }
 }
 
@@ -259,49 +277,4 @@ impl Share {
     fn has(self, order: Uuid) -> bool {
         order.as_u128() % self.passes == self.pass
     }
-}
-
-struct TopicFacts {
-    facts: HashMap<Uuid, Facts>,
-    requests: Reading,
-    answers: Reading,
-}
-
-/// Answers first: what they answer lies before them on the other topic.
-fn read_topics(
-    kafka: &Kafka,
-    share: Share,
-    mut facts: HashMap<Uuid, Facts>,
-) -> Result<TopicFacts, ReadError> {
-    let mut of = |order: Uuid, note: &mut dyn FnMut(&mut Facts)| {
-        if share.has(order) {
-            note(facts.entry(order).or_default());
-        }
-    };
-    let answers = topics::read(
-        kafka,
-        |event_id, StockAnswer::StockValidResponded(verdict)| {
-            of(verdict.order_id, &mut |facts| {
-                facts.answer.see(event_id, verdict.status_code)
-            });
-        },
-    )?;
-    let requests = topics::read(kafka, |event_id, request| match request {
-        StockRequest::StockValidRequested(Reserve { order_id, items }) => {
-            let items = Fingerprint::of(
-                items
-                    .iter()
-                    .map(|item| (item.product_id.as_str(), item.quantity.get())),
-            );
-            of(order_id, &mut |facts| facts.request.see(event_id, items));
-        }
-        StockRequest::StockReleaseRequested(Release { order_id, .. }) => {
-            of(order_id, &mut |facts| facts.release.see(event_id, ()));
-        }
-    })?;
-    Ok(TopicFacts {
-        facts,
-        requests,
-        answers,
-    })
 }

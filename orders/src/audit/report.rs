@@ -1,5 +1,6 @@
 //! What an audit found.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -25,8 +26,12 @@ pub(crate) struct Report {
     pub(crate) products: u64,
     /// Units on the products' books.
     pub(crate) units: Units,
-    /// Events on the topics.
-    pub(crate) events: Events,
+    /// What the gateway has taken.
+    pub(crate) charged: Cents,
+    /// What it gave back.
+    pub(crate) refunded: Cents,
+    /// Records by topic.
+    pub(crate) events: BTreeMap<&'static str, u64>,
     /// What the reader should know; no differences.
     pub(crate) notes: Vec<String>,
     /// What does not fit, a sentence each.
@@ -43,17 +48,6 @@ pub(crate) struct Orders {
     confirmed: u64,
     cancelled: u64,
     manual_review: u64,
-}
-
-/// Records on the topics.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
-pub(crate) struct Events {
-    /// On `stock-valid-request`.
-    pub(crate) requests: u64,
-    /// On `stock-valid-response`.
-    pub(crate) answers: u64,
-    /// On either, and no event of it.
-    pub(crate) not_understood: u64,
 }
 
 impl Orders {
@@ -130,9 +124,14 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "events    {} on stock-valid-request, {} on stock-valid-response",
-            events.requests, events.answers
+            "money     {} charged, {} of it refunded",
+            self.charged, self.refunded
         )?;
+        let counts: Vec<_> = events
+            .iter()
+            .map(|(topic, records)| format!("{records} on {topic}"))
+            .collect();
+        writeln!(f, "events    {}", counts.join(", "))?;
         for note in &self.notes {
             writeln!(f, "note      {note}")?;
         }

@@ -30,6 +30,25 @@ pub(crate) enum Kind {
     InReview,
 }
 
+impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 3] = [Self::Confirmed, Self::Cancelled, Self::InReview];
+
+    /// The kind with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The word for the database.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "CONFIRMED",
+            Self::Cancelled => "CANCELLED",
+            Self::InReview => "IN_REVIEW",
+        }
+    }
+}
+
 /// Who was told what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CustomerNotified {

@@ -43,6 +43,25 @@ pub(crate) enum PaymentMethod {
     Flaky,
 }
 
+impl PaymentMethod {
+    const ALL: [Self; 4] = [Self::Card, Self::Declined, Self::Slow, Self::Flaky];
+
+    /// The word for users and for the database.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Card => "card",
+            Self::Declined => "declined",
+            Self::Slow => "slow",
+            Self::Flaky => "flaky",
+        }
+    }
+
+    /// The method with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+}
+
 /// What to take from whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ChargePayment {

@@ -9,6 +9,7 @@ pub(crate) const SAGA_EVENTS: Topic<SagaEvent> = Topic::new("saga-events").parti
 
 ackwell::events! {
     /// What is said of a saga.
+    #[expect(clippy::enum_variant_names, reason = "an event type names what it is of")]
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(tag = "event_type")]
     pub(crate) enum SagaEvent on SAGA_EVENTS, keyed by order_id {

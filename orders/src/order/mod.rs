@@ -1,21 +1,65 @@
 //! The order service: accepts orders and keeps what became of them.
 //!
 //! One order's way through this folder: [`http`] takes it, [`request`] checks it,
-//! [`store`] writes it in one transaction with the event that asks for its stock;
-//! the product service answers; [`listener`] moves the order to its final state.
+//! [`store`] writes it in one transaction with what sends it on its way. In flow A that is the event
+//! that asks for its stock; the product service answers, and [`listener`] moves the order to its final
+//! state. In flow B it is the order's [`saga`], which decides what becomes of it.
 
 use std::fmt;
 
+use ackwell::Listener;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::events::choreography::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
+use crate::events::inventory::INVENTORY_EVENTS;
+use crate::events::orders::ORDER_EVENTS;
+use crate::events::payment::PAYMENT_EVENTS;
+use crate::events::payment::PaymentMethod;
+use crate::events::saga::SAGA_EVENTS;
 use crate::money::{Cents, UnitPrice};
+use crate::serve::{Declared, Scope, ServeError};
+
+use self::saga::{OrderSaga, OrderSagas};
 
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod request;
+pub(crate) mod saga;
 pub(crate) mod store;
+
+/// The order service, and the orchestrator of its sagas. Both flows are always there: orders that are on their
+/// way stay on theirs when the setting changes.
+pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
+    let orders = &scope.settings.orders;
+    let sagas = OrderSagas::new(OrderSaga::new(orders))?;
+    let db = scope.database("order", store::MIGRATIONS).await?;
+    let ours = Listener::on(STOCK_VALID_RESPONSE)
+        .and_on(ORDER_EVENTS)
+        .group(listener::GROUP)
+        .on_event(listener::on_stock_answer)
+        .on_event(listener::on_order_event);
+    let replies = Listener::on(INVENTORY_EVENTS)
+        .and_on(PAYMENT_EVENTS)
+        .and_on(ORDER_EVENTS)
+        .group(saga::listener::GROUP)
+        .on_event(saga::listener::on_inventory_event)
+        .on_event(saga::listener::on_payment_event)
+        .on_event(saga::listener::on_order_event);
+    Ok(Declared {
+        app: scope
+            .app(listener::GROUP, &db)
+            .state(sagas.clone())
+            .topic(STOCK_VALID_REQUEST)
+            .topic(SAGA_EVENTS)
+            .listener(ours)
+            .listener(replies)
+            .service(sagas.monitor(db.clone())),
+        routes: http::routes(db.clone(), orders.flow, sagas.clone())
+            .merge(saga::http::routes(db, sagas)),
+    })
+}
 
 /// The name space of order ids. Part of every id: never change it.
 const ORDER_IDS: Uuid = Uuid::from_u128(0x1f0c_5a8e_7d1b_4c52_9a36_0b7e_52d4_c1ae);
@@ -52,6 +96,12 @@ pub(crate) enum Input {
     StockRefused,
     /// The customer withdrew it.
     Withdrawn,
+    /// The saga's last command: stock and money are there.
+    SagaConfirms,
+    /// The saga takes back what was done.
+    SagaFailed,
+    /// A person must decide about the saga.
+    SagaInReview,
 }
 
 impl Status {
@@ -66,11 +116,17 @@ impl Status {
     ];
 
     /// The sequence guard: the state that follows, or `None` where the input came
-    /// too late and changes nothing. A final state is never left.
+    /// too late and changes nothing. CONFIRMED and CANCELLED are never left.
     pub(crate) fn on(self, input: Input) -> Option<Self> {
         match (self, input) {
-            (Self::Pending, Input::StockReserved) => Some(Self::Confirmed),
-            (Self::Pending, Input::StockRefused | Input::Withdrawn) => Some(Self::Cancelled),
+            (Self::Pending, Input::StockReserved | Input::SagaConfirms) => Some(Self::Confirmed),
+            (Self::Pending, Input::StockRefused | Input::Withdrawn | Input::SagaFailed) => {
+                Some(Self::Cancelled)
+            }
+            (Self::Pending, Input::SagaInReview) => Some(Self::ManualReview),
+            // Resolved: by a person, or by an answer that came after all.
+            (Self::ManualReview, Input::SagaConfirms) => Some(Self::Confirmed),
+            (Self::ManualReview, Input::SagaFailed) => Some(Self::Cancelled),
             (Self::Confirmed | Self::Cancelled | Self::ManualReview, _) => None,
         }
     }
@@ -81,11 +137,14 @@ impl Status {
     }
 
     /// Whether `history` is one that an order can have: accepted, then at most one
-    /// final state.
+    /// final state, which a review may come before.
     pub(crate) fn is_legal_history(history: &[Self]) -> bool {
         match history {
             [Self::Pending] => true,
             [Self::Pending, last] => last.is_final(),
+            [Self::Pending, Self::ManualReview, last] => {
+                matches!(last, Self::Confirmed | Self::Cancelled)
+            }
             _ => false,
         }
     }
@@ -146,6 +205,8 @@ pub(crate) struct Order {
     pub(crate) items: Vec<Item>,
     /// Quantity times unit price of every line, rounded half-even to cents.
     pub(crate) total_amount: Cents,
+    /// How it is paid.
+    pub(crate) payment_method: PaymentMethod,
     /// Where it stands.
     pub(crate) status: Status,
     /// Why it was cancelled.
@@ -158,7 +219,14 @@ pub(crate) struct Order {
 mod tests {
     use super::*;
 
-    const INPUTS: [Input; 3] = [Input::StockReserved, Input::StockRefused, Input::Withdrawn];
+    const INPUTS: [Input; 6] = [
+        Input::StockReserved,
+        Input::StockRefused,
+        Input::Withdrawn,
+        Input::SagaConfirms,
+        Input::SagaFailed,
+        Input::SagaInReview,
+    ];
 
     #[test]
     fn the_first_input_decides() {
@@ -178,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_late_or_repeated_input_never_leaves_a_final_state() {
-        for last in Status::ALL.into_iter().filter(|status| status.is_final()) {
+        for last in [Status::Confirmed, Status::Cancelled] {
             for input in INPUTS {
                 assert_eq!(last.on(input), None, "{last} on {input:?}");
             }

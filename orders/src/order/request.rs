@@ -6,6 +6,7 @@
 use serde::Deserialize;
 
 use super::Item;
+use crate::events::payment::PaymentMethod;
 use crate::money::{Cents, UnitPrice};
 use crate::web::Invalid;
 
@@ -30,6 +31,8 @@ pub(crate) struct NewOrder {
     pub(crate) items: Vec<Item>,
     /// Their total.
     pub(crate) total: Cents,
+    /// How it is paid.
+    pub(crate) payment_method: PaymentMethod,
 }
 
 /// The body of `POST /orders`, as it came.
@@ -38,6 +41,8 @@ pub(crate) struct NewOrder {
 pub(crate) struct Body {
     customer_id: String,
     items: Vec<Line>,
+    #[serde(default)]
+    payment_method: PaymentMethod,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +78,7 @@ impl NewOrder {
             customer_id: body.customer_id,
             items,
             total,
+            payment_method: body.payment_method,
         })
     }
 }

@@ -4,23 +4,37 @@
 //! transaction; so are a change of state and its history entry. Neither half can be
 //! found without the other.
 
+use ackwell_sql::saga::Started;
 use ackwell_sql::{Database, Migration, Row, Tx, params};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::request::NewOrder;
-use super::{Change, Input, Order, Status, order_id};
+use super::saga::OrderSagas;
+use super::{Change, Input, Item, Order, Status, order_id};
+use crate::config::Flow;
 use crate::error::Error;
-use crate::events::Items;
 use crate::events::choreography::{Release, Reserve, StockRequest};
+use crate::events::orders::{
+    OrderCancelled, OrderConfirmed, OrderEvent, OrderPlaced, OrderSentToReview,
+};
+use crate::events::payment::PaymentMethod;
+use crate::events::{Items, saga_id};
 use crate::money::Cents;
 
 /// The schema of the order service.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[
-        Migration::new("orders and their history", include_str!("schema.sql"))
-            .postgres(include_str!("schema_postgres.sql")),
-    ];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration::new("orders and their history", include_str!("schema.sql"))
+        .postgres(include_str!("schema_postgres.sql")),
+    Migration::new(
+        "how an order is paid",
+        "ALTER TABLE orders ADD COLUMN payment_method TEXT NOT NULL DEFAULT 'card'",
+    ),
+    Migration::new(
+        "which way an order goes",
+        "ALTER TABLE orders ADD COLUMN flow TEXT NOT NULL DEFAULT 'choreography'",
+    ),
+];
 
 /// What placing an order did.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,36 +58,68 @@ pub(crate) enum Advanced {
     Unknown,
 }
 
-/// Places an order, and asks for its stock; placed again, it changes nothing.
+/// Places an order, and sends it on its way; placed again, it changes nothing.
 pub(crate) async fn place(
     tx: &mut Tx,
     key: &str,
     order: &NewOrder,
+    flow: Flow,
+    sagas: &OrderSagas,
     at: Timestamp,
 ) -> Result<Placed, Error> {
     let id = order_id(key);
     let items = serde_json::to_string(&order.items).map_err(Error::damaged)?;
     let inserted = tx
         .query_opt(
-            "INSERT INTO orders (order_id, idempotency_key, customer_id, items, total_cents, status)
-             VALUES ($1, $2, $3, $4, $5, 'PENDING') ON CONFLICT (order_id) DO NOTHING RETURNING seq",
-            params![id, key, order.customer_id, items, order.total.get()],
+            "INSERT INTO orders (order_id, idempotency_key, customer_id, items, total_cents, payment_method, flow, status)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'PENDING') ON CONFLICT (order_id) DO NOTHING RETURNING seq",
+            params![
+                id,
+                key,
+                order.customer_id,
+                items,
+                order.total.get(),
+                order.payment_method.name(),
+                flow.name()
+            ],
         )
         .await?;
     let Some(inserted) = inserted else {
         return placed_before(tx, id, key, order, &items).await;
     };
     record(tx, inserted.get("seq")?, Status::Pending, None, at, None).await?;
-    let lines = order
-        .items
-        .iter()
-        .map(|item| (item.product_id.as_str(), item.quantity));
-    let request = Reserve {
-        order_id: id,
-        items: Items::of(lines),
-    };
-    tx.emit(&StockRequest::StockValidRequested(request)).await?;
+    let items = wanted(&order.items);
+    match flow {
+        Flow::Choreography => {
+            let request = Reserve {
+                order_id: id,
+                items,
+            };
+            tx.emit(&StockRequest::StockValidRequested(request)).await?;
+        }
+        Flow::Saga => {
+            let placed = OrderPlaced {
+                saga_id: saga_id(id),
+                order_id: id,
+                customer_id: order.customer_id.clone(),
+                items,
+                amount: order.total,
+                payment_method: order.payment_method,
+            };
+            let begun = sagas.start(tx, &id.to_string(), &placed).await?;
+            debug_assert_eq!(begun, Started::New(placed.saga_id));
+            tx.emit(&OrderEvent::OrderPlaced(placed)).await?;
+        }
+    }
     Ok(Placed::New(id))
+}
+
+fn wanted(items: &[Item]) -> Items {
+    Items::of(
+        items
+            .iter()
+            .map(|item| (item.product_id.as_str(), item.quantity)),
+    )
 }
 
 async fn placed_before(
@@ -85,7 +131,7 @@ async fn placed_before(
 ) -> Result<Placed, Error> {
     let row = tx
         .query_opt(
-            "SELECT idempotency_key, customer_id, items FROM orders WHERE order_id = $1",
+            "SELECT idempotency_key, customer_id, items, payment_method FROM orders WHERE order_id = $1",
             params![id],
         )
         .await?
@@ -96,7 +142,8 @@ async fn placed_before(
         })?;
     let same = row.get::<String>("idempotency_key")? == key
         && row.get::<String>("customer_id")? == order.customer_id
-        && row.get::<String>("items")? == items;
+        && row.get::<String>("items")? == items
+        && row.get::<String>("payment_method")? == order.payment_method.name();
     Ok(if same {
         Placed::Before(id)
     } else {
@@ -138,7 +185,7 @@ pub(crate) async fn advance(
 ) -> Result<Advanced, Error> {
     let row = tx
         .query_opt(
-            "SELECT seq, status FROM orders WHERE order_id = $1",
+            "SELECT seq, status, customer_id, items, total_cents FROM orders WHERE order_id = $1",
             params![order_id],
         )
         .await?;
@@ -159,7 +206,68 @@ pub(crate) async fn advance(
         return Ok(Advanced::TooLate(current));
     }
     record(tx, seq, next, reason, at, cause).await?;
+    if let Some(event) = ended(order_id, next, reason, &row)? {
+        tx.emit(&event).await?;
+    }
     Ok(Advanced::To(next))
+}
+
+/// Says once more that an order is confirmed, to whoever asks for it once more.
+pub(crate) async fn confirm_again(tx: &mut Tx, order_id: Uuid) -> Result<(), Error> {
+    let row = tx
+        .query_opt(
+            "SELECT customer_id, items, total_cents FROM orders WHERE order_id = $1 AND status = 'CONFIRMED'",
+            params![order_id],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    if let Some(event) = ended(order_id, Status::Confirmed, None, &row)? {
+        tx.emit(&event).await?;
+    }
+    Ok(())
+}
+
+/// What the others are told of an order that has come to its end.
+fn ended(
+    order_id: Uuid,
+    status: Status,
+    reason: Option<&str>,
+    row: &Row,
+) -> Result<Option<OrderEvent>, Error> {
+    let saga_id = saga_id(order_id);
+    let customer_id = row.get("customer_id")?;
+    let reason = reason.unwrap_or_default().to_owned();
+    Ok(match status {
+        Status::Pending => None,
+        Status::Confirmed => {
+            let confirmed = OrderConfirmed {
+                saga_id,
+                order_id,
+                customer_id,
+                items: wanted(&items(row)?),
+                amount: Cents::from_stored(row.get("total_cents")?),
+            };
+            Some(confirmed.into())
+        }
+        Status::Cancelled => {
+            let cancelled = OrderCancelled {
+                saga_id,
+                order_id,
+                customer_id,
+                reason,
+            };
+            Some(cancelled.into())
+        }
+        Status::ManualReview => {
+            let review = OrderSentToReview {
+                saga_id,
+                order_id,
+                customer_id,
+                reason,
+            };
+            Some(review.into())
+        }
+    })
 }
 
 async fn record(
@@ -221,7 +329,7 @@ pub(crate) async fn page(
 /// Orders with their history, a row an entry: one statement, so that both are of one moment.
 fn joined(orders: &str) -> String {
     format!(
-        "SELECT o.order_id, o.customer_id, o.items, o.total_cents, h.status, h.reason, h.at
+        "SELECT o.order_id, o.customer_id, o.items, o.total_cents, o.payment_method, h.status, h.reason, h.at
          FROM ({orders}) o JOIN order_history h ON h.order_seq = o.seq ORDER BY o.seq, h.position"
     )
 }
@@ -251,12 +359,23 @@ fn order_of(row: &Row, order_id: Uuid) -> Result<Order, Error> {
     Ok(Order {
         order_id,
         customer_id: row.get("customer_id")?,
-        items: serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)?,
+        items: items(row)?,
         total_amount: Cents::from_stored(row.get("total_cents")?),
+        payment_method: payment_method(row)?,
         status: Status::Pending,
         reason: None,
         history: Vec::with_capacity(2),
     })
+}
+
+fn items(row: &Row) -> Result<Vec<Item>, Error> {
+    serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)
+}
+
+fn payment_method(row: &Row) -> Result<PaymentMethod, Error> {
+    let name: String = row.get("payment_method")?;
+    PaymentMethod::named(&name)
+        .ok_or_else(|| Error::damaged(format_args!("an order is paid by {name:?}")))
 }
 
 fn status(row: &Row) -> Result<Status, Error> {
@@ -268,11 +387,17 @@ fn status(row: &Row) -> Result<Status, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::Item;
+    use crate::config::Orders;
+    use crate::order::saga::OrderSaga;
 
     async fn database(folder: &tempfile::TempDir) -> Database {
         let url = format!("sqlite:{}", folder.path().join("order.db").display());
         Database::open(&url, MIGRATIONS).await.unwrap()
+    }
+
+    fn sagas() -> OrderSagas {
+        let saga = OrderSaga::new(&Orders::default());
+        OrderSagas::new(saga).unwrap()
     }
 
     fn new_order(quantity: u32) -> NewOrder {
@@ -287,14 +412,22 @@ mod tests {
             customer_id: "7".to_owned(),
             items,
             total,
+            payment_method: PaymentMethod::Card,
         }
     }
 
     async fn placed(db: &Database, key: &str, quantity: u32) -> Placed {
         let mut tx = db.begin();
-        let placed = place(&mut tx, key, &new_order(quantity), Timestamp::now())
-            .await
-            .unwrap();
+        let placed = place(
+            &mut tx,
+            key,
+            &new_order(quantity),
+            Flow::Choreography,
+            &sagas(),
+            Timestamp::now(),
+        )
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
         placed
     }
@@ -342,9 +475,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let db = database(&folder).await;
         let mut tx = db.begin();
-        place(&mut tx, "k-1", &new_order(1), Timestamp::now())
-            .await
-            .unwrap();
+        place(
+            &mut tx,
+            "k-1",
+            &new_order(1),
+            Flow::Choreography,
+            &sagas(),
+            Timestamp::now(),
+        )
+        .await
+        .unwrap();
         drop(tx);
         assert!(order(&db, order_id("k-1")).await.unwrap().is_none());
         assert_eq!(emitted(&db).await, 0);
@@ -367,7 +507,11 @@ mod tests {
             );
         }
         assert_eq!(order(&db, id).await.unwrap().unwrap().history.len(), 2);
-        assert_eq!(emitted(&db).await, 1, "a late withdrawal releases nothing");
+        assert_eq!(
+            emitted(&db).await,
+            2,
+            "the request and the end: a late withdrawal releases nothing"
+        );
         assert_eq!(
             advanced(&db, Uuid::nil(), Input::StockReserved).await,
             Advanced::Unknown
@@ -388,7 +532,7 @@ mod tests {
             advanced(&db, id, Input::Withdrawn).await,
             Advanced::TooLate(Status::Cancelled)
         );
-        assert_eq!(emitted(&db).await, 2);
+        assert_eq!(emitted(&db).await, 3, "request, end and release");
         let order = order(&db, id).await.unwrap().unwrap();
         assert_eq!(order.reason.as_deref(), Some("withdrawn"));
     }

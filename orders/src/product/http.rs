@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::store::{self, Product, Put};
 use crate::error::Error;
 use crate::order::request::product_id_problem;
-use crate::web::Invalid;
+use crate::web::{Invalid, openapi};
 
 /// The longest name, in characters.
 const MAX_NAME: usize = 200;
@@ -24,7 +24,7 @@ pub(crate) fn routes(db: Database) -> Router {
     Router::new()
         .route("/products", get(list))
         .route("/products/{id}", get(show).put(put))
-        .route("/openapi.json", get(openapi))
+        .route("/openapi.json", openapi(include_str!("openapi.json")))
         .with_state(db)
 }
 
@@ -114,13 +114,6 @@ async fn product(db: &Database, id: &str) -> Result<Json<Product>, Problem> {
     product
         .map(Json)
         .ok_or_else(|| Problem::not_found("there is no product with this id"))
-}
-
-async fn openapi() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        include_str!("openapi.json"),
-    )
 }
 
 #[cfg(test)]

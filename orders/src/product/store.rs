@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::events::Wanted;
-use crate::events::choreography::{Release, Reserve, StatusCode, Verdict};
+use crate::events::choreography::StatusCode;
 
 /// The schema of the product service.
 pub(crate) const MIGRATIONS: &[Migration] =
@@ -104,58 +104,71 @@ impl Product {
     }
 }
 
-/// Reserves every item or none, once an order: asked again, it answers as before.
-pub(crate) async fn reserve(tx: &mut Tx, request: Reserve, cause: Uuid) -> Result<Verdict, Error> {
+/// What was decided of an order's items, once and for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// One of [`StatusCode`].
+    pub(crate) status_code: u16,
+    /// Why nothing is reserved; `None` when everything is.
+    pub(crate) reason: Option<String>,
+}
+
+/// Reserves every item or none, once an order: asked again, it decides as before.
+pub(crate) async fn reserve(
+    tx: &mut Tx,
+    order_id: Uuid,
+    items: &[Wanted],
+    cause: Uuid,
+) -> Result<Decision, Error> {
     let opened = tx
         .query_opt(
             "INSERT INTO reservations (order_id, state, status_code, decided_by) VALUES ($1, 'RESERVED', $3, $2)
              ON CONFLICT (order_id) DO NOTHING RETURNING seq",
-            params![request.order_id, cause, u32::from(StatusCode::RESERVED)],
+            params![order_id, cause, u32::from(StatusCode::RESERVED)],
         )
         .await?;
     let Some(opened) = opened else {
-        return decided_before(tx, request).await;
+        return decided_before(tx, order_id).await;
     };
     let seq: i64 = opened.get("seq")?;
-    match take_all(tx, &request.items).await? {
-        None => {
-            record_items(tx, seq, &request.items).await?;
-            Ok(verdict(request, StatusCode::RESERVED, None))
-        }
-        Some(Shortage {
-            status_code,
-            reason,
-        }) => {
-            tx.execute(
-                "UPDATE reservations SET state = 'REFUSED', status_code = $2, reason = $3 WHERE seq = $1",
-                params![seq, u32::from(status_code), reason],
-            )
-            .await?;
-            Ok(verdict(request, status_code, Some(reason)))
-        }
-    }
+    let Some(shortage) = take_all(tx, items).await? else {
+        record_items(tx, seq, items).await?;
+        return Ok(Decision {
+            status_code: StatusCode::RESERVED,
+            reason: None,
+        });
+    };
+    tx.execute(
+        "UPDATE reservations SET state = 'REFUSED', status_code = $2, reason = $3 WHERE seq = $1",
+        params![seq, u32::from(shortage.status_code), shortage.reason],
+    )
+    .await?;
+    Ok(Decision {
+        status_code: shortage.status_code,
+        reason: Some(shortage.reason),
+    })
 }
 
 /// Gives back what an order holds. Where it holds nothing yet, its request is refused
 /// when it comes.
-pub(crate) async fn release(tx: &mut Tx, release: &Release, cause: Uuid) -> Result<(), Error> {
+pub(crate) async fn release(
+    tx: &mut Tx,
+    order_id: Uuid,
+    reason: &str,
+    cause: Uuid,
+) -> Result<(), Error> {
     let held = tx
         .query_opt(
             "UPDATE reservations SET state = 'RELEASED', status_code = $4, reason = $2, released_by = $3
              WHERE order_id = $1 AND state = 'RESERVED' RETURNING seq",
-            params![release.order_id, release.reason, cause, u32::from(StatusCode::WITHDRAWN)],
+            params![order_id, reason, cause, u32::from(StatusCode::WITHDRAWN)],
         )
         .await?;
     let Some(held) = held else {
         tx.execute(
             "INSERT INTO reservations (order_id, state, status_code, reason, released_by)
              VALUES ($1, 'RELEASED', $4, $2, $3) ON CONFLICT (order_id) DO NOTHING",
-            params![
-                release.order_id,
-                release.reason,
-                cause,
-                u32::from(StatusCode::WITHDRAWN)
-            ],
+            params![order_id, reason, cause, u32::from(StatusCode::WITHDRAWN)],
         )
         .await?;
         return Ok(());
@@ -251,27 +264,21 @@ async fn record_items(tx: &mut Tx, seq: i64, items: &[Wanted]) -> Result<(), Err
     Ok(())
 }
 
-async fn decided_before(tx: &mut Tx, request: Reserve) -> Result<Verdict, Error> {
+async fn decided_before(tx: &mut Tx, order_id: Uuid) -> Result<Decision, Error> {
     let row = tx
         .query_opt(
             "SELECT status_code, reason FROM reservations WHERE order_id = $1",
-            params![request.order_id],
+            params![order_id],
         )
         .await?
         .ok_or_else(|| Error::damaged("a reservation is in the index and not in the table"))?;
     let status_code =
         u16::try_from(row.get::<u32>("status_code")?).unwrap_or(StatusCode::NOT_ENOUGH);
     let reason = row.get("reason")?;
-    Ok(verdict(request, status_code, reason))
-}
-
-fn verdict(request: Reserve, status_code: u16, reason: Option<String>) -> Verdict {
-    Verdict {
-        order_id: request.order_id,
+    Ok(Decision {
         status_code,
         reason,
-        request,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -297,22 +304,20 @@ mod tests {
 
     async fn reserving(db: &Database, order: u128, items: &[(&str, u32)]) -> (u16, Option<String>) {
         let mut tx = db.begin();
-        let request = Reserve {
-            order_id: Uuid::from_u128(order),
-            items: Items::of(items.iter().copied()),
-        };
-        let verdict = reserve(&mut tx, request, Uuid::now_v7()).await.unwrap();
+        let (order, items) = (Uuid::from_u128(order), Items::of(items.iter().copied()));
+        let decision = reserve(&mut tx, order, &items, Uuid::now_v7())
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
-        (verdict.status_code, verdict.reason)
+        (decision.status_code, decision.reason)
     }
 
     async fn releasing(db: &Database, order: u128) {
         let mut tx = db.begin();
-        let asked = Release {
-            order_id: Uuid::from_u128(order),
-            reason: "withdrawn".to_owned(),
-        };
-        release(&mut tx, &asked, Uuid::now_v7()).await.unwrap();
+        let order = Uuid::from_u128(order);
+        release(&mut tx, order, "withdrawn", Uuid::now_v7())
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -36,6 +36,9 @@ pub(crate) struct System {
     pub(crate) broker: String,
     pub(crate) order: String,
     pub(crate) product: String,
+    pub(crate) payment: String,
+    pub(crate) user: String,
+    pub(crate) notification: String,
     pub(crate) http: reqwest::Client,
     process: Option<Child>,
     /// The broker is not that of `process`.
@@ -54,9 +57,15 @@ impl System {
     /// Starts `orders` on free ports and waits until it is ready. Its broker is the embedded one, or
     /// the Kafka that `KAFKA_BOOTSTRAP_SERVERS` names, emptied.
     pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with these settings, as they stand in `ackwell.toml`.
+    pub(crate) async fn start_with(settings: &str) -> Self {
         let zero = || "127.0.0.1:0".to_owned();
         let mut system = Self::apart(zero());
         (system.order, system.product) = (zero(), zero());
+        system.file("ackwell.toml", settings);
         system.apart = on_kafka();
         if on_kafka() {
             let kafka = Kafka::start().await;
@@ -70,12 +79,14 @@ impl System {
     /// A folder for services that are started one by one, on the broker at this address.
     pub(crate) fn apart(broker: String) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let (order, product) = (String::new(), String::new());
         Self {
             folder: tempfile::tempdir().unwrap(),
             broker,
-            order,
-            product,
+            order: String::new(),
+            product: String::new(),
+            payment: String::new(),
+            user: String::new(),
+            notification: String::new(),
             http,
             process: None,
             apart: true,
@@ -124,6 +135,9 @@ impl System {
         }
         self.order = said.value_of("order service").await;
         self.product = said.value_of("product service").await;
+        self.payment = said.value_of("payment service").await;
+        self.user = said.value_of("user service").await;
+        self.notification = said.value_of("notification service").await;
         said.line("ready").await;
         self.process = Some(said.into_child());
     }
@@ -250,6 +264,19 @@ impl System {
         .await
     }
 
+    /// What the customer of an order was told, once there is something.
+    pub(crate) async fn told(&self, id: &str) -> Value {
+        let url = format!("{}/notifications/{id}", self.notification);
+        until(async || {
+            let response = self.http.get(&url).send().await.unwrap();
+            match response.status().as_u16() {
+                404 => None,
+                _ => Some(response.json().await.unwrap()),
+            }
+        })
+        .await
+    }
+
     /// Waits until so many orders are accepted.
     pub(crate) async fn accepted(&self, count: usize) {
         let url = format!("{}/orders?limit=1000", self.order);
@@ -340,6 +367,9 @@ pub(crate) fn orders(folder: &Path) -> Command {
         {
             command.env_remove(name);
         }
+    }
+    for service in ["PAYMENT", "USER", "NOTIFICATION"] {
+        command.env(format!("ORDERS_{service}_PORT"), "0");
     }
     if let Some(url) = database_url(folder) {
         command.env("DATABASE_URL", url);

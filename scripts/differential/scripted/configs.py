@@ -1,6 +1,7 @@
 """Settings of topics and of the broker."""
 
-from ..calls import BROKER
+from ..calls import BROKER, GROUP
+from .server_groups import Member
 
 KEYS = [
     "cleanup.policy", "retention.ms", "retention.bytes", "segment.bytes", "segment.ms", "max.message.bytes",
@@ -92,8 +93,33 @@ def the_brokers_settings(s):
     s.ask("DescribeConfigs", Resources=[], note="none")
 
 
+def groups_have_settings(s):
+    session, heartbeat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+    s.configs("payment", session, heartbeat, kind=GROUP, note="of the broker")
+    s.alter("payment", (session, SET, "50000"), (heartbeat, SET, "6000"), kind=GROUP)
+    s.until_config("payment", session, "50000", kind=GROUP)
+    s.configs("payment", session, heartbeat, kind=GROUP)
+    s.create("orders")
+    Member(s, "payment", "orders", note="its members are told")
+    cases = {
+        "too short": [(session, SET, "1")], "too long": [(session, SET, "60001")], "no number": [(heartbeat, SET, "soon")],
+        "a long interval": [(heartbeat, SET, "15001")], "unknown": [("no.such", SET, "1")], "null": [(session, SET, None)],
+        "twice": [(session, SET, "50000"), (session, SET, "51000")], "appended": [(session, APPEND, "1")],
+    }
+    for note, changes in cases.items():
+        s.alter("payment", *changes, kind=GROUP, validate=True, note=f"{note}, only asked")
+        s.alter("payment", *changes, kind=GROUP, note=note)
+    s.alter("", (session, SET, "50000"), kind=GROUP, note="no name")
+    s.configs("", kind=GROUP, note="no name")
+    s.alter("payment", (session, DELETE, None), kind=GROUP)
+    s.until_config("payment", session, "45000", kind=GROUP)
+    s.configs("payment", session, kind=GROUP, note="deleted again")
+
+
 def resources_are_listed(s):
     s.ask("ListConfigResources", at_least=1, ResourceTypes=[99], note="an unknown kind")
+    s.ask("ListConfigResources", at_most=0, note="client metrics")
+    s.ask("ListConfigResources", at_least=1, ResourceTypes=[BROKER], note="brokers")
 
 
 SESSIONS = [
@@ -104,5 +130,6 @@ SESSIONS = [
     changes_are_checked,
     settings_are_replaced_as_a_whole,
     the_brokers_settings,
+    groups_have_settings,
     resources_are_listed,
 ]

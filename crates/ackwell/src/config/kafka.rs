@@ -62,7 +62,7 @@ const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
     // The default of 1000 ms lets throughput fall to a third whenever the local queue fills.
     ("fetch.queue.backoff.ms", "5"),
     ("session.timeout.ms", "45000"),
-    // Lag comes with the statistics; parsing them twice a minute costs nothing.
+    // Lag comes with the statistics; parsing them every other second costs nothing.
     ("statistics.interval.ms", "2000"),
 ];
 

@@ -214,6 +214,8 @@ pub(super) fn settings(base: &ClientConfig, group: &str) -> ClientConfig {
         // has half the throughput (bench/README.md); the bytes bound the memory.
         ("queued.min.messages", "100000"),
         ("queued.max.messages.kbytes", "16384"),
+        // What KIP-714 would tell the broker costs a lock a record; `/metrics` has it, too.
+        ("enable.metrics.push", "false"),
         // Partition ends, from which lag is told, and when a broker was heard.
         ("statistics.interval.ms", "5000"),
     ];

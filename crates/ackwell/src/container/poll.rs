@@ -37,9 +37,11 @@ use crate::record::Record;
 /// How long the thread rests when nothing happens; whatever happens wakes it earlier.
 const REST_MAX: Duration = Duration::from_millis(100);
 
-/// Records of the client that are freed together. More of them would have left the processor's
-/// cache by then.
-const FREED_AT_ONCE: usize = 32;
+/// Records that are taken from the client, read and freed together. Freed one by one, each would
+/// wait for the client's other thread, which allocates the next ones; read one by one, each would
+/// be waited for that has to come from that thread's processor. More of them would have left this
+/// one's cache by then.
+const TAKEN_AT_ONCE: usize = 32;
 /// Records that wait for each other at most before they are dispatched: together they wake the
 /// handlers' threads once, and yet the first does not wait for the polls of a thousand partitions.
 const DISPATCHED_AT_ONCE: usize = 4000;
@@ -339,29 +341,37 @@ impl Poller {
             return 0;
         }
         let (mut count, mut next, mut error) = (0, None, None);
-        // The client frees a record where its other thread allocates the next ones: freed one by
-        // one, each would wait for that thread.
-        let mut taken = Vec::with_capacity(FREED_AT_ONCE);
+        let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         loop {
-            match queue.queue.poll(Duration::ZERO) {
-                Some(Ok(message)) => {
-                    self.decoder.push(&message);
-                    next = Some(rdkafka::Message::offset(&message).saturating_add(1));
-                    count += 1;
-                    taken.push(message);
-                    if taken.len() >= FREED_AT_ONCE {
-                        taken.clear();
+            let ended = loop {
+                match queue.queue.poll(Duration::ZERO) {
+                    Some(Ok(message)) => taken.push(message),
+                    Some(Err(found)) => {
+                        error = Some(found);
+                        break false;
                     }
+                    None => break true,
                 }
-                Some(Err(found)) => error = Some(found),
-                None => break,
+                if taken.len() >= TAKEN_AT_ONCE {
+                    break false;
+                }
+            };
+            for message in &taken {
+                self.decoder.push(message);
+            }
+            count += taken.len();
+            if let Some(last) = taken.last() {
+                next = Some(rdkafka::Message::offset(last).saturating_add(1));
+            }
+            taken.clear();
+            if ended {
+                break;
             }
             if self.decoder.is_full() || error.is_some() {
                 queue.set_ready();
                 break;
             }
         }
-        drop(taken);
         let mut records = self.decoder.finish(&queue.topic, queue.partition);
         if let Some(topics) = &self.retry_topics {
             records = topics.receive(&queue.topic, records, moment(self.clock.now()));

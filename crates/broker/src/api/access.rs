@@ -43,6 +43,7 @@ pub(super) fn is_guarded(key: ApiKey) -> bool {
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster
+            | ApiKey::ListConfigResources
             | ApiKey::DescribeTopicPartitions
             | ApiKey::DescribeUserScramCredentials
             | ApiKey::AlterUserScramCredentials

@@ -1,31 +1,47 @@
-//! AlterConfigs: replaces all of a topic's own settings; what is not named is reset. Clients have
+//! AlterConfigs: replaces all own settings of a topic or a group; what is not named is reset. Clients have
 //! IncrementalAlterConfigs for the other way.
 
 use std::collections::BTreeMap;
 
-use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::repeated::take_repeated;
 use super::{Context, configs};
 use crate::Error;
 
-pub(super) async fn handle(cx: &Context, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let mut responses = Vec::with_capacity(request.resources.len());
+pub(super) async fn handle(cx: &Context, mut request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let repeated = take_repeated(&mut request.resources, |resource| {
+        (resource.resource_type, resource.resource_name.clone())
+    });
+    let mut responses = Vec::with_capacity(request.resources.len() + repeated.len());
     for resource in request.resources {
-        let response = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        responses.push(match alter(cx, &resource, request.validate_only).await {
-            Ok(()) => response.with_error_message(None),
-            Err(error) => response
-                .with_error_code(error.code().code())
-                .with_error_message(Some(StrBytes::from_string(error.to_string()))),
-        });
+        let outcome = alter(cx, &resource, request.validate_only).await;
+        responses.push(answer(
+            resource.resource_type,
+            resource.resource_name,
+            outcome,
+        ));
     }
+    responses.extend(repeated.into_iter().map(|(kind, name)| {
+        let error = configs::repeated(&name);
+        answer(kind, name, Err(error))
+    }));
     AlterConfigsResponse::default().with_responses(responses)
+}
+
+fn answer(kind: i8, name: StrBytes, outcome: Result<(), Error>) -> AlterConfigsResourceResponse {
+    let response = AlterConfigsResourceResponse::default()
+        .with_resource_type(kind)
+        .with_resource_name(name);
+    match outcome {
+        Ok(()) => response.with_error_message(None),
+        Err(error) => response
+            .with_error_code(error.code().code())
+            .with_error_message(Some(StrBytes::from_string(error.to_string()))),
+    }
 }
 
 async fn alter(
@@ -34,13 +50,12 @@ async fn alter(
     validate_only: bool,
 ) -> Result<(), Error> {
     configs::alterable(cx, resource.resource_type, &resource.resource_name)?;
+    configs::check_keys(resource.configs.iter().map(|config| config.name.as_str()))?;
     let wanted = resource.configs.iter().map(|config| match &config.value {
         Some(value) => Ok((config.name.to_string(), value.to_string())),
-        None => Err(Error::refused(
-            ResponseError::InvalidConfig,
-            format!("{} has no value", config.name),
-        )),
+        None => Err(configs::without_value(&config.name)),
     });
     let wanted: BTreeMap<_, _> = wanted.collect::<Result<_, _>>()?;
-    configs::replace(cx, &resource.resource_name, wanted, validate_only).await
+    let (kind, name) = (resource.resource_type, &resource.resource_name);
+    configs::replace(cx, kind, name, wanted, validate_only).await
 }

@@ -1,25 +1,32 @@
-//! Configs as the wire shows them: a topic's, which can be altered, and the broker's, which are
+//! Configs as the wire shows them: those of topics and groups, which can be altered, and the broker's, which are
 //! set where it is started.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 
 use super::context::NODE_ID;
 use super::{Context, access};
 use crate::access::Use;
+use crate::group::GroupConfig;
 use crate::store::{Topic, TopicConfig};
 use crate::{Config, Error};
 
 /// Kafka's resource types.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
 
 /// Kafka's config sources.
 const DYNAMIC_TOPIC: i8 = 1;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
+const DYNAMIC_GROUP: i8 = 8;
 
 /// One setting, as described to a client.
 pub(super) struct Described {
@@ -41,8 +48,7 @@ pub(super) enum Kind {
     List = 7,
 }
 
-pub(super) fn of_topic(topic: &Topic) -> Vec<Described> {
-    let config = topic.config();
+pub(super) fn of_topic(config: &TopicConfig) -> Vec<Described> {
     let described = config.values().iter().map(|(name, value)| Described {
         name: Cow::Borrowed(*name),
         value: value.clone(),
@@ -51,6 +57,16 @@ pub(super) fn of_topic(topic: &Topic) -> Vec<Described> {
             false => DEFAULT,
         },
         kind: kind_of(name),
+    });
+    described.collect()
+}
+
+pub(super) fn of_group(config: &GroupConfig) -> Vec<Described> {
+    let described = config.values().map(|(name, value, own)| Described {
+        name: Cow::Borrowed(name),
+        value,
+        source: if own { DYNAMIC_GROUP } else { DEFAULT },
+        kind: Kind::Int,
     });
     described.collect()
 }
@@ -166,21 +182,12 @@ pub(super) fn of_broker(cx: &Context) -> Vec<Described> {
     ]
 }
 
-/// Checks that a resource can be altered: a topic that exists.
+/// Checks that a resource can be altered: a topic that exists, or a group.
 pub(super) fn alterable(cx: &Context, kind: i8, name: &str) -> Result<(), Error> {
-    let right = match kind {
-        TOPIC => cx.topic_right(name, Use::Admin),
-        _ => cx.cluster_right(Use::Admin),
-    };
-    right.map_err(access::refused)?;
+    right(cx, kind, name, Use::Admin)?;
     match kind {
-        TOPIC => match cx.store().topic(name) {
-            Some(_) => Ok(()),
-            None => Err(Error::refused(
-                ResponseError::UnknownTopicOrPartition,
-                format!("topic {name} does not exist"),
-            )),
-        },
+        TOPIC => existing(cx, name).map(|_topic| ()),
+        GROUP => named(name),
         BROKER => Err(Error::refused(
             ResponseError::InvalidConfig,
             "the broker's settings are given when it is started, by flags or in Config",
@@ -192,8 +199,96 @@ pub(super) fn alterable(cx: &Context, kind: i8, name: &str) -> Result<(), Error>
     }
 }
 
-/// Replaces a topic's own settings, or only checks them.
+/// Whether the caller may use a resource's settings so.
+pub(super) fn right(cx: &Context, kind: i8, name: &str, what: Use) -> Result<(), Error> {
+    let right = match kind {
+        TOPIC => cx.topic_right(name, what),
+        GROUP => cx.group_right(name, what),
+        _ => cx.cluster_right(what),
+    };
+    right.map_err(access::refused)
+}
+
+/// The topic of that name.
+pub(super) fn existing(cx: &Context, name: &str) -> Result<Arc<Topic>, Error> {
+    cx.store().topic(name).ok_or_else(|| {
+        Error::refused(
+            ResponseError::UnknownTopicOrPartition,
+            format!("topic {name} does not exist"),
+        )
+    })
+}
+
+/// A group need not exist to have settings, but it has a name.
+pub(super) fn named(group: &str) -> Result<(), Error> {
+    match group {
+        "" => Err(Error::refused(
+            ResponseError::InvalidRequest,
+            "a group has a name",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a change that names a key twice.
+pub(super) fn check_keys<'a>(keys: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    for key in keys {
+        if !seen.insert(key) {
+            return Err(Error::refused(
+                ResponseError::InvalidRequest,
+                format!("{key} is changed twice in one request"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of a change that says no value.
+pub(super) fn without_value(key: &str) -> Error {
+    Error::refused(ResponseError::InvalidRequest, format!("{key} has no value"))
+}
+
+/// The refusal of a resource that is named more than once.
+pub(super) fn repeated(name: &str) -> Error {
+    Error::refused(
+        ResponseError::InvalidRequest,
+        format!("{name} is named more than once in the request"),
+    )
+}
+
+/// Replaces the own settings of an alterable resource, or only checks them.
 pub(super) async fn replace(
+    cx: &Context,
+    kind: i8,
+    name: &StrBytes,
+    configs: BTreeMap<String, String>,
+    validate_only: bool,
+) -> Result<(), Error> {
+    match kind {
+        GROUP => replace_of_group(cx, name, configs, validate_only).await,
+        _ => replace_of_topic(cx, name, configs, validate_only).await,
+    }
+}
+
+async fn replace_of_group(
+    cx: &Context,
+    name: &StrBytes,
+    configs: BTreeMap<String, String>,
+    validate_only: bool,
+) -> Result<(), Error> {
+    let config = cx.groups().config_of(configs.clone())?;
+    if validate_only {
+        return Ok(());
+    }
+    let group = name.to_string();
+    cx.blocking(move |store| store.set_group_config(&group, configs))
+        .await?;
+    cx.groups().configure(name, &config).await;
+    Ok(())
+}
+
+async fn replace_of_topic(
     cx: &Context,
     topic: &str,
     configs: BTreeMap<String, String>,

@@ -3,29 +3,40 @@
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
-use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::partition::is_internal;
+use super::partition::{holds_replica, is_internal};
+use super::repeated::{self, take_repeated};
 use super::{Context, access};
 use crate::Error;
 use crate::access::Use;
 
 pub(super) async fn handle(
     cx: &Context,
-    request: CreatePartitionsRequest,
+    mut request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let mut results = Vec::with_capacity(request.topics.len());
+    let repeated = take_repeated(&mut request.topics, |topic| topic.name.clone());
+    let mut results = Vec::with_capacity(request.topics.len() + repeated.len());
     for topic in request.topics {
-        let response = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
-        results.push(match grow(cx, &topic, request.validate_only).await {
-            Ok(()) => response.with_error_message(None),
-            Err(error) => response
-                .with_error_code(error.code().code())
-                .with_error_message(Some(StrBytes::from_string(error.to_string()))),
-        });
+        let outcome = grow(cx, &topic, request.validate_only).await;
+        results.push(answer(topic.name, outcome));
     }
+    results.extend(repeated.into_iter().map(|name| {
+        let error = repeated::refused(&name);
+        answer(name, Err(error))
+    }));
     CreatePartitionsResponse::default().with_results(results)
+}
+
+fn answer(name: TopicName, outcome: Result<(), Error>) -> CreatePartitionsTopicResult {
+    let response = CreatePartitionsTopicResult::default().with_name(name);
+    match outcome {
+        Ok(()) => response.with_error_message(None),
+        Err(error) => response
+            .with_error_code(error.code().code())
+            .with_error_message(Some(StrBytes::from_string(error.to_string()))),
+    }
 }
 
 async fn grow(
@@ -55,13 +66,17 @@ async fn grow(
             format!("it has {now} partitions and can grow up to {max}, not to {total}"),
         );
     }
-    let replicas = wanted.assignments.iter().flatten();
-    if replicas
-        .map(|replica| replica.broker_ids.len())
-        .any(|brokers| brokers > 1)
+    if let Some(replicas) = &wanted.assignments
+        && (replicas.len() != usize::try_from(total - now).unwrap_or(0)
+            || !replicas
+                .iter()
+                .all(|replica| holds_replica(&replica.broker_ids)))
     {
         let code = ResponseError::InvalidReplicaAssignment;
-        return refused(code, "this broker is a single node".to_owned());
+        return refused(
+            code,
+            "each new partition has its one replica on this node".to_owned(),
+        );
     }
     match validate_only {
         true => Ok(()),

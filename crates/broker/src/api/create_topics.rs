@@ -11,34 +11,27 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::partition::is_internal;
+use super::partition::{holds_replica, is_internal};
+use super::repeated::{self, take_repeated};
 use super::{Context, access, configs};
 use crate::Error;
 use crate::access::Use;
+use crate::store::TopicConfig;
 
 /// "As many as the broker has by default" (KIP-464).
 const BROKER_DEFAULT: i32 = -1;
 
-pub(super) async fn handle(cx: &Context, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
-    for (index, topic) in request.topics.iter().enumerate() {
-        let twice = request
-            .topics
-            .iter()
-            .enumerate()
-            .any(|(other, named)| other != index && named.name == topic.name);
-        let result = match twice {
-            true => Err(refused(
-                ResponseError::InvalidRequest,
-                format!(
-                    "topic {} is named twice in the request",
-                    topic.name.as_str()
-                ),
-            )),
-            false => create(cx, topic, request.validate_only).await,
-        };
+pub(super) async fn handle(cx: &Context, mut request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let repeated = take_repeated(&mut request.topics, |topic| topic.name.clone());
+    let mut results = Vec::with_capacity(request.topics.len() + repeated.len());
+    for topic in &request.topics {
+        let result = create(cx, topic, request.validate_only).await;
         results.push(result.unwrap_or_else(|error| failure(topic.name.clone(), &error)));
     }
+    results.extend(repeated.into_iter().map(|name| {
+        let error = repeated::refused(&name);
+        failure(name, &error)
+    }));
     CreateTopicsResponse::default().with_topics(results)
 }
 
@@ -50,18 +43,21 @@ async fn create(
     cx.topic_right(&topic.name, Use::Admin)
         .map_err(access::refused)?;
     let partitions = partitions(cx, topic)?;
-    replication(topic)?;
+    match topic.assignments.is_empty() {
+        true => replication(topic)?,
+        false => assignment(topic)?,
+    }
     let configs = own_configs(topic)?;
     let name = topic.name.to_string();
     let (id, configs) = cx
         .blocking(move |store| match validate_only {
             true => {
-                store.validate_topic(&name, partitions, &configs)?;
-                Ok((Uuid::nil(), Vec::new()))
+                let config = store.validate_topic(&name, partitions, &configs)?;
+                Ok((Uuid::nil(), created_configs(&config)))
             }
             false => {
                 let topic = store.create_topic(&name, partitions, configs)?;
-                Ok((topic.id, created_configs(&topic)))
+                Ok((topic.id, created_configs(&topic.config())))
             }
         })
         .await?;
@@ -98,17 +94,47 @@ fn partitions(cx: &Context, topic: &CreatableTopic) -> Result<i32, Error> {
 }
 
 fn replication(topic: &CreatableTopic) -> Result<(), Error> {
-    let replicated = topic
-        .assignments
-        .iter()
-        .any(|assignment| assignment.broker_ids.len() > 1);
     match topic.replication_factor {
-        1 | -1 if !replicated => Ok(()),
+        1 | -1 => Ok(()),
         _ => Err(refused(
             ResponseError::InvalidReplicationFactor,
             format!(
                 "topic {}: this broker is a single node; ask for a replication factor of 1",
                 topic.name.as_str()
+            ),
+        )),
+    }
+}
+
+/// The caller says where each partition's replicas lie, and then must not say how many there are of either.
+fn assignment(topic: &CreatableTopic) -> Result<(), Error> {
+    let name = topic.name.as_str();
+    if topic.replication_factor != -1 || topic.num_partitions != BROKER_DEFAULT {
+        return Err(refused(
+            ResponseError::InvalidRequest,
+            format!("topic {name}: with an assignment, both numbers have to be -1"),
+        ));
+    }
+    let mut indexes: Vec<i32> = topic
+        .assignments
+        .iter()
+        .map(|a| a.partition_index)
+        .collect();
+    indexes.sort_unstable();
+    let counts_up = indexes
+        .iter()
+        .zip(0..)
+        .all(|(index, place)| *index == place);
+    let here = topic
+        .assignments
+        .iter()
+        .all(|a| holds_replica(&a.broker_ids));
+    match counts_up && here {
+        true => Ok(()),
+        false => Err(refused(
+            ResponseError::InvalidReplicaAssignment,
+            format!(
+                "topic {name}: partitions count up from 0, and each has its one replica on this node"
             ),
         )),
     }
@@ -129,8 +155,8 @@ fn own_configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Error
     configs.collect()
 }
 
-fn created_configs(topic: &crate::store::Topic) -> Vec<CreatableTopicConfigs> {
-    let described = configs::of_topic(topic).into_iter().map(|config| {
+fn created_configs(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
+    let described = configs::of_topic(config).into_iter().map(|config| {
         CreatableTopicConfigs::default()
             .with_name(StrBytes::from_string(config.name.into_owned()))
             .with_value(Some(StrBytes::from_string(config.value)))
@@ -144,7 +170,7 @@ fn failure(name: TopicName, error: &Error) -> CreatableTopicResult {
         .with_name(name)
         .with_error_code(error.code().code())
         .with_error_message(Some(StrBytes::from_string(error.to_string())))
-        .with_configs(None)
+        .with_configs(Some(Vec::new()))
 }
 
 fn refused(code: ResponseError, message: String) -> Error {

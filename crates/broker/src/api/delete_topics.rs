@@ -7,6 +7,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 
 use super::partition::is_internal;
+use super::repeated::take_repeated;
 use super::{Context, access};
 use crate::Error;
 use crate::access::{Resource, Use};
@@ -16,11 +17,30 @@ pub(super) async fn handle(cx: &Context, request: DeleteTopicsRequest) -> Delete
         .topic_names
         .into_iter()
         .map(|name| DeleteTopicState::default().with_name(Some(name)));
-    let mut results = Vec::new();
-    for wanted in request.topics.into_iter().chain(by_name) {
+    let mut topics: Vec<_> = request.topics.into_iter().chain(by_name).collect();
+    let repeated = take_repeated(&mut topics, |topic| (topic.name.clone(), topic.topic_id));
+    let mut results = Vec::with_capacity(topics.len() + repeated.len());
+    for wanted in topics {
         results.push(delete(cx, wanted).await);
     }
+    results.extend(repeated.into_iter().map(|(name, id)| {
+        let response = DeletableTopicResult::default()
+            .with_name(name)
+            .with_topic_id(id);
+        let why = "it is named more than once in the request";
+        failed(response, ResponseError::InvalidRequest, why.to_owned())
+    }));
     DeleteTopicsResponse::default().with_responses(results)
+}
+
+fn failed(
+    response: DeletableTopicResult,
+    code: ResponseError,
+    why: String,
+) -> DeletableTopicResult {
+    response
+        .with_error_code(code.code())
+        .with_error_message(Some(StrBytes::from_string(why)))
 }
 
 async fn delete(cx: &Context, wanted: DeleteTopicState) -> DeletableTopicResult {
@@ -28,11 +48,10 @@ async fn delete(cx: &Context, wanted: DeleteTopicState) -> DeletableTopicResult 
         .with_name(wanted.name.clone())
         .with_topic_id(wanted.topic_id)
         .with_error_message(None);
-    let failed = |response: DeletableTopicResult, code: ResponseError, message: String| {
-        response
-            .with_error_code(code.code())
-            .with_error_message(Some(StrBytes::from_string(message)))
-    };
+    if wanted.name.is_some() != wanted.topic_id.is_nil() {
+        let why = "a topic is named either by its name or by its id";
+        return failed(response, ResponseError::InvalidRequest, why.to_owned());
+    }
     if let Some(name) = &wanted.name
         && let Err(code) = cx.topic_right(name, Use::Admin)
     {

@@ -1,4 +1,4 @@
-//! DescribeConfigs, of topics and of this broker.
+//! DescribeConfigs, of topics, of groups and of this broker.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::configs::{self, BROKER, Described, TOPIC};
+use super::Context;
+use super::configs::{self, BROKER, Described, GROUP, TOPIC};
 use super::context::NODE_ID;
-use super::{Context, access};
 use crate::Error;
 use crate::access::Use;
 
@@ -40,21 +40,14 @@ pub(super) async fn handle(
 
 fn find(cx: &Context, resource: &DescribeConfigsResource) -> Result<Vec<Described>, Error> {
     let name = resource.resource_name.as_str();
-    let right = match resource.resource_type {
-        TOPIC => cx.topic_right(name, Use::Describe),
-        _ => cx.cluster_right(Use::Describe),
-    };
-    right.map_err(access::refused)?;
+    configs::right(cx, resource.resource_type, name, Use::Describe)?;
     match resource.resource_type {
-        TOPIC => cx.store().topic(name).map_or_else(
-            || {
-                Err(Error::refused(
-                    ResponseError::UnknownTopicOrPartition,
-                    format!("topic {name} does not exist"),
-                ))
-            },
-            |topic| Ok(configs::of_topic(&topic)),
-        ),
+        TOPIC => configs::existing(cx, name).map(|topic| configs::of_topic(&topic.config())),
+        GROUP => {
+            configs::named(name)?;
+            let config = cx.groups().config_of(cx.store().group_config(name))?;
+            Ok(configs::of_group(&config))
+        }
         BROKER if name.is_empty() || name == NODE_ID.0.to_string() => Ok(configs::of_broker(cx)),
         BROKER => Err(Error::refused(
             ResponseError::InvalidRequest,

@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs (KIP-339): changes single settings of a topic.
+//! IncrementalAlterConfigs (KIP-339): changes single settings of a topic or a group.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,8 @@ use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsRe
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::configs::GROUP;
+use super::repeated::take_repeated;
 use super::{Context, configs};
 use crate::Error;
 
@@ -20,21 +22,37 @@ const SUBTRACT: i8 = 3;
 
 pub(super) async fn handle(
     cx: &Context,
-    request: IncrementalAlterConfigsRequest,
+    mut request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let mut responses = Vec::with_capacity(request.resources.len());
+    let repeated = take_repeated(&mut request.resources, |resource| {
+        (resource.resource_type, resource.resource_name.clone())
+    });
+    let mut responses = Vec::with_capacity(request.resources.len() + repeated.len());
     for resource in request.resources {
-        let response = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        responses.push(match alter(cx, &resource, request.validate_only).await {
-            Ok(()) => response.with_error_message(None),
-            Err(error) => response
-                .with_error_code(error.code().code())
-                .with_error_message(Some(StrBytes::from_string(error.to_string()))),
-        });
+        let outcome = alter(cx, &resource, request.validate_only).await;
+        responses.push(answer(
+            resource.resource_type,
+            resource.resource_name,
+            outcome,
+        ));
     }
+    responses.extend(repeated.into_iter().map(|(kind, name)| {
+        let error = configs::repeated(&name);
+        answer(kind, name, Err(error))
+    }));
     IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+fn answer(kind: i8, name: StrBytes, outcome: Result<(), Error>) -> AlterConfigsResourceResponse {
+    let response = AlterConfigsResourceResponse::default()
+        .with_resource_type(kind)
+        .with_resource_name(name);
+    match outcome {
+        Ok(()) => response.with_error_message(None),
+        Err(error) => response
+            .with_error_code(error.code().code())
+            .with_error_message(Some(StrBytes::from_string(error.to_string()))),
+    }
 }
 
 async fn alter(
@@ -42,19 +60,29 @@ async fn alter(
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Error> {
-    let name = resource.resource_name.as_str();
-    configs::alterable(cx, resource.resource_type, name)?;
-    let Some(topic) = cx.store().topic(name) else {
-        return Err(Error::refused(
-            ResponseError::UnknownTopicOrPartition,
-            format!("topic {name} does not exist"),
-        ));
+    let (kind, name) = (resource.resource_type, &resource.resource_name);
+    configs::alterable(cx, kind, name)?;
+    check(&resource.configs)?;
+    let (mut configs, in_force) = match kind {
+        GROUP => (cx.store().group_config(name), BTreeMap::new()),
+        _ => {
+            let topic = configs::existing(cx, name)?;
+            (topic.configs(), topic.config().values().clone())
+        }
     };
-    let mut configs = topic.configs();
     for change in &resource.configs {
-        apply(&mut configs, topic.config().values(), change)?;
+        apply(&mut configs, &in_force, change)?;
     }
-    configs::replace(cx, name, configs, validate_only).await
+    configs::replace(cx, kind, name, configs, validate_only).await
+}
+
+/// Before anything is applied: which of two changes of a key counts is not for the broker to choose.
+fn check(changes: &[AlterableConfig]) -> Result<(), Error> {
+    configs::check_keys(changes.iter().map(|change| change.name.as_str()))?;
+    let without = changes
+        .iter()
+        .find(|change| change.config_operation != DELETE && change.value.is_none());
+    without.map_or(Ok(()), |change| Err(configs::without_value(&change.name)))
 }
 
 fn apply(
@@ -67,9 +95,10 @@ fn apply(
         configs.remove(name);
         return Ok(());
     }
-    let value = change.value.as_deref().ok_or_else(|| {
-        Error::refused(ResponseError::InvalidConfig, format!("{name} has no value"))
-    })?;
+    let value = change
+        .value
+        .as_deref()
+        .ok_or_else(|| configs::without_value(name))?;
     let before = || configs.get(name).or_else(|| in_force.get(name));
     let after = match change.config_operation {
         SET => value.to_owned(),

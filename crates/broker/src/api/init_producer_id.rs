@@ -15,6 +15,10 @@ pub(super) async fn handle(cx: &Context, request: InitProducerIdRequest) -> Init
     if let Err(error) = right {
         return refused(error);
     }
+    // A producer is known by both, or by neither.
+    if (request.producer_id.0 == -1) != (request.producer_epoch == -1) {
+        return refused(ResponseError::InvalidRequest);
+    }
     // A producer that lost count (KIP-360) gets a new id, too: its sequences begin anew with it.
     let fresh_id = match cx.blocking(|store| store.next_producer_id()).await {
         Ok(id) => id,

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicNam
 use super::Context;
 use super::context::LEADER_EPOCH;
 use super::partition::isolation;
+use super::repeated::take_repeated;
 use crate::Error;
 use crate::access::Use;
 use crate::log::{Isolation, Partition};
@@ -34,8 +35,9 @@ type Found = Option<(i64, i64)>;
 pub(super) async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation = isolation(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
+    for mut topic in request.topics {
+        let repeated = take_repeated(&mut topic.partitions, |wanted| wanted.partition_index);
+        let mut partitions = Vec::with_capacity(topic.partitions.len() + repeated.len());
         for wanted in &topic.partitions {
             let found = find(cx, &topic.name, wanted, isolation).await;
             partitions.push(describe(
@@ -44,6 +46,12 @@ pub(super) async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOff
                 leader_epoch(cx.version),
             ));
         }
+        let refused = Err(ResponseError::InvalidRequest);
+        partitions.extend(
+            repeated
+                .into_iter()
+                .map(|index| describe(index, refused, -1)),
+        );
         topics.push(
             ListOffsetsTopicResponse::default()
                 .with_name(topic.name)

@@ -1,6 +1,6 @@
 //! Metadata: which topics there are, and that this node leads all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -14,7 +14,7 @@ use super::Context;
 use super::context::{LEADER_EPOCH, NODE_ID};
 use super::partition::is_internal;
 use crate::access::{Resource, Use};
-use crate::store::Topic;
+use crate::store::{self, Topic};
 
 pub(super) async fn handle(cx: &Context, request: MetadataRequest) -> MetadataResponse {
     let (host, port) = cx.advertised();
@@ -28,8 +28,12 @@ pub(super) async fn handle(cx: &Context, request: MetadataRequest) -> MetadataRe
             .collect(),
         Some(wanted) => {
             let mut topics = Vec::with_capacity(wanted.len());
+            // Who asks twice is told once, as by Apache Kafka.
+            let mut seen = HashSet::with_capacity(wanted.len());
             for topic in wanted {
-                topics.push(answer(cx, topic, request.allow_auto_topic_creation).await);
+                if seen.insert((&topic.name, topic.topic_id)) {
+                    topics.push(answer(cx, topic, request.allow_auto_topic_creation).await);
+                }
             }
             topics
         }
@@ -88,6 +92,7 @@ async fn answer(
             Ok(topic) => return topic,
             Err(error) => error,
         },
+        false if store::check_name(name).is_err() => ResponseError::InvalidTopicException,
         false => ResponseError::UnknownTopicOrPartition,
     };
     refused(error)

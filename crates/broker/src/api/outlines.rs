@@ -124,6 +124,9 @@ pub(super) const INCREMENTAL_ALTER_CONFIGS: &[Part] = &[
     fixed(1),
 ];
 
+/// Kinds of resources.
+pub(super) const LIST_CONFIG_RESOURCES: &[Part] = &[plain(&fixed(1)).since(1)];
+
 /// Authorized operations; endpoint type; fenced brokers.
 pub(super) const DESCRIBE_CLUSTER: &[Part] = &[fixed(1), fixed(1).since(1), fixed(1).since(2)];
 

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::BrokerId;
 use uuid::Uuid;
 
 use super::Context;
-use super::context::LEADER_EPOCH;
+use super::context::{LEADER_EPOCH, NODE_ID};
 use crate::access::Use;
 use crate::log::{Isolation, Partition};
 use crate::store::Topic;
@@ -15,6 +16,11 @@ use crate::store::Topic;
 /// Topics that belong to the broker: clients may read them, and nothing else.
 pub(super) fn is_internal(topic: &str) -> bool {
     matches!(topic, "__consumer_offsets" | "__transaction_state")
+}
+
+/// Whether a replica assignment names this node, and no other.
+pub(super) fn holds_replica(nodes: &[BrokerId]) -> bool {
+    nodes == [NODE_ID]
 }
 
 /// Kafka's isolation level: 1 hides what is not committed.

@@ -10,7 +10,9 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
@@ -41,12 +43,17 @@ pub(super) async fn handle(cx: &Context, request: ProduceRequest) -> Answer<Prod
         0 => Acks::None,
         1 => Acks::Leader,
         -1 => Acks::All,
-        _ => return refuse_all(&request, ResponseError::InvalidRequiredAcks),
+        // Of two mistakes, Kafka tells the one about the topic.
+        _ => {
+            return refuse_all(&request, |topic, index| {
+                missing(cx, topic, index).unwrap_or(ResponseError::InvalidRequiredAcks)
+            });
+        }
     };
     if let Some(id) = &request.transactional_id
         && let Err(error) = cx.transactional_right(id, Use::Write)
     {
-        return refuse_all(&request, error);
+        return refuse_all(&request, |_, _| error);
     }
     let appended = |topic| append_topic(cx, topic);
     let topics: Vec<_> = request.topic_data.into_iter().map(appended).collect();
@@ -65,6 +72,8 @@ struct Outcome {
 struct Rejected {
     code: ResponseError,
     message: Option<String>,
+    /// The records of the batch that are to blame.
+    records: Vec<i32>,
 }
 
 impl From<ResponseError> for Rejected {
@@ -72,6 +81,7 @@ impl From<ResponseError> for Rejected {
         Self {
             code,
             message: None,
+            records: Vec::new(),
         }
     }
 }
@@ -122,6 +132,7 @@ fn append(
         .map_err(|error| Rejected {
             code: told(cx.version, &error),
             message: Some(error.to_string()),
+            records: error.records().to_vec(),
         })?;
     Ok((partition, appended))
 }
@@ -164,6 +175,7 @@ async fn acknowledge_partition(outcome: Outcome, acks: Acks) -> PartitionProduce
             .map_err(|error| Rejected {
                 code: error.code(),
                 message: Some(error.to_string()),
+                records: Vec::new(),
             }),
         Ok((_, appended)) => Ok(appended),
         Err(rejected) => Err(rejected),
@@ -175,6 +187,7 @@ async fn acknowledge_partition(outcome: Outcome, acks: Acks) -> PartitionProduce
             .with_log_start_offset(appended.log_start_offset),
         Err(rejected) => response
             .with_error_code(rejected.code.code())
+            .with_record_errors(blamed(&rejected))
             .with_error_message(rejected.message.map(StrBytes::from_string))
             .with_base_offset(-1)
             .with_log_append_time_ms(-1)
@@ -182,23 +195,46 @@ async fn acknowledge_partition(outcome: Outcome, acks: Acks) -> PartitionProduce
     }
 }
 
-fn refuse_all(request: &ProduceRequest, code: ResponseError) -> Answer<ProduceResponse> {
+/// Which records are to blame (KIP-467); a producer fails these by themselves and may send the others again.
+fn blamed(rejected: &Rejected) -> Vec<BatchIndexAndErrorMessage> {
+    let message = rejected.message.as_deref().unwrap_or_default();
+    let blame = |&place: &i32| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(place)
+            .with_batch_index_error_message(Some(StrBytes::from_string(message.to_owned())))
+    };
+    rejected.records.iter().map(blame).collect()
+}
+
+/// Why nothing can be written there, whatever it is.
+fn missing(cx: &Context, data: &TopicProduceData, index: i32) -> Option<ResponseError> {
+    match writable(cx, data) {
+        Ok(topic) if topic.partition(index).is_some() => None,
+        Ok(_) => Some(ResponseError::UnknownTopicOrPartition),
+        Err(error) => Some(error),
+    }
+}
+
+fn refuse_all(
+    request: &ProduceRequest,
+    code: impl Fn(&TopicProduceData, i32) -> ResponseError,
+) -> Answer<ProduceResponse> {
     if request.acks == 0 {
         return Answer::Disconnect("records produced with acks=0 were refused");
     }
-    let partition = |data: &PartitionProduceData| {
-        PartitionProduceResponse::default()
-            .with_index(data.index)
-            .with_error_code(code.code())
-            .with_base_offset(-1)
-            .with_log_append_time_ms(-1)
-            .with_log_start_offset(-1)
-    };
     let topics = request.topic_data.iter().map(|topic| {
+        let partitions = topic.partition_data.iter().map(|data| {
+            PartitionProduceResponse::default()
+                .with_index(data.index)
+                .with_error_code(code(topic, data.index).code())
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(-1)
+        });
         TopicProduceResponse::default()
             .with_name(topic.name.clone())
             .with_topic_id(topic.topic_id)
-            .with_partition_responses(topic.partition_data.iter().map(partition).collect())
+            .with_partition_responses(partitions.collect())
     });
     let response = ProduceResponse::default().with_responses(topics.collect());
     Answer::Later(async move { response }.boxed())

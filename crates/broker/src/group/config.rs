@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::settings::Timeouts;
 use crate::Error;
 use crate::error::Kind;
 
@@ -36,7 +37,8 @@ pub struct Groups {
     /// Default 45 s, as Kafka's.
     pub consumer_session_timeout: Duration,
 
-    /// `offset.metadata.max.bytes`. Default 4,096, as Kafka's; at most 32,767, what the format holds.
+    /// `offset.metadata.max.bytes`, which counts characters in Kafka as here. Default 4,096, as Kafka's; at most
+    /// 32,767, the bytes that the format holds.
     pub offset_metadata_bytes_max: usize,
 
     /// `offsets.retention.minutes`: how long an empty group's offsets are kept. Default 7 days, as
@@ -71,8 +73,8 @@ pub(crate) struct Config {
     pub(crate) session_timeout_min_ms: u64,
     pub(crate) session_timeout_max_ms: u64,
     pub(crate) members_max: usize,
-    pub(crate) consumer_heartbeat_interval_ms: u64,
-    pub(crate) consumer_session_timeout_ms: u64,
+    /// For groups that have none of their own.
+    pub(crate) consumer: Timeouts,
     pub(crate) offset_metadata_max: usize,
     pub(crate) offsets_retention_ms: u64,
     pub(crate) offsets_partitions: i32,
@@ -148,8 +150,10 @@ impl From<&Groups> for Config {
             session_timeout_min_ms: short(groups.session_timeout_min),
             session_timeout_max_ms: short(groups.session_timeout_max),
             members_max: groups.members_max,
-            consumer_heartbeat_interval_ms: short(groups.consumer_heartbeat_interval).max(1),
-            consumer_session_timeout_ms: short(groups.consumer_session_timeout),
+            consumer: Timeouts {
+                session_ms: short(groups.consumer_session_timeout),
+                heartbeat_interval_ms: short(groups.consumer_heartbeat_interval).max(1),
+            },
             offset_metadata_max: groups.offset_metadata_bytes_max,
             offsets_retention_ms: ms(groups.offsets_retention),
             offsets_partitions: groups.offsets_partitions,

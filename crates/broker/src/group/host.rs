@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use kafka_protocol::protocol::StrBytes;
 
-use super::Config;
 use super::machine::{Machine, Request};
+use super::{Config, GroupConfig};
 use crate::coordinator::{Host, Now, Token};
 use crate::store::Store;
 
@@ -22,7 +23,19 @@ impl Host for GroupHost {
     const NAME: &'static str = "groups";
 
     fn machine(&self, now: Now) -> Machine {
-        Machine::new(self.config.clone(), now)
+        let mut machine = Machine::new(self.config.clone(), now);
+        // Every shard learns of every group: there are few with times of their own.
+        for (group, own) in self.store.group_configs() {
+            match GroupConfig::new(own, self.config.consumer) {
+                Ok(config) => {
+                    machine.set_timeouts(StrBytes::from_string(group), Some(config.timeouts));
+                }
+                Err(error) => {
+                    tracing::warn!(group, %error, "settings of a group do not fit those of the broker, which it has instead");
+                }
+            }
+        }
+        machine
     }
 
     /// A crash may have come between the deletion of a topic and that of its offsets.

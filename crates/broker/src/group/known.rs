@@ -5,10 +5,16 @@ use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use kafka_protocol::messages::offset_delete_response::{
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TxnOffsetCommitRequest};
+use kafka_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+    TxnOffsetCommitRequest,
+};
 
 /// A commit, and the answers for what was taken out of it.
 pub(super) struct Known {
@@ -100,11 +106,57 @@ pub(super) fn split_pending(
     KnownPending { request, unknown }
 }
 
+/// As [`split`], for offsets that are to be deleted.
+pub(super) fn take_unknown(
+    request: &mut OffsetDeleteRequest,
+    partition_count: impl Fn(&str) -> i32,
+) -> Vec<OffsetDeleteResponseTopic> {
+    let error = ResponseError::UnknownTopicOrPartition.code();
+    let mut unknown = Vec::new();
+    request.topics.retain_mut(|topic| {
+        let count = partition_count(&topic.name);
+        let gone = topic.partitions.extract_if(.., |partition| {
+            !(0..count).contains(&partition.partition_index)
+        });
+        let refused: Vec<_> = gone
+            .map(|partition| {
+                OffsetDeleteResponsePartition::default()
+                    .with_partition_index(partition.partition_index)
+                    .with_error_code(error)
+            })
+            .collect();
+        if !refused.is_empty() {
+            let answer = OffsetDeleteResponseTopic::default().with_name(topic.name.clone());
+            unknown.push(answer.with_partitions(refused));
+        }
+        !topic.partitions.is_empty()
+    });
+    unknown
+}
+
 /// The whole answer: each topic once.
 pub(super) fn join(
     mut response: OffsetCommitResponse,
     unknown: Vec<OffsetCommitResponseTopic>,
 ) -> OffsetCommitResponse {
+    for refused in unknown {
+        match response
+            .topics
+            .iter_mut()
+            .find(|topic| topic.name == refused.name)
+        {
+            Some(topic) => topic.partitions.extend(refused.partitions),
+            None => response.topics.push(refused),
+        }
+    }
+    response
+}
+
+/// As [`join`], for offsets that were to be deleted.
+pub(super) fn join_deleted(
+    mut response: OffsetDeleteResponse,
+    unknown: Vec<OffsetDeleteResponseTopic>,
+) -> OffsetDeleteResponse {
     for refused in unknown {
         match response
             .topics

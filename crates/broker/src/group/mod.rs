@@ -11,6 +11,7 @@
 //! | `host` | what the machine needs around it; its tasks and log are the [`coordinator`]'s |
 //! | `machine` | every decision, without clock, disk or network |
 //! | `record` | the formats of its records, which are Kafka's |
+//! | `settings` | what one group may have otherwise than the broker |
 //! | `known`, `fetch` | two requests brought into the form that the machine knows |
 //!
 //! [`coordinator`]: crate::coordinator
@@ -22,6 +23,7 @@ mod known;
 mod machine;
 mod record;
 mod service;
+mod settings;
 
 #[cfg(test)]
 mod tests;
@@ -30,3 +32,4 @@ pub(crate) use config::Config;
 pub use config::Groups;
 pub(crate) use machine::Client;
 pub(crate) use service::{Coordinator, OFFSETS_TOPIC};
+pub(crate) use settings::GroupConfig;

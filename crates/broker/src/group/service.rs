@@ -1,5 +1,6 @@
 //! The coordinator as the API handlers see it: requests in, responses out, shards in between.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
@@ -26,6 +27,7 @@ use super::host::GroupHost;
 use super::machine::{
     Client, Request, Response, SharedTopics, Topics, commit_refused, pending_refused,
 };
+use super::settings::{GroupConfig, Timeouts};
 use super::{Config, fetch, known};
 use crate::Error;
 use crate::coordinator::{ProducerEpoch, Shards, Verdict, shard_of};
@@ -50,6 +52,8 @@ pub(crate) struct Coordinator {
     store: Arc<Store>,
     /// The topics as of the store's last change that a request came after.
     topics: Arc<Mutex<SharedTopics>>,
+    /// Times of groups that have none of their own.
+    consumer: Timeouts,
     shards: Shards<GroupHost>,
 }
 
@@ -60,7 +64,7 @@ impl Coordinator {
     /// # Errors
     /// When the topic cannot be created or read.
     pub(crate) async fn open(config: Config, store: Arc<Store>) -> Result<Self, Error> {
-        let partitions = config.offsets_partitions;
+        let (partitions, consumer) = (config.offsets_partitions, config.consumer);
         let host = GroupHost {
             config,
             store: Arc::clone(&store),
@@ -69,6 +73,7 @@ impl Coordinator {
         Ok(Self {
             store,
             topics: Arc::default(),
+            consumer,
             shards,
         })
     }
@@ -173,6 +178,10 @@ impl Coordinator {
         version: i16,
     ) -> OffsetCommitResponse {
         let known = known::split(request, |topic| self.partition_count(topic));
+        if known.request.topics.is_empty() {
+            // Nothing of a group is asked, and none comes to be by it.
+            return known::join(OffsetCommitResponse::default(), known.unknown);
+        }
         let refused = commit_refused(&known.request, UNAVAILABLE);
         let response = match self
             .call(
@@ -260,6 +269,9 @@ impl Coordinator {
         request: TxnOffsetCommitRequest,
     ) -> TxnOffsetCommitResponse {
         let known = known::split_pending(request, |topic| self.partition_count(topic));
+        if known.request.topics.is_empty() {
+            return TxnOffsetCommitResponse::default().with_topics(known.unknown);
+        }
         let refused = pending_refused(&known.request, UNAVAILABLE);
         let group = known.request.group_id.0.clone();
         let mut response = match self
@@ -337,16 +349,26 @@ impl Coordinator {
         DeleteGroupsResponse::default().with_results(results)
     }
 
-    /// Deletes offsets of topics that no member of the group reads.
+    /// Deletes offsets of topics that no member of the group reads; unknown topics and partitions are refused one
+    /// by one.
     pub(crate) async fn delete_offsets(
         &self,
-        request: OffsetDeleteRequest,
+        mut request: OffsetDeleteRequest,
     ) -> OffsetDeleteResponse {
+        let unknown = known::take_unknown(&mut request, |topic| self.partition_count(topic));
+        if request.topics.is_empty() && !unknown.is_empty() {
+            return OffsetDeleteResponse::default().with_topics(unknown);
+        }
         match self
             .call(&request.group_id.0.clone(), Request::DeleteOffsets(request))
             .await
         {
-            Some(Response::DeleteOffsets(response)) => response,
+            Some(Response::DeleteOffsets(mut response)) => {
+                if response.error_code == 0 {
+                    response = known::join_deleted(response, unknown);
+                }
+                response
+            }
             _ => OffsetDeleteResponse::default().with_error_code(UNAVAILABLE.code()),
         }
     }
@@ -360,6 +382,25 @@ impl Coordinator {
                 .call_shard(shard, Request::ForgetTopics(topics.clone()))
         };
         join_all((0..self.shards.count()).map(forget)).await;
+    }
+
+    /// The settings in force of a group that has `own` ones.
+    ///
+    /// # Errors
+    /// When one of them is unknown or out of bounds.
+    pub(crate) fn config_of(&self, own: BTreeMap<String, String>) -> Result<GroupConfig, Error> {
+        GroupConfig::new(own, self.consumer)
+    }
+
+    /// Members of the group are told `config` when they speak next.
+    pub(crate) async fn configure(&self, group: &StrBytes, config: &GroupConfig) {
+        let is_own = config.timeouts != self.consumer;
+        let request = Request::SetTimeouts {
+            group: group.clone(),
+            timeouts: is_own.then_some(config.timeouts),
+        };
+        // Without an answer the broker is stopping, and the next start reads the settings.
+        self.call(group, request).await;
     }
 
     /// Carries out what was asked so far, answers whoever waits for others with

@@ -37,6 +37,14 @@ pub(crate) enum AppendError {
     InvalidTimestamp {
         /// The timestamp in milliseconds since the Unix epoch.
         timestamp: i64,
+        /// The places of such records in their batch; empty if it cannot be read.
+        records: Vec<i32>,
+    },
+    /// Records without key, which a compacted topic cannot keep.
+    #[error("a record without key cannot be kept by a compacted topic")]
+    Keyless {
+        /// Their places in their batch.
+        records: Vec<i32>,
     },
     /// The producer skipped or repeated a sequence number (and it is none of its last five batches).
     #[error("producer {producer_id}: sequence {found} does not follow {last}")]
@@ -82,7 +90,7 @@ impl AppendError {
     pub(crate) fn code(&self) -> ResponseError {
         match self {
             Self::Corrupt(_) => ResponseError::CorruptMessage,
-            Self::Invalid(_) => ResponseError::InvalidRecord,
+            Self::Invalid(_) | Self::Keyless { .. } => ResponseError::InvalidRecord,
             Self::UnsupportedCompression(_) => ResponseError::UnsupportedCompressionType,
             Self::TooLarge { .. } => ResponseError::MessageTooLarge,
             Self::ListTooLarge { .. } => ResponseError::RecordListTooLarge,
@@ -93,6 +101,14 @@ impl AppendError {
                 ResponseError::InvalidTxnState
             }
             Self::Storage(error) => error.code(),
+        }
+    }
+
+    /// The records that are to blame, by their places in the batch (KIP-467).
+    pub(crate) fn records(&self) -> &[i32] {
+        match self {
+            Self::InvalidTimestamp { records, .. } | Self::Keyless { records } => records,
+            _ => &[],
         }
     }
 }

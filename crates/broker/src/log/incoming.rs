@@ -1,11 +1,13 @@
 //! What a produce request may append: the checks of Kafka's `LogValidator` that need no decoding of records.
 //!
 //! The checksum covers the records, and compressed batches are passed through, so a batch costs one pass over its
-//! bytes, however many records it has.
+//! bytes, however many records it has. Only a topic that compacts looks at its records, and one with a codec of its own
+//! packs them anew.
 
 use bytes::Bytes;
 
 use super::batch::{CRC_FROM, HEADER, Header};
+use super::cleaner::{repack, wrong_records};
 use super::error::AppendError;
 use crate::store::{TimestampType, TopicConfig};
 
@@ -13,6 +15,8 @@ use crate::store::{TimestampType, TopicConfig};
 const COMPRESSION_LAST: u8 = 4;
 /// The smallest record: length, attributes, timestamp, offset, key, value and headers at one byte each.
 const RECORD_MIN: usize = 7;
+/// How many records of a batch an answer blames: enough to see what is wrong.
+const TOLD_RECORDS_MAX: usize = 1_000;
 
 /// A batch that may be appended.
 #[derive(Debug, Clone)]
@@ -45,14 +49,9 @@ pub(super) fn check(
         }
         let bytes = records.split_to(size);
         check_batch(&header, &bytes)?;
-        check_timestamps(&header, config, now_ms)?;
-        // Apache Kafka's rule; compaction would remove such a record at once.
-        if config.compacts && super::cleaner::has_keys(&header, &bytes) == Some(false) {
-            return Err(AppendError::Invalid(
-                "a record without key cannot be kept by a compacted topic",
-            ));
-        }
-        batches.push(Incoming { header, bytes });
+        check_timestamps(&header, &bytes, config, now_ms)?;
+        check_keys(&header, &bytes, config)?;
+        batches.push(packed(header, bytes, config)?);
     }
     match batches.as_slice() {
         [] => Err(AppendError::Invalid("no batch")),
@@ -128,20 +127,61 @@ fn check_producer(header: &Header) -> Result<(), AppendError> {
     }
 }
 
-fn check_timestamps(header: &Header, config: &TopicConfig, now_ms: i64) -> Result<(), AppendError> {
+fn check_timestamps(
+    header: &Header,
+    bytes: &[u8],
+    config: &TopicConfig,
+    now_ms: i64,
+) -> Result<(), AppendError> {
     if config.timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
-    let too_late = header.max_timestamp.saturating_sub(now_ms) > config.timestamp_after_max_ms;
-    let too_early = header.base_timestamp >= 0
-        && now_ms.saturating_sub(header.base_timestamp) > config.timestamp_before_max_ms;
-    match (too_late, too_early) {
-        (true, _) => Err(AppendError::InvalidTimestamp {
-            timestamp: header.max_timestamp,
+    let is_too_late = |time: i64| time.saturating_sub(now_ms) > config.timestamp_after_max_ms;
+    let is_too_early =
+        |time: i64| time >= 0 && now_ms.saturating_sub(time) > config.timestamp_before_max_ms;
+    let timestamp = match header {
+        late if is_too_late(late.max_timestamp) => header.max_timestamp,
+        early if is_too_early(early.base_timestamp) => header.base_timestamp,
+        _ => return Ok(()),
+    };
+    let records = wrong_records(header, bytes, TOLD_RECORDS_MAX, |record| {
+        is_too_late(record.timestamp) || is_too_early(record.timestamp)
+    });
+    Err(AppendError::InvalidTimestamp { timestamp, records })
+}
+
+/// Apache Kafka's rule; compaction would remove such a record at once.
+fn check_keys(header: &Header, bytes: &[u8], config: &TopicConfig) -> Result<(), AppendError> {
+    if !config.compacts {
+        return Ok(());
+    }
+    let records = wrong_records(header, bytes, TOLD_RECORDS_MAX, |record| {
+        record.key.is_none()
+    });
+    match records.is_empty() {
+        true => Ok(()),
+        false => Err(AppendError::Keyless { records }),
+    }
+}
+
+/// The batch as the topic wants it packed (`compression.type`).
+fn packed(header: Header, bytes: Bytes, config: &TopicConfig) -> Result<Incoming, AppendError> {
+    let wanted = config.compression.unwrap_or(header.compression());
+    if wanted == header.compression() {
+        return Ok(Incoming { header, bytes });
+    }
+    let anew = repack(&header, &bytes, wanted).ok_or(AppendError::Invalid(
+        "its records cannot be read, so they cannot be packed as the topic wants them",
+    ))?;
+    let (header, size) = frame(&anew)?;
+    match size > config.max_message_bytes {
+        true => Err(AppendError::TooLarge {
+            size,
+            max: config.max_message_bytes,
         }),
-        (_, true) => Err(AppendError::InvalidTimestamp {
-            timestamp: header.base_timestamp,
+        false => Ok(Incoming {
+            header,
+            bytes: anew.into(),
         }),
-        _ => Ok(()),
     }
 }

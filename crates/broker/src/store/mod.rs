@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `lock`, `format` | [`folder`] | one process at a time; which version wrote it; the cluster id |
 //! | `catalog` | [`catalog`] | topics, their ids, partitions and settings |
+//! | `group-configs` | [`group_configs`] | settings that groups have of their own |
 //! | `producer-ids` | [`producer_ids`] | the next block of ids for idempotent producers |
 //! | `topics/<id>/<partition>/` | [`topic_folder`], [`crate::log`] | the records |
 //!
@@ -11,6 +12,7 @@
 
 mod catalog;
 mod folder;
+mod group_configs;
 mod producer_ids;
 mod report;
 pub(crate) mod sealed;
@@ -40,6 +42,7 @@ use crate::log::{Flusher, Halt, OpenFiles, Pace, Shared};
 use crate::{Error, Flush};
 use catalog::{Catalog, Entry};
 use folder::Folder;
+use group_configs::GroupConfigs;
 use producer_ids::ProducerIds;
 use topic_folder::TopicFolder;
 use topics::Topics;
@@ -72,6 +75,7 @@ pub(crate) struct Store {
     topic_defaults: BTreeMap<String, String>,
     shared: Shared,
     producer_ids: ProducerIds,
+    group_configs: GroupConfigs,
     topics: RwLock<Topics>,
     /// How often topics have changed, so that who keeps a copy of them knows when it is old.
     topics_version: AtomicU64,
@@ -105,6 +109,7 @@ impl Store {
                 files: Arc::new(OpenFiles::default()),
             },
             producer_ids: ProducerIds::open(folder.file(producer_ids::FILE))?,
+            group_configs: GroupConfigs::open(folder.file(group_configs::FILE))?,
             topics: RwLock::default(),
             topics_version: AtomicU64::new(1),
             catalog: Mutex::new(Some(Catalog::open(folder.file(catalog::FILE))?)),
@@ -202,6 +207,25 @@ impl Store {
         self.topics_version.load(Ordering::Acquire)
     }
 
+    /// The settings that groups have of their own, by Kafka's names.
+    pub(crate) fn group_configs(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.group_configs.all()
+    }
+
+    /// The settings that one group has of its own.
+    pub(crate) fn group_config(&self, group: &str) -> BTreeMap<String, String> {
+        self.group_configs.of(group)
+    }
+
+    /// Replaces a group's own settings, which the caller has checked; durable when it returns. Blocking.
+    pub(crate) fn set_group_config(
+        &self,
+        group: &str,
+        configs: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        self.group_configs.set(group, configs)
+    }
+
     /// To be called when the change can be seen.
     fn topics_changed(&self) {
         self.topics_version.fetch_add(1, Ordering::AcqRel);
@@ -239,7 +263,7 @@ impl Store {
         name: &str,
         partitions: i32,
         configs: &BTreeMap<String, String>,
-    ) -> Result<(), Error> {
+    ) -> Result<TopicConfig, Error> {
         self.check_new(name, partitions, configs)
     }
 
@@ -248,16 +272,41 @@ impl Store {
         name: &str,
         partitions: i32,
         configs: &BTreeMap<String, String>,
-    ) -> Result<(), Error> {
+    ) -> Result<TopicConfig, Error> {
         check_name(name)?;
         check_partitions(partitions)?;
-        TopicConfig::new(configs.clone(), &self.topic_defaults)?;
-        match self.topic(name) {
-            Some(_) => Err(Error::refused(
+        let config = TopicConfig::new(configs.clone(), &self.topic_defaults)?;
+        if self.topic(name).is_some() {
+            return Err(Error::refused(
                 ResponseError::TopicAlreadyExists,
                 format!("topic {name} exists already"),
-            )),
+            ));
+        }
+        self.check_collision(name)?;
+        Ok(config)
+    }
+
+    /// Apache Kafka refuses names that share their metrics' name; a program that made such topics here could not
+    /// move there.
+    fn check_collision(&self, name: &str) -> Result<(), Error> {
+        if !name.contains(['.', '_']) {
+            return Ok(());
+        }
+        let metric = |name: &str| name.replace('.', "_");
+        let wanted = metric(name);
+        match self
+            .topics()
+            .iter()
+            .find(|topic| metric(&topic.name) == wanted)
+        {
             None => Ok(()),
+            Some(other) => Err(Error::refused(
+                ResponseError::InvalidTopicException,
+                format!(
+                    "topic {name} differs from {} only by '.' for '_'",
+                    other.name
+                ),
+            )),
         }
     }
 
@@ -476,7 +525,8 @@ fn open<'a>(catalog: &'a mut MutexGuard<'_, Option<Catalog>>) -> Result<&'a mut 
         .ok_or_else(|| Error::new(Kind::Closed, "the data folder is closed"))
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+/// Refuses what cannot be the name of a topic.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let reason = match name {
         "" => "it is empty",

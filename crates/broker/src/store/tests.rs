@@ -256,7 +256,7 @@ fn impossible_topics_are_refused() {
         ("retention.ms", "-2"),
         ("no.such", "1"),
         ("min.insync.replicas", "2"),
-        ("compression.type", "zstd"),
+        ("compression.type", "rar"),
     ] {
         assert_eq!(
             code("orders", 1, &[(name, value)]),

@@ -1,6 +1,6 @@
 //! A topic's settings, by Kafka's names and with Kafka's defaults.
 //!
-//! A setting is either obeyed, or accepted because it can mean nothing on one node that keeps batches as they come,
+//! A setting is either obeyed, or accepted because it can mean nothing on one node,
 //! or refused with the reason. None is silently ignored that a user would rely on.
 
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub(crate) struct TopicConfig {
     pub(crate) segment_ms: i64,
     /// `max.message.bytes` of one batch as it is sent.
     pub(crate) max_message_bytes: usize,
+    /// `compression.type`, by Kafka's number of it; `None` keeps what the producer chose.
+    pub(crate) compression: Option<u8>,
     /// `message.timestamp.type`.
     pub(crate) timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: how far behind the broker's clock a record's timestamp may be.
@@ -78,7 +80,11 @@ const LONG: Accepts = Number(0, i64::MAX);
 /// Every setting known: its name, default and values (Kafka's `TopicConfig`).
 const SETTINGS: &[(&str, &str, Accepts)] = &[
     ("cleanup.policy", "delete", Words(&["delete", "compact"])),
-    ("compression.type", "producer", Word(&["producer"])),
+    (
+        "compression.type",
+        "producer",
+        Word(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+    ),
     ("delete.retention.ms", "86400000", LONG),
     ("file.delete.delay.ms", "60000", LONG),
     ("flush.messages", "9223372036854775807", Number(1, i64::MAX)),
@@ -177,6 +183,7 @@ impl TopicConfig {
                 false => number("segment.ms"),
             },
             max_message_bytes: size("max.message.bytes"),
+            compression: compression(text("compression.type")),
             timestamp_type: match text("message.timestamp.type") {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
@@ -199,6 +206,18 @@ impl TopicConfig {
     }
 }
 
+/// Kafka's numbers of the codecs, which batches carry, too.
+fn compression(name: &str) -> Option<u8> {
+    match name {
+        "uncompressed" => Some(0),
+        "gzip" => Some(1),
+        "snappy" => Some(2),
+        "lz4" => Some(3),
+        "zstd" => Some(4),
+        _ => None,
+    }
+}
+
 impl Accepts {
     fn check(&self, value: &str) -> Result<(), String> {
         let value = value.trim();
@@ -218,7 +237,7 @@ impl Accepts {
     fn wanted(&self) -> String {
         match self {
             Number(min, max) if min == max => {
-                format!("on one node, which keeps batches as they come, it can only be {min}")
+                format!("on one node it can only be {min}")
             }
             Number(min, i64::MAX) => format!("it must be a whole number of at least {min}"),
             Number(min, max) => format!("it must be a whole number from {min} to {max}"),

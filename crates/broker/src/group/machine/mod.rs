@@ -60,6 +60,7 @@ use uuid::Uuid;
 
 use super::Config;
 use super::record::Change;
+use super::settings::Timeouts;
 use crate::coordinator::{self, ProducerEpoch, Verdict};
 pub(crate) use crate::coordinator::{Now, Token};
 use classic::Join;
@@ -143,6 +144,11 @@ pub(crate) enum Request {
     DeleteOffsets(OffsetDeleteRequest),
     /// Deletes all groups' offsets of topics that were deleted.
     ForgetTopics(Vec<StrBytes>),
+    /// Gives a group times of its own; `None` takes them away.
+    SetTimeouts {
+        group: StrBytes,
+        timeouts: Option<Timeouts>,
+    },
 }
 
 /// What the machine answers.
@@ -164,6 +170,7 @@ pub(crate) enum Response {
     Delete(DeletableGroupResult),
     DeleteOffsets(OffsetDeleteResponse),
     ForgetTopics,
+    SetTimeouts,
 }
 
 /// What a step yielded; groups ask for nothing to be done outside.
@@ -173,6 +180,8 @@ pub(crate) type Output = coordinator::Output<Response, Change, Infallible>;
 #[derive(Debug)]
 pub(crate) struct Machine {
     config: Config,
+    /// Of groups that have their own, whether they exist or not.
+    own_timeouts: BTreeMap<StrBytes, Timeouts>,
     groups: BTreeMap<StrBytes, Group>,
     transactions: Transactions,
     /// When each group wants to be looked at; may be too early, since a heartbeat does not touch it.
@@ -188,6 +197,8 @@ pub(crate) struct Machine {
 struct Context<'a> {
     now: Now,
     config: &'a Config,
+    /// Of this group.
+    timeouts: Timeouts,
     topics: &'a Topics,
     output: &'a mut Output,
 }
@@ -198,6 +209,7 @@ impl Machine {
         let expiry_ms = now.tick_ms + config.offsets_retention_check_ms;
         Self {
             config,
+            own_timeouts: BTreeMap::new(),
             groups: BTreeMap::new(),
             transactions: Transactions::default(),
             timers: BTreeSet::new(),
@@ -270,6 +282,10 @@ impl Machine {
             Request::Delete(group) => self.delete(token, group),
             Request::DeleteOffsets(request) => self.delete_offsets(token, request),
             Request::ForgetTopics(topics) => self.forget_topics(token, &topics),
+            Request::SetTimeouts { group, timeouts } => {
+                self.set_timeouts(owned(&group), timeouts);
+                self.reply(token, Response::SetTimeouts);
+            }
         }
     }
 
@@ -303,6 +319,20 @@ impl Machine {
         std::mem::take(&mut self.output)
     }
 
+    /// Gives a group times of its own, or takes them away. Its members keep what they were told until they speak
+    /// again.
+    pub(crate) fn set_timeouts(&mut self, group: StrBytes, timeouts: Option<Timeouts>) {
+        match timeouts {
+            Some(timeouts) => self.own_timeouts.insert(group, timeouts),
+            None => self.own_timeouts.remove(&group),
+        };
+    }
+
+    fn timeouts(&self, group: &StrBytes) -> Timeouts {
+        let own = self.own_timeouts.get(group);
+        own.copied().unwrap_or(self.config.consumer)
+    }
+
     fn see(&mut self, topics: SharedTopics) {
         if topics.version() > self.topics.version() {
             self.topics = topics;
@@ -320,10 +350,12 @@ impl Machine {
         id: &StrBytes,
         decide: impl FnOnce(&mut Group, &mut Context<'_>) -> R,
     ) -> Option<R> {
+        let timeouts = self.timeouts(id);
         let group = self.groups.get_mut(id)?;
         let mut cx = Context {
             now,
             config: &self.config,
+            timeouts,
             topics: &self.topics,
             output: &mut self.output,
         };

@@ -82,6 +82,7 @@ impl Machine {
         let mut cx = Context {
             now,
             config: &self.config,
+            timeouts: self.timeouts(&request.group_id.0),
             topics: &self.topics,
             output: &mut self.output,
         };
@@ -240,7 +241,7 @@ impl Group {
             .as_ref()
             .map(owned)
             .unwrap_or_default();
-        if metadata.len() > cx.config.offset_metadata_max {
+        if is_too_long(&metadata, cx.config.offset_metadata_max) {
             return Err(ResponseError::OffsetMetadataTooLarge);
         }
         let value = CommittedOffset {
@@ -278,6 +279,13 @@ impl Group {
         };
         self.offsets.0.iter().map(topic).collect()
     }
+}
+
+/// Whether a client's words beside an offset are more than a broker keeps. Characters count, as Java knows them, since
+/// they do in Kafka's `offset.metadata.max.bytes`; the log has room for 32,767 bytes of them.
+pub(super) fn is_too_long(metadata: &str, max: usize) -> bool {
+    let bytes = metadata.len();
+    bytes > i16::MAX as usize || bytes > max && metadata.encode_utf16().count() > max
 }
 
 /// An open transaction may change it: ask again.

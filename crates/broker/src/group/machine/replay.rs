@@ -84,8 +84,9 @@ impl Machine {
     pub(crate) fn replay_done(&mut self, now: Now) {
         let ids: Vec<_> = self.groups.keys().cloned().collect();
         for id in ids {
+            let session_ms = self.timeouts(&id).session_ms;
             if let Some(group) = self.groups.get_mut(&id) {
-                group.restore(now, self.config.consumer_session_timeout_ms);
+                group.restore(now, session_ms);
             }
             self.settle(&id);
         }

@@ -18,6 +18,7 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::group::{Group, Membership};
+use super::offsets::is_too_long;
 use super::{Machine, NAME_MAX, Now, Response, Token, code, owned};
 use crate::coordinator::{ProducerEpoch, Verdict};
 use crate::group::record::{Change, CommittedOffset};
@@ -323,7 +324,7 @@ fn pending_value(
 ) -> Result<CommittedOffset, ResponseError> {
     let metadata = partition.committed_metadata.as_ref().map(owned);
     let metadata = metadata.unwrap_or_default();
-    if metadata.len() > metadata_max {
+    if is_too_long(&metadata, metadata_max) {
         return Err(ResponseError::OffsetMetadataTooLarge);
     }
     Ok(CommittedOffset {

@@ -34,7 +34,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 #[cfg(test)]
 pub(super) use pace::Stop;
 pub(crate) use pace::{Halt, Pace};
-pub(super) use records::has_keys;
+pub(super) use records::{repack, wrong_records};
 pub(super) use state::Compaction;
 pub(crate) use thread::Cleaner;
 

@@ -20,6 +20,8 @@ use crate::Error;
 const UNPACKED_MAX: u64 = 64 * 1024 * 1024;
 /// The attribute that says: the base timestamp is the time at which tombstones may go (Kafka's delete horizon).
 const DELETE_HORIZON: i16 = 0x40;
+/// The attributes that say the codec.
+const CODEC: i16 = 0x07;
 /// Bytes of a batch before the part that its length field counts.
 const BEFORE_LENGTH: usize = 12;
 
@@ -46,11 +48,34 @@ pub(super) fn intact<'a>(
     Ok(batch.ok_or_else(|| segment.damaged(position))?)
 }
 
-/// Whether every record of a batch from a producer has a key, as a compacted topic needs; `None` if it cannot be read.
-pub(in crate::log) fn has_keys(header: &Header, batch: &[u8]) -> Option<bool> {
+/// Which records of a batch from a producer are wrong, by their place in it, at most `max`; none if it cannot be read.
+pub(in crate::log) fn wrong_records(
+    header: &Header,
+    batch: &[u8],
+    max: usize,
+    is_wrong: impl Fn(&Record<'_>) -> bool,
+) -> Vec<i32> {
     let mut unpacked = Unpacked::default();
-    let mut records = unpacked.open(header, batch).ok()?;
-    Some(records.all(|record| record.key.is_some()))
+    let Ok(records) = unpacked.open(header, batch) else {
+        return Vec::new();
+    };
+    let wrong = records.zip(0..).filter(|(record, _)| is_wrong(record));
+    wrong.map(|(_, place)| place).take(max).collect()
+}
+
+/// The batch with its records packed by another codec; `None` if it cannot be read.
+pub(in crate::log) fn repack(header: &Header, batch: &[u8], compression: u8) -> Option<Vec<u8>> {
+    let mut unpacked = Unpacked::default();
+    unpacked.open(header, batch).ok()?;
+    let patch = Patch {
+        attributes: header.attributes & !CODEC | i16::from(compression),
+        base_timestamp: header.base_timestamp,
+        max_timestamp: header.max_timestamp,
+        records: header.records,
+    };
+    patch
+        .apply(batch, &pack(compression, &unpacked.0).ok()?)
+        .ok()
 }
 
 /// The time from which tombstones of the batch may go, if a pass has set one.
@@ -113,10 +138,10 @@ pub(super) struct Records<'a> {
 
 /// One record as it stands in its batch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Record<'a> {
+pub(in crate::log) struct Record<'a> {
     pub(super) offset: i64,
-    pub(super) timestamp: i64,
-    pub(super) key: Option<&'a [u8]>,
+    pub(in crate::log) timestamp: i64,
+    pub(in crate::log) key: Option<&'a [u8]>,
     pub(super) has_value: bool,
     attributes: u8,
     /// All of it.
@@ -242,7 +267,7 @@ pub(super) fn empty(header: &Header, batch: &[u8]) -> io::Result<Vec<u8>> {
     let patch = Patch {
         base_timestamp: header.base_timestamp,
         max_timestamp: header.max_timestamp,
-        attributes: header.attributes & !0x07,
+        attributes: header.attributes & !CODEC,
         records: 0,
     };
     patch.apply(batch, &[])
@@ -276,7 +301,7 @@ impl Patch {
     }
 }
 
-/// Packs records as their producer did.
+/// Packs records by Kafka's number of the codec.
 fn pack(compression: u8, records: &[u8]) -> io::Result<Vec<u8>> {
     match compression {
         0 => Ok(records.to_vec()),

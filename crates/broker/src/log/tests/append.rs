@@ -197,3 +197,71 @@ fn many_segments_are_written_and_read_though_few_files_are_open() {
         .count();
     assert!((1..=OPEN_MAX).contains(&open), "{open} files are open");
 }
+
+#[test]
+fn a_topic_with_a_codec_of_its_own_packs_every_batch_by_it() {
+    for (number, name) in ["uncompressed", "gzip", "snappy", "lz4", "zstd"]
+        .iter()
+        .enumerate()
+    {
+        let log = Log::new(&[("compression.type", name)]);
+        let codecs = [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ];
+        for compression in codecs {
+            let make = Make {
+                compression,
+                producer: (7, 0, 2 * log.partition.log_end_offset() as i32 / 2),
+                ..PLAIN
+            };
+            log.partition
+                .append(batch_of(&["a", "b"], make), NOW)
+                .unwrap();
+        }
+        let read = read_all(&log.partition);
+        assert_eq!(
+            i16::from_be_bytes([read[21], read[22]]) & 7,
+            number as i16,
+            "{name}"
+        );
+        let expected: Vec<_> = ["a", "b"].iter().cycle().take(10).collect();
+        let found: Vec<_> = values(&read).into_iter().map(|(_, value)| value).collect();
+        assert!(found.iter().eq(expected), "{name}: {found:?}");
+        assert_eq!(log.crash().all().len(), 10, "{name}");
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_unpacked_cannot_be_packed_anew() {
+    let log = Log::new(&[("compression.type", "gzip")]);
+    let mut nonsense = batch(&["value"]).to_vec();
+    nonsense[61] = 0xff;
+    let crc = crc32c::crc32c(&nonsense[21..]);
+    nonsense[17..21].copy_from_slice(&crc.to_be_bytes());
+    let refused = log.partition.append(nonsense.into(), NOW);
+    assert!(
+        matches!(refused, Err(AppendError::Invalid(_))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn records_that_are_to_blame_are_told_by_their_places() {
+    let log = Log::new(&[("cleanup.policy", "compact")]);
+    let refused = log.partition.append(batch(&["a", "b"]), NOW).unwrap_err();
+    assert_eq!(refused.records(), [0, 1]);
+
+    let log = Log::new(&[("message.timestamp.after.max.ms", "1000")]);
+    let late = Make {
+        timestamp: NOW + 999,
+        ..PLAIN
+    };
+    let refused = log
+        .partition
+        .append(batch_of(&["a", "b", "c", "d"], late), NOW);
+    assert_eq!(refused.unwrap_err().records(), [2, 3]);
+}

@@ -23,6 +23,8 @@ impl Machine {
     ) {
         let id = &request.group_id.0;
         let outcome = match self.groups.get_mut(id).map(|group| &mut group.membership) {
+            // A tool may have committed offsets under the empty name; members cannot have it.
+            _ if id.is_empty() => Err(ResponseError::InvalidGroupId),
             None => Err(ResponseError::UnknownMemberId),
             Some(Membership::Classic(classic)) => classic.heartbeat(now, request),
             Some(Membership::Consumer(_)) => self.heartbeat_in_consumers(now, request),

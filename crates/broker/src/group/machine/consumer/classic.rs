@@ -49,7 +49,7 @@ impl Consumer {
             // Never two owners, whatever the leader has done.
             let free = |topic, index| !consumer.owners.contains_key(&(topic, index));
             member.current.assigned = member.current.assigned.filter(free);
-            member.alive(cx.now, cx.config.consumer_session_timeout_ms);
+            member.alive(cx.now, cx.timeouts.session_ms);
             let target = member.current.assigned.clone();
             consumer.targets.insert(member.id.clone(), target);
             consumer.put(member);
@@ -118,7 +118,7 @@ impl Consumer {
         let (mut member, replaced) = self.admit(cx, comer, &id, instance_id);
         let before = member.clone();
         member.update_classic(join, subscription);
-        member.alive(cx.now, cx.config.consumer_session_timeout_ms);
+        member.alive(cx.now, cx.timeouts.session_ms);
         member.rejoin_by = None;
         member.sync_by = Some(cx.now.tick_ms + member.rebalance_timeout_ms());
         self.take_up(cx, &mut member, &before, Some(&held));
@@ -198,7 +198,7 @@ impl Consumer {
             .with_assignment(member.assignment(cx.topics));
         if let Some(member) = self.members.get_mut(&request.member_id) {
             member.sync_by = None;
-            member.alive(cx.now, cx.config.consumer_session_timeout_ms);
+            member.alive(cx.now, cx.timeouts.session_ms);
         }
         cx.reply(token, Response::Sync(response));
         Ok(())
@@ -220,7 +220,7 @@ impl Consumer {
             MemberState::Unreleased => !self.awaits_others(member),
         };
         if let Some(member) = self.members.get_mut(&request.member_id) {
-            member.alive(cx.now, cx.config.consumer_session_timeout_ms);
+            member.alive(cx.now, cx.timeouts.session_ms);
         }
         if !must_join {
             return Ok(());
@@ -250,6 +250,8 @@ impl Consumer {
             Ok(())
         };
         let outcomes = leavers.iter().map(&mut take).collect();
+        // One may be named twice, and goes once.
+        ids.sort();
         ids.dedup();
         if !ids.is_empty() {
             self.remove(cx, &ids);

@@ -145,8 +145,7 @@ impl Consumer {
         let (mut member, replaced) = self.admit(cx, comer, &id, request.instance_id.as_ref());
         let before = member.clone();
         member.update(request, &beat.client);
-        let session_timeout_ms = cx.config.consumer_session_timeout_ms;
-        member.alive(cx.now, session_timeout_ms);
+        member.alive(cx.now, cx.timeouts.session_ms);
         if let Some(pattern) = pattern {
             self.patterns.add(pattern, cx.topics);
         }
@@ -157,7 +156,7 @@ impl Consumer {
 
         let told = is_full(request) || member.current.assigned != before.current.assigned;
         let assignment = told.then(|| assignment(&member.current.assigned));
-        let interval = i32::try_from(cx.config.consumer_heartbeat_interval_ms).unwrap_or(i32::MAX);
+        let interval = i32::try_from(cx.timeouts.heartbeat_interval_ms).unwrap_or(i32::MAX);
         Ok(ConsumerGroupHeartbeatResponse::default()
             .with_member_id(Some(id))
             .with_member_epoch(member.current.epoch)

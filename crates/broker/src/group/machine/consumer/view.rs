@@ -104,14 +104,12 @@ impl Consumer {
         if epoch < 0 && self.is_empty() {
             return Ok(());
         }
-        self.check_epoch(&request.member_id, epoch)?;
-        let classic = self.members.get(&request.member_id);
-        let classic = classic.is_some_and(Member::is_classic);
-        // Clients that are older than member epochs would not know the error either.
-        match version < MEMBER_EPOCH && !classic {
-            true => Err(ResponseError::UnsupportedVersion),
-            false => Ok(()),
+        let member = self.members.get(&request.member_id);
+        // What such a version says is no member epoch.
+        if version < MEMBER_EPOCH && member.is_some_and(|member| !member.is_classic()) {
+            return Err(ResponseError::UnsupportedVersion);
         }
+        self.check_epoch(&request.member_id, epoch)
     }
 
     /// A member that reads positions must be one that may use them; who is none may look.

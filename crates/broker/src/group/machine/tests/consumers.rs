@@ -489,3 +489,23 @@ fn members_choose_the_assignor_by_majority() {
     }
     assert_eq!(&*world.describe_consumers().assignor_name, "range");
 }
+
+#[test]
+fn a_group_with_times_of_its_own_tells_them_and_waits_for_as_long() {
+    let mut world = World::new();
+    world.ask(Request::SetTimeouts {
+        group: group().0,
+        timeouts: Some(Timeouts {
+            session_ms: 60_000,
+            heartbeat_interval_ms: 6_000,
+        }),
+    });
+    let mut a = member("a");
+    let told = world.beat(a.joining());
+    assert_eq!(told.heartbeat_interval_ms, 6_000);
+    a.hear(&told);
+    world.pass(59_999);
+    a.beat(&mut world);
+    world.pass(60_001);
+    assert_eq!(a.refused(&mut world), ResponseError::UnknownMemberId);
+}
