@@ -14,6 +14,7 @@ mod transactions_support;
 
 use std::time::Duration;
 
+use ackwell::core::seek::SeekTo;
 use ackwell::extract::{State, Text};
 use ackwell::transaction::{Transaction, TransactionError, Transactions};
 use ackwell::{App, Config, Listener, TopicDeclaration};
@@ -120,4 +121,51 @@ async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_the_next_goes_
     ends.lift();
     within("the next commit", send("next")).await.unwrap();
     assert_eq!(scene.seen(&topic), ["kept", "next"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_seeks_back_behind_a_doubt_is_given_its_records_again() {
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
+    let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
+    let proxy = Proxy::start(scene.cluster.bootstrap()).await;
+    let begins = proxy.on(ApiKey::InitProducerId, 1, &[Fate::Delay(Duration::ZERO)]);
+    let ends = proxy.on(ApiKey::EndTxn, 1, &[Fate::CutResponse]);
+    let listener = Listener::on(TopicDeclaration::named(from.clone()))
+        .group(format!("g-{from}"))
+        .name("sender");
+    let app = App::new(through(&proxy, &scene))
+        .state(to.clone())
+        .state(Calls::default());
+    let app = scene.start(app.listener(listener.handle(transform))).await;
+    let opened = begins.hits();
+    scene.send(&from, 0, &numbers(0..1)).await;
+    begins.met(opened + 1).await;
+    ends.lift();
+    // Known again, and passed over: until the next commit the listener remembers that.
+    let handle = app.listener("sender").unwrap();
+    within("the record to be passed over", async {
+        while handle
+            .assignment()
+            .await
+            .first()
+            .and_then(|one| one.position)
+            != Some(1)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(
+        handle.seek(from.as_str(), 0, SeekTo::Beginning).await,
+        Ok(0)
+    );
+    within("the record to be sent again", async {
+        while scene.seen(&to.0) != ["0", "0"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    within("the app to stop", app.stop()).await.unwrap();
 }

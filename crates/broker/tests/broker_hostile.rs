@@ -15,9 +15,15 @@ use std::time::Duration;
 
 use ackwell_broker::{Broker, Config};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest,
-    MetadataResponse, RequestHeader, ResponseHeader,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest, FetchResponse, MetadataRequest,
+    MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use prometheus_client::registry::Registry;
@@ -300,10 +306,10 @@ fn waiting_fetch(max_wait_ms: i32) -> FetchRequest {
         .with_min_bytes(1)
         .with_max_bytes(1000)
         .with_topics(vec![
-            kafka_protocol::messages::fetch_request::FetchTopic::default()
+            FetchTopic::default()
                 .with_topic(StrBytes::from_static_str("__consumer_offsets").into())
                 .with_partitions(vec![
-                    kafka_protocol::messages::fetch_request::FetchPartition::default()
+                    FetchPartition::default()
                         .with_partition(0)
                         .with_partition_max_bytes(1000),
                 ]),
@@ -496,4 +502,68 @@ proptest! {
         let _ = socket.read(&mut [0; 256]);
         assert_serves(&mut connect(address));
     }
+}
+
+/// What is asked in `version` on this connection.
+fn ask<Q, A>(socket: &mut TcpStream, key: ApiKey, version: i16, asked: &Q) -> A
+where
+    Q: Encodable + HeaderVersion,
+    A: Decodable + HeaderVersion,
+{
+    let asked = request(key, version, 1, asked);
+    socket.write_all(&asked).expect("sent");
+    read_response(socket, version).1
+}
+
+fn create(socket: &mut TcpStream, topic: &str) -> uuid::Uuid {
+    let wanted = CreatableTopic::default()
+        .with_name(StrBytes::from_string(topic.to_owned()).into())
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let wanted = CreateTopicsRequest::default().with_topics(vec![wanted]);
+    let created: CreateTopicsResponse = ask(socket, ApiKey::CreateTopics, 7, &wanted);
+    assert_eq!(created.topics[0].error_code, 0);
+    created.topics[0].topic_id
+}
+
+/// Who holds an id is never led to another topic of the same name (KIP-516).
+#[test]
+fn the_id_of_a_deleted_topic_is_unknown_also_when_its_name_is_given_again() {
+    let node = Node::start(|_| ());
+    let mut socket = node.connect();
+    let old = create(&mut socket, "orders");
+    let gone = DeleteTopicsRequest::default()
+        .with_topics(vec![DeleteTopicState::default().with_topic_id(old)]);
+    let gone: DeleteTopicsResponse = ask(&mut socket, ApiKey::DeleteTopics, 6, &gone);
+    assert_eq!(gone.responses[0].error_code, 0);
+    let new = create(&mut socket, "orders");
+    assert_ne!(old, new);
+
+    let unknown = ResponseError::UnknownTopicId.code();
+    for (id, code) in [(old, unknown), (new, 0)] {
+        let partition = FetchPartition::default().with_partition_max_bytes(1000);
+        let topic = FetchTopic::default()
+            .with_topic_id(id)
+            .with_partitions(vec![partition]);
+        let fetch = FetchRequest::default().with_topics(vec![topic]);
+        let fetched: FetchResponse = ask(&mut socket, ApiKey::Fetch, 13, &fetch);
+        assert_eq!(fetched.responses[0].partitions[0].error_code, code);
+
+        // Without records a known partition refuses them as invalid.
+        let topic = TopicProduceData::default()
+            .with_topic_id(id)
+            .with_partition_data(vec![PartitionProduceData::default()]);
+        let produce = ProduceRequest::default()
+            .with_acks(-1)
+            .with_topic_data(vec![topic]);
+        let produced: ProduceResponse = ask(&mut socket, ApiKey::Produce, 13, &produce);
+        let told = produced.responses[0].partition_responses[0].error_code;
+        let expected = if code == 0 {
+            ResponseError::InvalidRecord.code()
+        } else {
+            unknown
+        };
+        assert_eq!(told, expected);
+    }
+    node.stop();
 }

@@ -170,6 +170,7 @@ impl Poller {
                 if asked.is_some_and(|(wanted, _)| *wanted == to)
                     && let Some((_, request)) = self.seeks.waiting.remove(&id)
                 {
+                    self.partitions.sought(id);
                     request.answer(Ok(to.0));
                 }
             }

@@ -130,6 +130,14 @@ impl Partitions {
         }
     }
 
+    /// Somebody wanted the client to read elsewhere.
+    pub(super) fn sought(&self, id: PartitionId) {
+        if let (Some(transactions), Some((topic, partition))) = (&self.transactions, self.name(id))
+        {
+            transactions.sought(topic, *partition);
+        }
+    }
+
     pub(super) fn set_stopped(&mut self, id: PartitionId) {
         if let Some(queue) = self.queue(id.0 as usize) {
             queue.stopped = true;

@@ -43,12 +43,17 @@ pub(super) async fn handle(cx: &Context, request: ProduceRequest) -> Answer<Prod
         0 => Acks::None,
         1 => Acks::Leader,
         -1 => Acks::All,
-        _ => return refuse_all(&request, ResponseError::InvalidRequiredAcks),
+        // Of two mistakes, Kafka tells the one about the topic.
+        _ => {
+            return refuse_all(&request, |topic, index| {
+                missing(cx, topic, index).unwrap_or(ResponseError::InvalidRequiredAcks)
+            });
+        }
     };
     if let Some(id) = &request.transactional_id
         && let Err(error) = cx.transactional_right(id, Use::Write)
     {
-        return refuse_all(&request, error);
+        return refuse_all(&request, |_, _| error);
     }
     let appended = |topic| append_topic(cx, topic);
     let topics: Vec<_> = request.topic_data.into_iter().map(appended).collect();
@@ -201,23 +206,35 @@ fn blamed(rejected: &Rejected) -> Vec<BatchIndexAndErrorMessage> {
     rejected.records.iter().map(blame).collect()
 }
 
-fn refuse_all(request: &ProduceRequest, code: ResponseError) -> Answer<ProduceResponse> {
+/// Why nothing can be written there, whatever it is.
+fn missing(cx: &Context, data: &TopicProduceData, index: i32) -> Option<ResponseError> {
+    match writable(cx, data) {
+        Ok(topic) if topic.partition(index).is_some() => None,
+        Ok(_) => Some(ResponseError::UnknownTopicOrPartition),
+        Err(error) => Some(error),
+    }
+}
+
+fn refuse_all(
+    request: &ProduceRequest,
+    code: impl Fn(&TopicProduceData, i32) -> ResponseError,
+) -> Answer<ProduceResponse> {
     if request.acks == 0 {
         return Answer::Disconnect("records produced with acks=0 were refused");
     }
-    let partition = |data: &PartitionProduceData| {
-        PartitionProduceResponse::default()
-            .with_index(data.index)
-            .with_error_code(code.code())
-            .with_base_offset(-1)
-            .with_log_append_time_ms(-1)
-            .with_log_start_offset(-1)
-    };
     let topics = request.topic_data.iter().map(|topic| {
+        let partitions = topic.partition_data.iter().map(|data| {
+            PartitionProduceResponse::default()
+                .with_index(data.index)
+                .with_error_code(code(topic, data.index).code())
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(-1)
+        });
         TopicProduceResponse::default()
             .with_name(topic.name.clone())
             .with_topic_id(topic.topic_id)
-            .with_partition_responses(topic.partition_data.iter().map(partition).collect())
+            .with_partition_responses(partitions.collect())
     });
     let response = ProduceResponse::default().with_responses(topics.collect());
     Answer::Later(async move { response }.boxed())

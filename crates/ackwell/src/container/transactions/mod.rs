@@ -120,6 +120,19 @@ impl Transactional {
         places.owned.remove(&(topic.to_owned(), partition));
     }
 
+    /// Somebody has moved the listener in this partition: whatever comes now is to be handled, also what a
+    /// doubtful transaction may have committed.
+    pub(super) fn sought(&self, topic: &str, partition: i32) {
+        let mut places = self.places();
+        let Some(place) = places.owned.get_mut(&(topic.to_owned(), partition)) else {
+            return;
+        };
+        place.settled = 0..0;
+        if let Some(doubt) = &mut place.doubt {
+            doubt.records.start = doubt.records.end;
+        }
+    }
+
     pub(super) fn all_gone(&self) {
         self.places().owned.clear();
     }
