@@ -70,7 +70,8 @@ async fn an_order_is_confirmed_or_taken_back_and_its_saga_says_how() {
     assert_eq!(steps(&seen), ["DONE", "DONE", "DONE"]);
     assert_eq!(seen["history"].as_array().unwrap().len(), 4);
     assert_eq!(stock(&system).await, (8, 2));
-    assert_eq!(system.told(&confirmed).await[0]["kind"], "CONFIRMED");
+    let told = system.told(&confirmed).await;
+    assert_eq!(told["notifications"][0]["kind"], "CONFIRMED");
 
     let declined = placed(&system, "b", "declined").await;
     let order = system.final_order(&declined).await;

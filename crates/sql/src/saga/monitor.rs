@@ -76,7 +76,7 @@ impl<S: Saga> Monitor<S> {
     /// are tried again later, and hold up nobody else.
     async fn fire_all(&self, cx: &ServiceContext) -> Result<usize> {
         let now = Timestamp::now();
-        let (mut failed, mut place) = (0, (Timestamp::MIN, 0));
+        let (mut failed, mut place) = (0, (Timestamp::UNIX_EPOCH, 0));
         while !cx.is_stopped() {
             let due = self.due(now, place).await?;
             let Some(last) = due.last() else { break };
