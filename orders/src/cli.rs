@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ackwell_sql::saga::Saga;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::audit;
 use crate::config::{Flag, Settings};
 use crate::import;
+use crate::order::saga::OrderSaga;
 use crate::serve::{self, Name};
 
 /// Any error, on its way to the person at the terminal.
@@ -82,6 +84,19 @@ enum Command {
         /// How long orders in flight may take to become final, in seconds
         #[arg(long, default_value_t = 10, value_name = "SECONDS")]
         settle: u64,
+    },
+    /// The saga of an order
+    #[command(subcommand)]
+    Saga(SagaCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum SagaCommand {
+    /// Draw its steps, timeouts and ways back, as a Mermaid diagram
+    Graph {
+        /// As an SVG picture
+        #[arg(long)]
+        svg: bool,
     },
 }
 
@@ -174,7 +189,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let command = cli.command.unwrap_or(Command::All);
     init_tracing(match command {
         Command::All | Command::Serve { .. } => "info",
-        Command::Import(_) | Command::Audit { .. } => "warn",
+        Command::Import(_) | Command::Audit { .. } | Command::Saga(_) => "warn",
     });
     let import = if let Command::Import(args) = &command {
         Some(args)
@@ -187,6 +202,14 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve { service } => serve::one(&settings, service).await?,
         Command::Import(args) => return run_import(&settings, args).await,
         Command::Audit { json, settle } => return run_audit(&settings, json, settle).await,
+        Command::Saga(SagaCommand::Graph { svg }) => {
+            let plan = OrderSaga::new(&settings.orders).declare().plan()?;
+            print(&if svg {
+                plan.to_svg()
+            } else {
+                plan.to_mermaid()
+            });
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

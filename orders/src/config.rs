@@ -36,6 +36,13 @@ pub(crate) struct Orders {
     pub(crate) product_url: Option<String>,
     /// `ORDERS_FLOW`: which way new orders go; those on their way stay on theirs.
     pub(crate) flow: Flow,
+    /// `ORDERS_RESERVATION_TIMEOUT_MS`: how long a saga waits for stock before it cancels the order.
+    pub(crate) reservation_timeout_ms: u64,
+    /// `ORDERS_PAYMENT_TIMEOUT_MS`: how long a saga waits for the payment before it cancels the order and has
+    /// refunded what may have been charged.
+    pub(crate) payment_timeout_ms: u64,
+    /// `ORDERS_CONFIRMATION_TIMEOUT_MS`: how long a saga waits for the confirmation before a person must decide.
+    pub(crate) confirmation_timeout_ms: u64,
     /// `PAYMENT_LIMIT`: up to which amount the simulated gateway approves a card.
     pub(crate) payment_limit: Cents,
     /// `ORDERS_SLOW_PAYMENT_MS`: how long the simulated gateway takes for the payment method `slow`.
@@ -81,9 +88,12 @@ impl Default for Orders {
             broker_port: 9092,
             order_url: None,
             product_url: None,
-            flow: Flow::Choreography,
+            flow: Flow::Saga,
+            reservation_timeout_ms: 30_000,
+            payment_timeout_ms: 30_000,
+            confirmation_timeout_ms: 30_000,
             payment_limit: Cents::from_stored(1_000_000),
-            slow_payment_ms: 15_000,
+            slow_payment_ms: 40_000,
         }
     }
 }
@@ -92,7 +102,7 @@ impl Default for Orders {
 pub(crate) type Flag = (&'static str, &'static str, Option<String>);
 
 /// Variables of the interface, and the settings that they stand for.
-pub(crate) const VARIABLES: [(&str, &str); 12] = [
+pub(crate) const VARIABLES: [(&str, &str); 15] = [
     ("ORDERS_HOST", "orders.host"),
     ("ORDERS_ORDER_PORT", "orders.order_port"),
     ("ORDERS_PRODUCT_PORT", "orders.product_port"),
@@ -103,6 +113,15 @@ pub(crate) const VARIABLES: [(&str, &str); 12] = [
     ("ORDERS_ORDER_URL", "orders.order_url"),
     ("ORDERS_PRODUCT_URL", "orders.product_url"),
     ("ORDERS_FLOW", "orders.flow"),
+    (
+        "ORDERS_RESERVATION_TIMEOUT_MS",
+        "orders.reservation_timeout_ms",
+    ),
+    ("ORDERS_PAYMENT_TIMEOUT_MS", "orders.payment_timeout_ms"),
+    (
+        "ORDERS_CONFIRMATION_TIMEOUT_MS",
+        "orders.confirmation_timeout_ms",
+    ),
     ("PAYMENT_LIMIT", "orders.payment_limit"),
     ("ORDERS_SLOW_PAYMENT_MS", "orders.slow_payment_ms"),
 ];

@@ -57,6 +57,9 @@ pub(crate) enum ServeError {
     /// A database can't be opened.
     #[error(transparent)]
     Database(#[from] ackwell_sql::Error),
+    /// A saga's declaration is not sound; or a timeout in the settings is out of range.
+    #[error(transparent)]
+    Saga(#[from] ackwell_sql::saga::PlanError),
     /// A service does not start, or ended by itself.
     #[error(transparent)]
     App(#[from] StartError),
@@ -115,14 +118,14 @@ impl Name {
         }
     }
 
-    async fn declare(self, scope: &Scope<'_>) -> Result<Declared, ackwell_sql::Error> {
-        match self {
-            Self::Order => order::declare(scope).await,
-            Self::Product => product::declare(scope).await,
-            Self::Payment => payment::declare(scope).await,
-            Self::User => user::declare(scope).await,
-            Self::Notification => notification::declare(scope).await,
-        }
+    async fn declare(self, scope: &Scope<'_>) -> Result<Declared, ServeError> {
+        Ok(match self {
+            Self::Order => order::declare(scope).await?,
+            Self::Product => product::declare(scope).await?,
+            Self::Payment => payment::declare(scope).await?,
+            Self::User => user::declare(scope).await?,
+            Self::Notification => notification::declare(scope).await?,
+        })
     }
 }
 

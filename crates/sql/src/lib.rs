@@ -8,6 +8,7 @@
 //! - [`Tx`]: the transaction, as an extractor in a listener or of one's own.
 //! - [`ordered`](mod@ordered): retry that keeps the order of each key; the failing key waits in
 //!   the database, all others go on.
+//! - [`saga`](mod@saga): work in several services that ends whole or is taken back whole.
 //! - [`Keyed`]: rows that events write once, last, or in sequence, however often they come.
 //! - [`Relay`]: the service that publishes what was emitted.
 //! - [`Migration`]: the schema's steps. [`Row`], [`params!`]: what goes in and comes out.
@@ -26,6 +27,7 @@ mod outbox;
 mod readers;
 mod relay;
 mod row;
+pub mod saga;
 mod schema;
 mod seat;
 mod snapshots;

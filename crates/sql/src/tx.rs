@@ -121,7 +121,18 @@ impl Tx {
     }
 
     async fn emit_traced<E: Event>(&mut self, event: &E, trace: Option<&str>) -> Result<()> {
-        let encoded = self.encode(event, trace);
+        let encoded = EncodedEvent::with_trace(event, trace)
+            .map_err(|error| Error::usage("emitting an event").because(error));
+        self.emit_encoded(encoded).await
+    }
+
+    /// Emits what was encoded before, or fails as that did.
+    pub(crate) async fn emit_encoded(&mut self, event: Result<EncodedEvent>) -> Result<()> {
+        let fits = |event: EncodedEvent| {
+            outbox::check_size(&event, self.seat.database().settings().message_bytes_max)?;
+            Ok(event)
+        };
+        let encoded = event.and_then(fits);
         let encoded = encoded.map_err(|error| self.seat.fail(error))?;
         self.seat.join().await?;
         let mut work = self.seat.work()?;
@@ -131,11 +142,12 @@ impl Tx {
         Ok(())
     }
 
-    fn encode<E: Event>(&self, event: &E, trace: Option<&str>) -> Result<EncodedEvent> {
-        let encoded = EncodedEvent::with_trace(event, trace)
-            .map_err(|error| Error::usage("emitting an event").because(error))?;
-        outbox::check_size(&encoded, self.seat.database().settings().message_bytes_max)?;
-        Ok(encoded)
+    pub(crate) fn database(&self) -> &Database {
+        self.seat.database()
+    }
+
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
     }
 
     /// Commits a transaction of one's own, and returns when it is durable.

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ackwell_sql::{Database, Settings, params};
+use events::database_url::is_postgres;
 use events::{Happened, ids, outbox};
 use proptest::prelude::*;
 use tokio::time::timeout;
@@ -209,8 +210,13 @@ fn settings(group_members: usize) -> Settings {
     settings
 }
 
+/// Each has a database of its own, and a dozen connections to a server.
+fn cases() -> u32 {
+    if is_postgres() { 12 } else { 48 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn units_are_whole_on_one_thread(

@@ -31,11 +31,11 @@ pub(crate) mod users;
 pub(crate) use items::{Items, Wanted};
 
 /// The name space of saga ids. Part of every id: never change it.
-const SAGA_IDS: Uuid = Uuid::from_u128(0x5c1b_93d4_0e8f_4b6a_8d27_61c0_a9f3_2e75);
+pub(crate) const SAGA_IDS: Uuid = Uuid::from_u128(0x5c1b_93d4_0e8f_4b6a_8d27_61c0_a9f3_2e75);
 
 /// The id of the saga of this order. It is derived, so an order has one saga whatever is redelivered.
 pub(crate) fn saga_id(order_id: Uuid) -> Uuid {
-    Uuid::new_v5(&SAGA_IDS, order_id.as_bytes())
+    Uuid::new_v5(&SAGA_IDS, order_id.to_string().as_bytes())
 }
 
 /// The id of the event in hand, as an extractor: `Header<EventId>`.

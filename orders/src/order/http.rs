@@ -2,6 +2,7 @@
 
 use ackwell_http::{JsonBody, Problem, QueryParams};
 use ackwell_sql::Database;
+use ackwell_sql::saga::Answer;
 use axum::extract::{FromRef, FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -13,28 +14,30 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::request::{Body, NewOrder, key_problem};
+use super::saga::OrderSagas;
 use super::store::{self, Advanced, Placed};
 use super::{Order, Status};
 use crate::config::Flow;
 use crate::error::Error;
+use crate::events::saga_id;
 use crate::web::openapi;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Orders of a page, unless asked otherwise.
-const PAGE_DEFAULT: u32 = 50;
+pub(super) const PAGE_DEFAULT: u32 = 50;
 /// Orders of a page at most: some 300 KiB.
 const PAGE_MAX: u32 = 1000;
 const WITHDRAWN: &str = "withdrawn by the customer";
 
 /// The paths of the order service.
-pub(crate) fn routes(db: Database, flow: Flow) -> Router {
+pub(crate) fn routes(db: Database, flow: Flow, sagas: OrderSagas) -> Router {
     Router::new()
         .route("/orders", post(place).get(list))
         .route("/orders/{id}", get(show))
         .route("/orders/{id}/cancel", post(cancel))
         .route("/openapi.json", openapi(include_str!("openapi.json")))
-        .with_state(Shop { db, flow })
+        .with_state(Shop { db, flow, sagas })
 }
 
 /// Where orders are kept, and which way new ones go.
@@ -42,6 +45,7 @@ pub(crate) fn routes(db: Database, flow: Flow) -> Router {
 struct Shop {
     db: Database,
     flow: Flow,
+    sagas: OrderSagas,
 }
 
 impl FromRef<Shop> for Database {
@@ -72,14 +76,14 @@ struct Page {
 
 /// Accepts an order. It is durable, and its event is on its way, when this answers.
 async fn place(
-    State(Shop { db, flow }): State<Shop>,
+    State(Shop { db, flow, sagas }): State<Shop>,
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<Body>,
 ) -> Result<Response, Problem> {
     let at = Timestamp::now();
     let order = NewOrder::check(body)?;
     let mut tx = db.begin();
-    let placed = store::place(&mut tx, &key, &order, flow, at).await?;
+    let placed = store::place(&mut tx, &key, &order, flow, &sagas, at).await?;
     tx.commit().await.map_err(Error::from)?;
     match placed {
         Placed::New(order_id) => Ok(accepted(order_id)),
@@ -157,7 +161,7 @@ fn status_named(name: &str) -> Result<Status, Problem> {
     })
 }
 
-fn page_limit(limit: &str) -> Result<u32, Problem> {
+pub(super) fn page_limit(limit: &str) -> Result<u32, Problem> {
     let number = limit
         .parse()
         .ok()
@@ -167,34 +171,43 @@ fn page_limit(limit: &str) -> Result<u32, Problem> {
 
 /// A cursor is the id of the last order seen, so that a client can start at any order it knows.
 async fn place_of(db: &Database, cursor: &str) -> Result<i64, Problem> {
-    let place = match cursor.parse() {
-        Ok(order_id) => store::place_of(db, order_id).await?,
-        Err(_) => None,
-    };
-    place.ok_or_else(|| {
+    let order_id = cursor.parse().map_err(|_| {
         Problem::bad_request("after must be the `next` of an earlier page, or an order's id")
-    })
+    })?;
+    let place = store::place_of(db, order_id).await?;
+    place.ok_or_else(no_such_order)
 }
 
 async fn show(State(db): State<Database>, Path(id): Path<String>) -> Result<Json<Order>, Problem> {
     order(&db, parsed(&id)?).await
 }
 
-/// Withdraws an order; one that is cancelled already stays so.
+/// Withdraws an order; one that is cancelled already stays so. Of flow B the saga says whether it can be, and
+/// takes back what was done.
 async fn cancel(
-    State(db): State<Database>,
+    State(Shop { db, sagas, .. }): State<Shop>,
     Path(id): Path<String>,
 ) -> Result<Json<Order>, Problem> {
     let id = parsed(&id)?;
     let mut tx = db.begin();
-    let advanced = store::withdraw(&mut tx, id, WITHDRAWN, Timestamp::now()).await?;
+    let refused = match sagas.cancel(&mut tx, saga_id(id), WITHDRAWN).await? {
+        Answer::Moved(_) | Answer::Nothing(_) => None,
+        Answer::Refused(why) => Some(why.text().to_owned()),
+        // Of flow A.
+        Answer::Unknown | Answer::NoReply => {
+            match store::withdraw(&mut tx, id, WITHDRAWN, Timestamp::now()).await? {
+                Advanced::To(_) | Advanced::TooLate(Status::Cancelled) => None,
+                Advanced::TooLate(status) => Some(format!("it is {status}")),
+                Advanced::Unknown => return Err(no_such_order()),
+            }
+        }
+    };
     tx.commit().await.map_err(Error::from)?;
-    match advanced {
-        Advanced::To(_) | Advanced::TooLate(Status::Cancelled) => order(&db, id).await,
-        Advanced::TooLate(status) => Err(Problem::conflict(format!(
-            "the order is {status}; only a PENDING order can be cancelled"
+    match refused {
+        None => order(&db, id).await,
+        Some(why) => Err(Problem::conflict(format!(
+            "the order can't be cancelled any more: {why}"
         ))),
-        Advanced::Unknown => Err(no_such_order()),
     }
 }
 

@@ -1,14 +1,15 @@
-//! Answers about stock, from the product service.
+//! Answers about stock, from the product service, and the saga's last command.
 
 use ackwell::extract::{Event, Header};
 use ackwell_sql::Tx;
 use jiff::Timestamp;
 
-use super::Input;
 use super::store::{self, Advanced};
+use super::{Input, Status};
 use crate::error::Error;
 use crate::events::EventId;
 use crate::events::choreography::{StatusCode, StockAnswer, Verdict};
+use crate::events::orders::OrderEvent;
 
 /// The consumer group. All instances of the service share it.
 pub(crate) const GROUP: &str = "order-service";
@@ -46,6 +47,30 @@ pub(crate) async fn on_stock_answer(
         }
     }
     Ok(())
+}
+
+/// Flow B: confirms an order at the saga's command. One that comes again is answered again in the same
+/// words; one that comes when a person has cancelled the order is left alone.
+pub(crate) async fn on_order_event(
+    Event(event): Event<OrderEvent>,
+    Header(event_id, ..): Header<EventId>,
+    mut tx: Tx,
+) -> Result<(), Error> {
+    // What the order service itself says needs no answer.
+    let OrderEvent::ConfirmOrder(command) = event else {
+        return Ok(());
+    };
+    let (id, at) = (command.order_id, Timestamp::now());
+    let cause = Some(event_id);
+    match store::advance(&mut tx, id, Input::SagaConfirms, None, at, cause).await? {
+        Advanced::To(_) => Ok(()),
+        Advanced::TooLate(Status::Confirmed) => store::confirm_again(&mut tx, id).await,
+        Advanced::TooLate(status) => {
+            tracing::debug!(order_id = %id, %status, "confirmation came too late");
+            Ok(())
+        }
+        Advanced::Unknown => Err(Error::Impossible(format!("there is no order {id}"))),
+    }
 }
 
 fn input(verdict: &Verdict) -> Result<Input, Error> {

@@ -1,8 +1,9 @@
 //! The order service: accepts orders and keeps what became of them.
 //!
 //! One order's way through this folder: [`http`] takes it, [`request`] checks it,
-//! [`store`] writes it in one transaction with the event that asks for its stock;
-//! the product service answers; [`listener`] moves the order to its final state.
+//! [`store`] writes it in one transaction with what sends it on its way. In flow A that is the event
+//! that asks for its stock; the product service answers, and [`listener`] moves the order to its final
+//! state. In flow B it is the order's [`saga`], which decides what becomes of it.
 
 use std::fmt;
 
@@ -12,27 +13,51 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::events::choreography::{STOCK_VALID_REQUEST, STOCK_VALID_RESPONSE};
+use crate::events::inventory::INVENTORY_EVENTS;
 use crate::events::orders::ORDER_EVENTS;
+use crate::events::payment::PAYMENT_EVENTS;
 use crate::events::payment::PaymentMethod;
+use crate::events::saga::SAGA_EVENTS;
 use crate::money::{Cents, UnitPrice};
-use crate::serve::{Declared, Scope};
+use crate::serve::{Declared, Scope, ServeError};
+
+use self::saga::{OrderSaga, OrderSagas};
 
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod request;
+pub(crate) mod saga;
 pub(crate) mod store;
 
-/// The order service: requests go out on `stock-valid-request`, answers come in.
-pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ackwell_sql::Error> {
+/// The order service, and the orchestrator of its sagas. Both flows are always there: orders that are on their
+/// way stay on theirs when the setting changes.
+pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
+    let orders = &scope.settings.orders;
+    let sagas = OrderSagas::new(OrderSaga::new(orders))?;
     let db = scope.database("order", store::MIGRATIONS).await?;
-    let answers = Listener::on(STOCK_VALID_RESPONSE).group(listener::GROUP);
+    let ours = Listener::on(STOCK_VALID_RESPONSE)
+        .and_on(ORDER_EVENTS)
+        .group(listener::GROUP)
+        .on_event(listener::on_stock_answer)
+        .on_event(listener::on_order_event);
+    let replies = Listener::on(INVENTORY_EVENTS)
+        .and_on(PAYMENT_EVENTS)
+        .and_on(ORDER_EVENTS)
+        .group(saga::listener::GROUP)
+        .on_event(saga::listener::on_inventory_event)
+        .on_event(saga::listener::on_payment_event)
+        .on_event(saga::listener::on_order_event);
     Ok(Declared {
         app: scope
             .app(listener::GROUP, &db)
+            .state(sagas.clone())
             .topic(STOCK_VALID_REQUEST)
-            .topic(ORDER_EVENTS)
-            .listener(answers.handle(listener::on_stock_answer)),
-        routes: http::routes(db, scope.settings.orders.flow),
+            .topic(SAGA_EVENTS)
+            .listener(ours)
+            .listener(replies)
+            .service(sagas.monitor(db.clone())),
+        routes: http::routes(db.clone(), orders.flow, sagas.clone())
+            .merge(saga::http::routes(db, sagas)),
     })
 }
 
@@ -71,6 +96,12 @@ pub(crate) enum Input {
     StockRefused,
     /// The customer withdrew it.
     Withdrawn,
+    /// The saga's last command: stock and money are there.
+    SagaConfirms,
+    /// The saga takes back what was done.
+    SagaFailed,
+    /// A person must decide about the saga.
+    SagaInReview,
 }
 
 impl Status {
@@ -85,11 +116,17 @@ impl Status {
     ];
 
     /// The sequence guard: the state that follows, or `None` where the input came
-    /// too late and changes nothing. A final state is never left.
+    /// too late and changes nothing. CONFIRMED and CANCELLED are never left.
     pub(crate) fn on(self, input: Input) -> Option<Self> {
         match (self, input) {
-            (Self::Pending, Input::StockReserved) => Some(Self::Confirmed),
-            (Self::Pending, Input::StockRefused | Input::Withdrawn) => Some(Self::Cancelled),
+            (Self::Pending, Input::StockReserved | Input::SagaConfirms) => Some(Self::Confirmed),
+            (Self::Pending, Input::StockRefused | Input::Withdrawn | Input::SagaFailed) => {
+                Some(Self::Cancelled)
+            }
+            (Self::Pending, Input::SagaInReview) => Some(Self::ManualReview),
+            // Resolved: by a person, or by an answer that came after all.
+            (Self::ManualReview, Input::SagaConfirms) => Some(Self::Confirmed),
+            (Self::ManualReview, Input::SagaFailed) => Some(Self::Cancelled),
             (Self::Confirmed | Self::Cancelled | Self::ManualReview, _) => None,
         }
     }
@@ -100,11 +137,14 @@ impl Status {
     }
 
     /// Whether `history` is one that an order can have: accepted, then at most one
-    /// final state.
+    /// final state, which a review may come before.
     pub(crate) fn is_legal_history(history: &[Self]) -> bool {
         match history {
             [Self::Pending] => true,
             [Self::Pending, last] => last.is_final(),
+            [Self::Pending, Self::ManualReview, last] => {
+                matches!(last, Self::Confirmed | Self::Cancelled)
+            }
             _ => false,
         }
     }
@@ -179,7 +219,14 @@ pub(crate) struct Order {
 mod tests {
     use super::*;
 
-    const INPUTS: [Input; 3] = [Input::StockReserved, Input::StockRefused, Input::Withdrawn];
+    const INPUTS: [Input; 6] = [
+        Input::StockReserved,
+        Input::StockRefused,
+        Input::Withdrawn,
+        Input::SagaConfirms,
+        Input::SagaFailed,
+        Input::SagaInReview,
+    ];
 
     #[test]
     fn the_first_input_decides() {
@@ -199,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_late_or_repeated_input_never_leaves_a_final_state() {
-        for last in Status::ALL.into_iter().filter(|status| status.is_final()) {
+        for last in [Status::Confirmed, Status::Cancelled] {
             for input in INPUTS {
                 assert_eq!(last.on(input), None, "{last} on {input:?}");
             }

@@ -4,11 +4,13 @@
 //! transaction; so are a change of state and its history entry. Neither half can be
 //! found without the other.
 
+use ackwell_sql::saga::Started;
 use ackwell_sql::{Database, Migration, Row, Tx, params};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::request::NewOrder;
+use super::saga::OrderSagas;
 use super::{Change, Input, Item, Order, Status, order_id};
 use crate::config::Flow;
 use crate::error::Error;
@@ -62,6 +64,7 @@ pub(crate) async fn place(
     key: &str,
     order: &NewOrder,
     flow: Flow,
+    sagas: &OrderSagas,
     at: Timestamp,
 ) -> Result<Placed, Error> {
     let id = order_id(key);
@@ -103,6 +106,8 @@ pub(crate) async fn place(
                 amount: order.total,
                 payment_method: order.payment_method,
             };
+            let begun = sagas.start(tx, &id.to_string(), &placed).await?;
+            debug_assert_eq!(begun, Started::New(placed.saga_id));
             tx.emit(&OrderEvent::OrderPlaced(placed)).await?;
         }
     }
@@ -205,6 +210,21 @@ pub(crate) async fn advance(
         tx.emit(&event).await?;
     }
     Ok(Advanced::To(next))
+}
+
+/// Says once more that an order is confirmed, to whoever asks for it once more.
+pub(crate) async fn confirm_again(tx: &mut Tx, order_id: Uuid) -> Result<(), Error> {
+    let row = tx
+        .query_opt(
+            "SELECT customer_id, items, total_cents FROM orders WHERE order_id = $1 AND status = 'CONFIRMED'",
+            params![order_id],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    if let Some(event) = ended(order_id, Status::Confirmed, None, &row)? {
+        tx.emit(&event).await?;
+    }
+    Ok(())
 }
 
 /// What the others are told of an order that has come to its end.
@@ -367,10 +387,17 @@ fn status(row: &Row) -> Result<Status, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Orders;
+    use crate::order::saga::OrderSaga;
 
     async fn database(folder: &tempfile::TempDir) -> Database {
         let url = format!("sqlite:{}", folder.path().join("order.db").display());
         Database::open(&url, MIGRATIONS).await.unwrap()
+    }
+
+    fn sagas() -> OrderSagas {
+        let saga = OrderSaga::new(&Orders::default());
+        OrderSagas::new(saga).unwrap()
     }
 
     fn new_order(quantity: u32) -> NewOrder {
@@ -396,6 +423,7 @@ mod tests {
             key,
             &new_order(quantity),
             Flow::Choreography,
+            &sagas(),
             Timestamp::now(),
         )
         .await
@@ -452,6 +480,7 @@ mod tests {
             "k-1",
             &new_order(1),
             Flow::Choreography,
+            &sagas(),
             Timestamp::now(),
         )
         .await

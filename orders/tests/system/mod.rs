@@ -22,6 +22,9 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+/// Settings under which orders go through flow A.
+pub(crate) const CHOREOGRAPHY: &str = "[orders]\nflow = \"choreography\"\n";
+
 /// How long anything may take before the test fails: generous, machines differ.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -57,9 +60,15 @@ impl System {
     /// Starts `orders` on free ports and waits until it is ready. Its broker is the embedded one, or
     /// the Kafka that `KAFKA_BOOTSTRAP_SERVERS` names, emptied.
     pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with these settings, as they stand in `ackwell.toml`.
+    pub(crate) async fn start_with(settings: &str) -> Self {
         let zero = || "127.0.0.1:0".to_owned();
         let mut system = Self::apart(zero());
         (system.order, system.product) = (zero(), zero());
+        system.file("ackwell.toml", settings);
         system.apart = on_kafka();
         if on_kafka() {
             let kafka = Kafka::start().await;

@@ -47,6 +47,9 @@ const KEYS: i64 = 10;
 /// A dead worker is missed after this. Lower would take a busy machine's pauses for deaths.
 const SESSION: Duration = Duration::from_secs(3);
 
+/// A worker that stands still in a transaction loses it on PostgreSQL after this.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
 /// Awaits `future`, and names what was waited for if it takes too long.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(LIMIT, future).await {
@@ -148,9 +151,11 @@ impl Scene {
             wait_at: None,
             handling: Duration::ZERO,
             lock_wait: Duration::from_secs(1),
+            idle_max: IDLE_MAX,
             acks: Acks::Batch,
             retries: Retries::InPlace,
             fails: (1, 0),
+            retry_after: Duration::from_millis(400),
             one_lane: false,
             in_lists: false,
             calls: None,
@@ -238,8 +243,8 @@ impl Scene {
         self.until_applied(wanted.min(self.sent.load(SeqCst))).await;
     }
 
-    /// Stops a worker's process outside of its transactions: inside, it would keep the database
-    /// locked.
+    /// Stops a worker's process outside of its transactions: inside, it would keep a database file
+    /// locked for as long as it stands still, and a row of PostgreSQL for [`IDLE_MAX`].
     pub async fn pause(&self, worker: &Worker) {
         let mut ours = self.database.begin();
         let nothing = ours.execute("DELETE FROM effects WHERE false", params![]);

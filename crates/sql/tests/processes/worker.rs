@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use ackwell::extract::{Ack, Attempt, Key, State, Text};
@@ -56,11 +57,15 @@ pub struct Setup {
     pub handling: Duration,
     /// How long another process may keep the database locked before it counts as away.
     pub lock_wait: Duration,
+    /// How long PostgreSQL leaves a transaction open whose process stands still.
+    pub idle_max: Duration,
     pub acks: Acks,
     /// How transient failures are retried, and which numbers fail how often: all that this number
     /// divides, but for 0, so many times.
     pub retries: Retries,
     pub fails: (i64, u32),
+    /// How long a record waits in a retry topic, or parked, before it is tried again.
+    pub retry_after: Duration,
     /// Whether a partition's records are handled one after the other, whatever their keys.
     pub one_lane: bool,
     /// Whether the handler takes lists of records.
@@ -120,6 +125,12 @@ impl Setup {
     /// Every `nth` record fails so many times.
     pub fn failing(mut self, nth: i64, times: u32, retries: Retries) -> Self {
         (self.fails, self.retries) = ((nth, times), retries);
+        self
+    }
+
+    /// Failed records are tried again after so long.
+    pub fn retrying_after(mut self, delay: Duration) -> Self {
+        self.retry_after = delay;
         self
     }
 
@@ -268,7 +279,7 @@ pub async fn work() {
 
 async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
     let mut limits = Settings::default();
-    limits.lock_wait = setup.lock_wait;
+    (limits.lock_wait, limits.idle_max) = (setup.lock_wait, setup.idle_max);
     let database = open(&setup.database, limits).await;
     let mut config = Config::with_bootstrap_servers(setup.servers.clone());
     config.kafka.extra = setup.properties.clone();
@@ -279,7 +290,7 @@ async fn app(setup: &Setup, go_on: Arc<Notify>) -> App {
             by_key(4)
         })
         .revoke_drain(Duration::from_secs(2))
-        .retry(retry(setup.retries));
+        .retry(retry(setup.retries, setup.retry_after));
     let listener = match setup.acks {
         Acks::Batch if setup.in_lists => listener.handle_batch(apply_list),
         Acks::Batch => listener.handle(apply),
@@ -304,15 +315,14 @@ async fn open(url: &str, limits: Settings) -> Database {
     }
 }
 
-fn retry(retries: Retries) -> Retry {
-    let short = Duration::from_millis(400);
+fn retry(retries: Retries, delay: Duration) -> Retry {
     match retries {
         Retries::InPlace => exponential(Duration::from_millis(50), 2.0)
             .max(Duration::from_secs(1))
             .max_attempts(8)
             .into(),
-        Retries::Topics => topics([short, short * 2, short * 3]),
-        Retries::Ordered => ordered(fixed(short).max_attempts(8)).into(),
+        Retries::Topics => topics([delay, delay * 2, delay * 3]),
+        Retries::Ordered => ordered(fixed(delay).max_attempts(8)).into(),
     }
 }
 
@@ -411,8 +421,10 @@ async fn apply_one(
     Ok(())
 }
 
+/// Waits once: the record may come again.
 async fn wait_at(stage: Stage, number: i64, setup: &Setup, go_on: &Notify) {
-    if setup.wait_at == Some((stage, number)) {
+    static WAITED: AtomicBool = AtomicBool::new(false);
+    if setup.wait_at == Some((stage, number)) && !WAITED.swap(true, SeqCst) {
         say("waiting");
         go_on.notified().await;
     }
