@@ -6,6 +6,9 @@
 #   scripts/foreign-clients.sh --only kcat     one client's checks
 #   KAFKA_BOOTSTRAP_SERVERS=host:port scripts/foreign-clients.sh    the same checks on another broker
 #
+# Confluent's Rust client (crate confluent-kafka 1.0.0, Apache-2.0) builds from crates.io alone, and is not among them:
+# with aws-lc it takes longer to build than all the checks here.
+#
 # ACKWELL_BIN names a built `ackwell` (default: the dev build). Needs python3 with venv, kcat, node, a JDK and mvn,
 # which come from Debian's packages if they are missing. The clients themselves go into ~/.cache/ackwell.
 set -euo pipefail
