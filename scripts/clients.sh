@@ -1,9 +1,10 @@
 # What the checks with foreign clients need, fetched once into ~/.cache/ackwell, outside the tree. Sourced by
-# foreign-clients.sh and differential.sh; changing a version here makes a new folder beside the old one.
+# foreign-clients.sh, differential.sh and openapi.sh; changing a version here makes a new folder beside the old one.
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ackwell
 python_packages=(confluent-kafka==2.16.1 kafka-python==3.0.12 aiokafka==0.14.0 crc32c==2.9.post0 lz4==4.4.5
     python-snappy==0.7.3 zstandard==0.25.0 cramjam==2.14.0)
+schemathesis_version=4.32.5
 kafkajs_version=2.2.4
 java_client_version=4.4.0
 # The newest whose tools Maven Central has; kafka-configs is in the server's own jar.
@@ -41,6 +42,16 @@ python_clients() {
     local key
     key=$(printf '%s\n' "${python_packages[@]}" | cksum | cut -d' ' -f1)
     echo "$(once "python-clients-$key" fill_venv)/venv/bin/python"
+}
+
+fill_schemathesis() {
+    python3 -c 'import ensurepip' 2>/dev/null || debian no-such-command:python3-venv
+    python3 -m venv venv
+    venv/bin/pip install --quiet --disable-pip-version-check "schemathesis==$schemathesis_version"
+}
+
+schemathesis() {
+    "$(once "schemathesis-$schemathesis_version" fill_schemathesis)/venv/bin/schemathesis" "$@"
 }
 
 fill_node() { npm install --silent --no-fund --no-audit "kafkajs@$kafkajs_version"; }

@@ -208,6 +208,7 @@ async fn other_questions_that_cannot_be_answered_are_problems_too() {
         (format!("{order}/orders?limit=ten"), 400),
         (format!("{order}/orders?status=pending"), 400),
         (format!("{order}/orders?after=nope"), 400),
+        (format!("{order}/orders?after={NOBODY}"), 404),
         (format!("{order}/orders?colour=red"), 400),
         (format!("{order}/nowhere"), 404),
         (format!("{product}/products/nope"), 404),

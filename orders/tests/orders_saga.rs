@@ -113,7 +113,8 @@ async fn asked_wrongly(system: &System, confirmed: &str) {
     };
     assert_eq!(get("/sagas?status=LOST").await, 400);
     assert_eq!(get("/sagas?limit=0").await, 400);
-    assert_eq!(get(&format!("/sagas?after={nobody}")).await, 400);
+    assert_eq!(get("/sagas?after=x").await, 400);
+    assert_eq!(get(&format!("/sagas?after={nobody}")).await, 404);
     assert_eq!(get(&format!("/sagas/{nobody}")).await, 404);
     assert_eq!(get("/sagas/x").await, 404);
     let resolve = async |id: &str, body: Value| {

@@ -78,19 +78,19 @@ pub(crate) async fn prepare_shipping(tx: &mut Tx, order: &OrderConfirmed) -> Res
     Ok(())
 }
 
-/// What became of an order here; `None` if nothing yet.
+/// What became of an order here; `None` if nothing yet. One statement, so that both are of one moment.
 pub(crate) async fn told(db: &Database, order_id: Uuid) -> Result<Option<Told>, Error> {
-    let sql = "SELECT kind, customer_id, at FROM notifications WHERE order_id = $1 ORDER BY at";
+    let sql = "SELECT n.kind, n.customer_id, n.at, s.customer_id AS shipped_to, s.items, s.at AS prepared_at
+               FROM notifications n LEFT JOIN shipments s ON s.order_id = n.order_id
+               WHERE n.order_id = $1 ORDER BY n.at";
     let rows = db.query(sql, params![order_id]).await?;
-    let sql = "SELECT customer_id, items, at FROM shipments WHERE order_id = $1";
-    let shipment = db.query_opt(sql, params![order_id]).await?;
-    if rows.is_empty() && shipment.is_none() {
+    let Some(first) = rows.first() else {
         return Ok(None);
-    }
+    };
     Ok(Some(Told {
         order_id,
+        shipment: shipment(first)?,
         notifications: rows.iter().map(notification).collect::<Result<_, _>>()?,
-        shipment: shipment.as_ref().map(shipment_of).transpose()?,
     }))
 }
 
@@ -102,12 +102,15 @@ fn notification(row: &Row) -> Result<Notification, Error> {
     })
 }
 
-fn shipment_of(row: &Row) -> Result<Shipment, Error> {
-    Ok(Shipment {
-        customer_id: row.get("customer_id")?,
-        items: serde_json::from_str(&row.get::<String>("items")?).map_err(Error::damaged)?,
-        at: row.get("at")?,
-    })
+fn shipment(row: &Row) -> Result<Option<Shipment>, Error> {
+    let Some(items) = row.get::<Option<String>>("items")? else {
+        return Ok(None);
+    };
+    Ok(Some(Shipment {
+        customer_id: row.get("shipped_to")?,
+        items: serde_json::from_str(&items).map_err(Error::damaged)?,
+        at: row.get("prepared_at")?,
+    }))
 }
 
 #[cfg(test)]

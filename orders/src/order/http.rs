@@ -171,13 +171,11 @@ pub(super) fn page_limit(limit: &str) -> Result<u32, Problem> {
 
 /// A cursor is the id of the last order seen, so that a client can start at any order it knows.
 async fn place_of(db: &Database, cursor: &str) -> Result<i64, Problem> {
-    let place = match cursor.parse() {
-        Ok(order_id) => store::place_of(db, order_id).await?,
-        Err(_) => None,
-    };
-    place.ok_or_else(|| {
+    let order_id = cursor.parse().map_err(|_| {
         Problem::bad_request("after must be the `next` of an earlier page, or an order's id")
-    })
+    })?;
+    let place = store::place_of(db, order_id).await?;
+    place.ok_or_else(no_such_order)
 }
 
 async fn show(State(db): State<Database>, Path(id): Path<String>) -> Result<Json<Order>, Problem> {

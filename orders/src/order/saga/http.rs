@@ -150,16 +150,15 @@ async fn list(
         .transpose()?;
     let limit = given(parameters.limit).map_or(Ok(PAGE_DEFAULT), |limit| page_limit(&limit))?;
     let no_cursor =
-        || Problem::bad_request("after must be the `next` of an earlier page, or a saga's id");
-    let after = match given(parameters.after) {
-        Some(cursor) => Some(cursor.parse().map_err(|_| no_cursor())?),
-        None => None,
-    };
+        |_| Problem::bad_request("after must be the `next` of an earlier page, or a saga's id");
+    let after = given(parameters.after)
+        .map(|cursor| cursor.parse().map_err(no_cursor))
+        .transpose()?;
     let page = sagas
         .page(&db, status, after, limit)
         .await
         .map_err(Error::from)?;
-    let page = page.ok_or_else(no_cursor)?;
+    let page = page.ok_or_else(no_such_saga)?;
     Ok(Json(SagaPage {
         sagas: page.sagas.into_iter().map(SagaLine::from).collect(),
         next: page.next,
