@@ -1,6 +1,10 @@
 //! A cluster that is well, but for the way to a partition's leader.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod container_support;
 #[allow(
