@@ -88,7 +88,7 @@ impl Default for Orders {
             broker_port: 9092,
             order_url: None,
             product_url: None,
-            flow: Flow::Choreography,
+            flow: Flow::Saga,
             reservation_timeout_ms: 30_000,
             payment_timeout_ms: 30_000,
             confirmation_timeout_ms: 30_000,

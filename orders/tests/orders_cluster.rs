@@ -209,6 +209,8 @@ struct Shop {
 
 impl Shop {
     async fn open(mut cluster: Cluster) -> Self {
+        // Whose topics these tests look at.
+        cluster.system.file("ackwell.toml", system::CHOREOGRAPHY);
         let (order, order_url) = cluster.system.serve("order").await;
         let (product, product_url) = cluster.system.serve("product").await;
         let (payment, _) = cluster.system.serve("payment").await;

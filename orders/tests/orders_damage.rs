@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
-use system::{PATIENCE, System, on_postgres, orders, sample, terminate};
+use system::{CHOREOGRAPHY, PATIENCE, System, on_postgres, orders, sample, terminate};
 
 /// What becomes of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +158,7 @@ async fn a_folder_damaged_after_a_kill_is_recovered_or_refused_by_name() {
 
 /// A system that has done something.
 async fn at_work() -> System {
-    let system = System::start().await;
+    let system = System::start_with(CHOREOGRAPHY).await;
     let (report, _) = system.import(&sample(), &[]).await;
     assert_eq!(report["failed"], 0, "{report}");
     system

@@ -3,7 +3,7 @@
 mod system;
 
 use serde_json::json;
-use system::{System, sample, shown};
+use system::{CHOREOGRAPHY, System, sample, shown};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_order_of_the_sample_is_confirmed_and_a_repetition_changes_nothing() {
@@ -117,7 +117,7 @@ async fn the_audit_names_what_was_tampered_with() {
     if system::on_postgres() {
         return;
     }
-    let mut system = System::start().await;
+    let mut system = System::start_with(CHOREOGRAPHY).await;
     let file = system.file(
         "two.csv",
         "customer_id,date,quantity,amount\n1,1997-01-01,2,2.00\n2,1997-01-01,1,1.00\n",

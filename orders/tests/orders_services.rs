@@ -357,11 +357,11 @@ impl Wire {
         seen.into_iter().next().unwrap()
     }
 
-    /// Waits for the dead letter of a service about an order; its reason. The saga has letters of its own
-    /// there: it knows nothing of these orders.
+    /// Waits for the dead letter about an order; its reason.
     async fn buried(&self, topic: &str, order: Uuid) -> String {
+        // The orchestrator knows nothing of these orders, and dead-letters what it is answered.
         let of_order = |seen: &Seen| {
-            seen.key == order.to_string() && seen.headers["original.group"].ends_with("-service")
+            seen.key == order.to_string() && seen.headers["original.group"] != "order-saga"
         };
         let letters = self.seen(&format!("{topic}.DLQ"), of_order, 1).await;
         letters[0].headers["failure.reason"].clone()

@@ -22,6 +22,9 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+/// Settings under which orders go through flow A.
+pub(crate) const CHOREOGRAPHY: &str = "[orders]\nflow = \"choreography\"\n";
+
 /// How long anything may take before the test fails: generous, machines differ.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -8,7 +8,8 @@ use super::plan::{Checked, OnTimeout, Plan};
 /// Sizes of the drawing, in pixels.
 const WIDTH: usize = 1_000;
 const ROW: usize = 150;
-const TOP: usize = 70;
+const TOP: usize = 190;
+const END_TOP: usize = 60;
 const BOX_WIDTH: usize = 250;
 const BOX_HEIGHT: usize = 80;
 const LEFT: usize = 60;
@@ -96,8 +97,8 @@ impl Plan {
         }
     }
 
-    /// The plan as an SVG picture: on the left the way forward, in the middle the way back, on the right
-    /// where a person decides.
+    /// The plan as an SVG picture: on the left the way forward, downwards; in the middle the way back, upwards;
+    /// on the right where a person decides.
     pub fn to_svg(&self) -> String {
         let height = TOP + ROW * self.steps.len() + 110;
         let mut out = format!(
@@ -115,7 +116,7 @@ impl Plan {
         }
         let end = TOP + ROW * self.steps.len();
         framed(&mut out, LEFT, end, "#d8f0d8", &["completed"]);
-        framed(&mut out, MIDDLE, end, "#f6dcdc", &["compensated"]);
+        framed(&mut out, MIDDLE, END_TOP, "#f6dcdc", &["compensated"]);
         out.push_str("</svg>\n");
         out
     }
@@ -147,26 +148,21 @@ impl Plan {
         }
         let refused = step.refused.join(", ");
         text(out, LEFT + BOX_WIDTH + 8, middle + 18, "12", &refused);
-        let back = MIDDLE + BOX_WIDTH / 2;
         match step.undo {
             Some((command, undone)) => {
                 let title = format!("take back: {}", step.name);
                 framed(out, MIDDLE, y, "#f8e8dc", &[&title, command]);
-                text(out, back + 8, y + BOX_HEIGHT + 40, "12", undone);
+                text(out, MIDDLE + 32, y - 12, "12", undone);
             }
             None => text(out, MIDDLE + 8, middle + 34, "12", "nothing to take back"),
         }
-        if at + 1 == self.steps.len() {
-            arrow(out, (back, y + BOX_HEIGHT), (back, y + ROW), "");
-        }
-        if at > 0 {
+        if step.undo.is_some() {
             // Taking back goes up, the latest step first.
-            arrow(
-                out,
-                (MIDDLE + 20, y),
-                (MIDDLE + 20, y + BOX_HEIGHT - ROW),
-                "",
-            );
+            let above = match at {
+                0 => END_TOP + BOX_HEIGHT,
+                _ => y + BOX_HEIGHT - ROW,
+            };
+            arrow(out, (MIDDLE + 20, y), (MIDDLE + 20, above), "");
         }
     }
 }

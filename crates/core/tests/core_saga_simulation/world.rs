@@ -1,4 +1,5 @@
 //! The schedule: who does what, and what goes wrong.
+#![allow(clippy::unwrap_used, reason = "a plan of a test")]
 
 use std::time::Duration;
 
