@@ -314,7 +314,7 @@ impl Wire {
     async fn command(&self, topic: &str, event_type: &str, order: Uuid, mut fields: Value) {
         fields["event_type"] = json!(event_type);
         fields["order_id"] = json!(order);
-        fields["saga_id"] = json!(Uuid::new_v5(&SAGA_IDS, order.as_bytes()));
+        fields["saga_id"] = json!(Uuid::new_v5(&SAGA_IDS, order.to_string().as_bytes()));
         let (id, key, value) = (
             Uuid::now_v7().to_string(),
             order.to_string(),
