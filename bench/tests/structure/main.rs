@@ -6,6 +6,7 @@
 //! really reach comes from cargo ([`graph`]), what the core's sources name is read ([`source`]),
 //! and every difference is a sentence with the path that causes it.
 
+mod documents;
 mod graph;
 mod source;
 mod table;
@@ -29,4 +30,12 @@ fn every_crate_keeps_its_column_of_the_crate_table() {
         "the crate table is broken:\n- {}",
         broken.join("\n- ")
     );
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let missing =
+        documents::check(&root.join("docs/mistakes.md")).expect("the document is readable");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

@@ -43,12 +43,12 @@
 //! # }
 //! ```
 
+mod json;
+
 use std::error::Error;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::encode::JSON;
+pub use json::Json;
+pub(crate) use json::decode;
 
 /// Why a value can't be encoded or decoded: any error will do, a text too.
 pub type CodecError = Box<dyn Error + Send + Sync>;
@@ -70,22 +70,4 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// When they are no value of `T`; the record is then undecodable, see
     /// [`OnUndecodable`](crate::OnUndecodable).
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError>;
-}
-
-/// JSON by serde: what events are written in, unless they say otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Json;
-
-impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
-    fn content_type(&self) -> &'static str {
-        JSON
-    }
-
-    fn encode(&self, value: &T) -> Result<Vec<u8>, CodecError> {
-        Ok(serde_json::to_vec(value)?)
-    }
-
-    fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
-        Ok(serde_json::from_slice(bytes)?)
-    }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::{FromRecord, FromValue, undecodable, value_of};
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -18,7 +18,7 @@ pub struct Json<T>(
 
 impl<T: DeserializeOwned + Send + 'static> FromRecord for Json<T> {
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
-        serde_json::from_slice(value_of(cx.record())?)
+        codec::decode(value_of(cx.record())?)
             .map(Self)
             .map_err(undecodable)
     }

@@ -20,6 +20,8 @@ mod journal;
 mod shard;
 mod shards;
 mod wire;
+#[cfg(test)]
+pub(crate) mod world;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

@@ -4,8 +4,7 @@
 //! What must hold, whatever happens: no two members ever read a partition at once, as long as they
 //! are members; what a member reads, the coordinator knows; a committed offset that was acknowledged
 //! is never lost and never goes back; what a replay gives is what was there; and when disturbances
-//! end, every partition has an owner within a few heartbeats. A failing seed is printed;
-//! `ACKWELL_SEED` replays it.
+//! end, every partition has an owner within a few heartbeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +15,8 @@ use kafka_protocol::messages::offset_commit_request::{
 use kafka_protocol::messages::{GroupId, TopicName};
 
 use super::group::Membership;
-use super::simulation::Random;
 use super::*;
+use crate::coordinator::world::{Out, World, each_seed};
 
 const STEPS: usize = 800;
 const SEEDS: u64 = 150;
@@ -57,18 +56,10 @@ enum Asked {
 }
 
 struct Simulation {
-    random: Random,
-    machine: Machine,
-    now: Now,
+    world: World<Machine>,
     topics: SharedTopics,
     counts: BTreeMap<&'static str, (Uuid, i32)>,
-    log: Vec<Change>,
-    /// Records up to here are durable; a crash takes the rest.
-    durable: usize,
-    /// Replies, and how much of the log must be durable for them to go out.
-    held: Vec<(usize, Token, Response)>,
     consumers: Vec<Consumer>,
-    next: u64,
     acknowledged: BTreeMap<(StrBytes, i32), i64>,
     moves: usize,
 }
@@ -79,29 +70,20 @@ fn text(text: &str) -> StrBytes {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let now = Now {
-            tick_ms: 0,
-            unix_ms: 1_700_000_000_000,
-        };
+        let mut world = World::new(seed, |now| Machine::new(Config::default(), now));
+        let random = &mut world.random;
         let consumers = (0..2 + random.below(4)).map(|number| Consumer {
             instance: random.one_in(3).then(|| text(&format!("static-{number}"))),
             regex: random.one_in(3),
             ..Consumer::default()
         });
         let mut simulation = Self {
-            machine: Machine::new(Config::default(), now),
-            now,
             topics: Arc::default(),
             counts: BTreeMap::new(),
-            log: Vec::new(),
-            durable: 0,
-            held: Vec::new(),
             consumers: consumers.collect(),
-            next: 0,
             acknowledged: BTreeMap::new(),
             moves: 0,
-            random,
+            world,
         };
         simulation.change_topics();
         simulation
@@ -109,18 +91,18 @@ impl Simulation {
 
     fn run(&mut self) {
         for _ in 0..STEPS {
-            match self.random.below(100) {
+            match self.world.random.below(100) {
                 0 => self.crash_coordinator(),
                 1 => self.crash_consumer(),
                 2 => self.change_topics(),
                 3..20 => self.flush(),
                 20..40 => {
-                    let longest = if self.random.one_in(10) {
+                    let longest = if self.world.random.one_in(10) {
                         40_000
                     } else {
                         2_000
                     };
-                    let ms = self.random.below(longest);
+                    let ms = self.world.random.below(longest) as u64;
                     self.pass(ms);
                 }
                 _ => self.act(),
@@ -132,14 +114,14 @@ impl Simulation {
 
     /// A topic appears, grows, or is deleted; the next of its name has another id.
     fn change_topics(&mut self) {
-        let name = NAMES[self.random.below(3) as usize];
-        let fresh = Uuid::from_u128(u128::from(self.random.next()) | 1 << 100);
+        let name = NAMES[self.world.random.below(3)];
+        let fresh = Uuid::from_u128(u128::from(self.world.random.next()) | 1 << 100);
         match self.counts.get_mut(name) {
             None => {
                 self.counts
-                    .insert(name, (fresh, 1 + self.random.below(4) as i32));
+                    .insert(name, (fresh, 1 + self.world.random.below(4) as i32));
             }
-            Some((_, count)) if self.random.one_in(2) => *count += 1,
+            Some((_, count)) if self.world.random.one_in(2) => *count += 1,
             Some(_) => {
                 self.counts.remove(name);
             }
@@ -179,7 +161,12 @@ impl Simulation {
             .collect();
         all.sort_unstable();
         assert_eq!(owned, all, "{:?}", self.consumers);
-        let group = self.machine.groups.get(&text("g")).expect("the group");
+        let group = self
+            .world
+            .machine
+            .groups
+            .get(&text("g"))
+            .expect("the group");
         let Membership::Consumer(consumer) = &group.membership else {
             panic!("another kind of group");
         };
@@ -187,24 +174,25 @@ impl Simulation {
     }
 
     fn act(&mut self) {
-        let number = self.random.below(self.consumers.len() as u64) as usize;
-        if self.consumers[number].away_until > self.now.tick_ms {
+        let number = self.world.random.below(self.consumers.len());
+        if self.consumers[number].away_until > self.world.now.tick_ms {
             return;
         }
-        if self.random.one_in(60) {
-            self.consumers[number].away_until = self.now.tick_ms + self.random.below(60_000);
-        } else if self.random.one_in(4) {
+        if self.world.random.one_in(60) {
+            self.consumers[number].away_until =
+                self.world.now.tick_ms + self.world.random.below(60_000) as u64;
+        } else if self.world.random.one_in(4) {
             self.adopt(number);
         } else if self.consumers[number].asked.is_some() {
             // Its answer was lost, or will be: it asks again, on a new connection.
-            if self.random.one_in(6) {
+            if self.world.random.one_in(6) {
                 let consumer = &mut self.consumers[number];
                 consumer.asked = None;
                 consumer.full = true;
             }
-        } else if self.random.one_in(40) && self.consumers[number].epoch > 0 {
+        } else if self.world.random.one_in(40) && self.consumers[number].epoch > 0 {
             self.leave(number);
-        } else if self.random.one_in(3) && !self.consumers[number].owns.is_empty() {
+        } else if self.world.random.one_in(3) && !self.consumers[number].owns.is_empty() {
             self.commit(number);
         } else {
             self.heartbeat(number);
@@ -218,7 +206,7 @@ impl Simulation {
             return;
         };
         let kept: Owned = consumer.owns.intersection(&told).copied().collect();
-        if kept.len() < consumer.owns.len() && self.random.one_in(2) {
+        if kept.len() < consumer.owns.len() && self.world.random.one_in(2) {
             consumer.owns = kept;
             consumer.told = Some(told);
             return;
@@ -233,7 +221,7 @@ impl Simulation {
     fn heartbeat(&mut self, number: usize) {
         let consumer = &mut self.consumers[number];
         if consumer.id.is_empty() {
-            consumer.id = text(&format!("m{number}-{}", self.random.next()));
+            consumer.id = text(&format!("m{number}-{}", self.world.random.next()));
         }
         let joins = consumer.epoch == 0;
         let full = joins || consumer.full;
@@ -283,7 +271,7 @@ impl Simulation {
         consumer.owns.clear();
         consumer.told = None;
         let epoch = match consumer.instance {
-            Some(_) if self.random.one_in(2) => -2,
+            Some(_) if self.world.random.one_in(2) => -2,
             _ => -1,
         };
         let request = ConsumerGroupHeartbeatRequest::default()
@@ -306,7 +294,7 @@ impl Simulation {
 
     fn commit(&mut self, number: usize) {
         let owned: Vec<_> = self.consumers[number].owns.iter().copied().collect();
-        let (topic, partition) = owned[self.random.below(owned.len() as u64) as usize];
+        let (topic, partition) = owned[self.world.random.below(owned.len())];
         // As a consumer does: from where the group is, on.
         let offset = self.committed(&text(&topic.to_string()), partition).max(-1) + 1;
         let commit = OffsetCommitRequestPartition::default()
@@ -336,7 +324,7 @@ impl Simulation {
     }
 
     fn committed(&self, topic: &StrBytes, partition: i32) -> i64 {
-        let group = self.machine.groups.get(&text("g"));
+        let group = self.world.machine.groups.get(&text("g"));
         let found = group.and_then(|group| {
             let mut offsets = group.offsets.iter();
             offsets.find(|(t, p, _)| *t == topic && *p == partition)
@@ -345,58 +333,29 @@ impl Simulation {
     }
 
     fn ask(&mut self, number: usize, asked: Asked, request: Request) {
-        self.next += 1;
-        let token = Token(self.next);
+        let token = self.world.ask(request);
         self.consumers[number].asked = Some((token, asked));
-        self.machine.on_request(self.now, token, request);
-        self.collect();
-    }
-
-    fn pass(&mut self, ms: u64) {
-        let end = self.now.tick_ms + ms;
-        while self.machine.deadline() <= end {
-            self.turn_to(self.machine.deadline());
-            self.machine.on_tick(self.now);
-            self.collect();
-        }
-        self.turn_to(end);
-    }
-
-    fn turn_to(&mut self, tick_ms: u64) {
-        let passed = tick_ms.saturating_sub(self.now.tick_ms);
-        self.now = Now {
-            tick_ms: self.now.tick_ms + passed,
-            unix_ms: self.now.unix_ms + passed as i64,
-        };
-    }
-
-    fn collect(&mut self) {
-        let output = self.machine.take_output();
-        self.log.extend(output.changes);
-        let end = self.log.len();
-        let replies = output.replies.into_iter();
-        self.held
-            .extend(replies.map(|(token, response)| (end, token, response)));
         self.deliver();
     }
 
+    fn pass(&mut self, ms: u64) {
+        let until = self.world.now.tick_ms + ms;
+        while self.world.tick(until) {
+            self.deliver();
+        }
+    }
+
     fn flush(&mut self) {
-        self.durable = self.log.len();
+        self.world.flush();
         self.deliver();
     }
 
     fn deliver(&mut self) {
-        let durable = self.durable;
-        let held = std::mem::take(&mut self.held);
-        let (free, held) = held
-            .into_iter()
-            .partition::<Vec<_>, _>(|(needs, ..)| *needs <= durable);
-        self.held = held;
-        for (_, token, response) in free {
+        while let Some(Out::Reply(token, response)) = self.world.out() {
             let mut askers = self.consumers.iter_mut();
-            let asker = askers.position(|c| c.asked.as_ref().is_some_and(|(t, _)| *t == token));
+            let asker = askers.position(|c| c.asked.as_ref().is_some_and(|(t, ..)| *t == token));
             if let Some(number) = asker
-                && let Some((_, asked)) = self.consumers[number].asked.take()
+                && let Some((_, asked, ..)) = self.consumers[number].asked.take()
             {
                 self.answered(number, &asked, response);
             }
@@ -468,48 +427,33 @@ impl Simulation {
 
     /// Its process dies: it forgets what it knew, and its request is nobody's.
     fn crash_consumer(&mut self) {
-        let number = self.random.below(self.consumers.len() as u64) as usize;
+        let number = self.world.random.below(self.consumers.len());
         self.forget(number);
-        self.consumers[number].away_until = self.now.tick_ms + self.random.below(15_000);
+        self.consumers[number].away_until =
+            self.world.now.tick_ms + self.world.random.below(15_000) as u64;
     }
 
     /// The coordinator dies with what was not durable, and another replays the rest, from the whole
     /// log or from a snapshot. Connections are cut; consumers ask again, in full.
     fn crash_coordinator(&mut self) {
-        let unsure = (self.log.len() - self.durable) as u64;
-        let survives = self.durable + self.random.below(unsure + 1) as usize;
-        self.log.truncate(survives);
-        self.durable = survives;
-        self.held.clear();
         for consumer in &mut self.consumers {
             if consumer.asked.take().is_some() {
                 consumer.full = true;
             }
         }
-        self.machine = replayed(&self.log, self.now);
+        self.world.crash();
         for ((topic, partition), offset) in self.acknowledged.clone() {
             assert!(
                 self.committed(&topic, partition) >= offset,
                 "an acknowledged commit of {partition} was lost"
             );
         }
-        let live: Vec<_> = self.machine.live().collect();
-        let again = replayed(&live, self.now);
-        assert_eq!(
-            again.live().collect::<Vec<_>>(),
-            live,
-            "a snapshot is the whole log"
-        );
-        if self.random.one_in(2) {
-            self.log = live;
-            self.durable = self.log.len();
-            self.machine = again;
-        }
     }
 
     /// Who is a member reads only what nobody else reads.
     fn check(&self) {
         let Some(Membership::Consumer(group)) = self
+            .world
             .machine
             .groups
             .get(&text("g"))
@@ -533,38 +477,12 @@ impl Simulation {
     }
 }
 
-fn replayed(log: &[Change], now: Now) -> Machine {
-    let mut machine = Machine::new(Config::default(), now);
-    for change in log {
-        machine.replay(change.clone());
-    }
-    machine.replay_done(now);
-    machine
-}
-
 #[test]
 fn consumer_groups_keep_their_promises_whatever_happens() {
-    let seeds = match std::env::var("ACKWELL_SEED") {
-        Ok(seed) => seed
-            .parse()
-            .map(|seed: u64| seed..seed + 1)
-            .expect("ACKWELL_SEED is a number"),
-        Err(_) => 0..SEEDS,
-    };
-    let mut moves = 0;
-    for seed in seeds {
-        let ran = std::panic::catch_unwind(|| {
-            let mut simulation = Simulation::new(seed);
-            simulation.run();
-            simulation.moves
-        });
-        match ran {
-            Ok(count) => moves += count,
-            Err(panic) => {
-                println!("seed {seed} failed; replay it with ACKWELL_SEED={seed}");
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-    println!("{moves} assignments taken up");
+    let moves = each_seed(SEEDS, |seed| {
+        let mut simulation = Simulation::new(seed);
+        simulation.run();
+        simulation.moves
+    });
+    println!("{} assignments taken up", moves.iter().sum::<usize>());
 }

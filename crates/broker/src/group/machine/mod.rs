@@ -33,6 +33,8 @@ mod transactions;
 #[cfg(test)]
 mod consumer_simulation;
 #[cfg(test)]
+mod mixed_simulation;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

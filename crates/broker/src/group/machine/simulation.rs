@@ -3,7 +3,7 @@
 //!
 //! What must hold, whatever happens: no two members of a generation own a partition; a committed
 //! offset that was acknowledged is never lost and never goes back; every request is answered; and
-//! what a replay gives is what was there. A failing seed is printed; `ACKWELL_SEED` replays it.
+//! what a replay gives is what was there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,34 +16,11 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{GroupId, TopicName};
 
 use super::*;
+use crate::coordinator::world::{Out, World, each_seed};
 
 const PARTITIONS: i32 = 6;
 const STEPS: usize = 600;
 const SEEDS: u64 = 300;
-
-/// A small random generator (splitmix64): the run must be the same for a seed on every machine.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    pub(super) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A consumer: what it knows, and what it has asked.
 #[derive(Debug, Default)]
@@ -69,16 +46,8 @@ enum Asked {
 }
 
 struct Simulation {
-    random: Random,
-    machine: Machine,
-    now: Now,
-    log: Vec<Change>,
-    /// Records up to here are durable; a crash takes the rest.
-    durable: usize,
-    /// Replies, and how much of the log must be durable for them to go out.
-    held: Vec<(usize, Token, Response)>,
+    world: World<Machine>,
     consumers: Vec<Consumer>,
-    next: u64,
     /// Who was told to own a partition in a generation.
     owners: BTreeMap<(i32, i32), StrBytes>,
     acknowledged: BTreeMap<i32, i64>,
@@ -98,43 +67,34 @@ fn config() -> Config {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let now = Now {
-            tick_ms: 0,
-            unix_ms: 1_700_000_000_000,
-        };
+        let mut world = World::new(seed, |now| Machine::new(config(), now));
+        let random = &mut world.random;
         let consumers = (0..2 + random.below(4)).map(|number| Consumer {
             instance: random.one_in(3).then(|| text(&format!("static-{number}"))),
             ..Consumer::default()
         });
         Self {
-            machine: Machine::new(config(), now),
-            now,
-            log: Vec::new(),
-            durable: 0,
-            held: Vec::new(),
             consumers: consumers.collect(),
-            next: 0,
             owners: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             generations: BTreeSet::new(),
-            random,
+            world,
         }
     }
 
     fn run(&mut self) {
         for _ in 0..STEPS {
-            match self.random.below(100) {
+            match self.world.random.below(100) {
                 0 => self.crash_coordinator(),
                 1 => self.crash_consumer(),
                 2..20 => self.flush(),
                 20..40 => {
-                    let longest = if self.random.one_in(10) {
+                    let longest = if self.world.random.one_in(10) {
                         12_000
                     } else {
                         1_500
                     };
-                    let ms = self.random.below(longest);
+                    let ms = self.world.random.below(longest) as u64;
                     self.pass(ms);
                 }
                 _ => self.act(),
@@ -171,17 +131,18 @@ impl Simulation {
         let mut owned: Vec<_> = self.consumers.iter().flat_map(|c| c.owns.clone()).collect();
         owned.sort_unstable();
         assert_eq!(owned, (0..PARTITIONS).collect::<Vec<_>>());
-        assert!(self.held.is_empty());
+        assert!(!self.world.is_holding());
     }
 
     fn act(&mut self) {
-        let number = self.random.below(self.consumers.len() as u64) as usize;
-        if self.consumers[number].away_until > self.now.tick_ms {
+        let number = self.world.random.below(self.consumers.len());
+        if self.consumers[number].away_until > self.world.now.tick_ms {
             return;
         }
-        if self.random.one_in(60) {
-            self.consumers[number].away_until = self.now.tick_ms + self.random.below(30_000);
-        } else if self.random.one_in(40) && self.consumers[number].asked.is_none() {
+        if self.world.random.one_in(60) {
+            self.consumers[number].away_until =
+                self.world.now.tick_ms + self.world.random.below(30_000) as u64;
+        } else if self.world.random.one_in(40) && self.consumers[number].asked.is_none() {
             self.leave(number);
         } else {
             self.speak(number, false);
@@ -193,14 +154,14 @@ impl Simulation {
         let consumer = &self.consumers[number];
         if let Some((_, _, since)) = consumer.asked {
             // A connection that is cut, or a request that timed out: asked again, on a new one.
-            if calm || self.now.tick_ms < since + 40_000 {
+            if calm || self.world.now.tick_ms < since + 40_000 {
                 return;
             }
         }
         if !consumer.stable {
             return self.join(number);
         }
-        if !calm && self.random.one_in(2) {
+        if !calm && self.world.random.one_in(2) {
             return self.commit(number);
         }
         let (id, generation, instance) = self.identity(number);
@@ -222,11 +183,9 @@ impl Simulation {
     }
 
     fn ask(&mut self, number: usize, asked: Asked, request: Request) {
-        self.next += 1;
-        let token = Token(self.next);
-        self.consumers[number].asked = Some((token, asked, self.now.tick_ms));
-        self.machine.on_request(self.now, token, request);
-        self.collect();
+        let token = self.world.ask(request);
+        self.consumers[number].asked = Some((token, asked, self.world.now.tick_ms));
+        self.deliver();
     }
 
     fn join(&mut self, number: usize) {
@@ -244,7 +203,7 @@ impl Simulation {
             id: text(&format!("c{number}")),
             host: text("/127.0.0.1"),
         };
-        let fresh_id = Uuid::from_u128(u128::from(self.random.next()));
+        let fresh_id = Uuid::from_u128(u128::from(self.world.random.next()));
         let version = if number == 0 { 3 } else { 9 };
         self.ask(
             number,
@@ -276,7 +235,7 @@ impl Simulation {
         if owned.is_empty() {
             return;
         }
-        let partition = owned[self.random.below(owned.len() as u64) as usize];
+        let partition = owned[self.world.random.below(owned.len())];
         // As a consumer does: from where the group is, on.
         let offset = self.committed(partition).max(-1) + 1;
         let commit = OffsetCommitRequestPartition::default()
@@ -304,7 +263,7 @@ impl Simulation {
     }
 
     fn committed(&self, partition: i32) -> i64 {
-        let group = self.machine.groups.get(&text("g"));
+        let group = self.world.machine.groups.get(&text("g"));
         let found = group.and_then(|g| {
             g.offsets
                 .iter()
@@ -315,58 +274,23 @@ impl Simulation {
     }
 
     fn pass(&mut self, ms: u64) {
-        let end = self.now.tick_ms + ms;
-        while self.machine.deadline() <= end {
-            self.turn_to(self.machine.deadline());
-            self.machine.on_tick(self.now);
-            self.collect();
+        let until = self.world.now.tick_ms + ms;
+        while self.world.tick(until) {
+            self.deliver();
         }
-        self.turn_to(end);
-    }
-
-    fn turn_to(&mut self, tick_ms: u64) {
-        let passed = tick_ms.saturating_sub(self.now.tick_ms);
-        self.now = Now {
-            tick_ms: self.now.tick_ms + passed,
-            unix_ms: self.now.unix_ms + passed as i64,
-        };
-    }
-
-    fn collect(&mut self) {
-        let output = self.machine.take_output();
-        self.log.extend(output.changes);
-        let end = self.log.len();
-        self.held.extend(
-            output
-                .replies
-                .into_iter()
-                .map(|(token, response)| (end, token, response)),
-        );
-        self.deliver();
     }
 
     fn flush(&mut self) {
-        self.durable = self.log.len();
+        self.world.flush();
         self.deliver();
     }
 
     fn deliver(&mut self) {
-        let durable = self.durable;
-        let (free, held) =
-            std::mem::take(&mut self.held)
-                .into_iter()
-                .partition(|(needs, _, response)| {
-                    *needs <= durable || matches!(response, Response::Heartbeat(_))
-                });
-        self.held = held;
-        let free: Vec<(usize, Token, Response)> = free;
-        for (_, token, response) in free {
-            let asker = self
-                .consumers
-                .iter()
-                .position(|c| c.asked.as_ref().is_some_and(|(t, ..)| *t == token));
+        while let Some(Out::Reply(token, response)) = self.world.out() {
+            let mut askers = self.consumers.iter_mut();
+            let asker = askers.position(|c| c.asked.as_ref().is_some_and(|(t, ..)| *t == token));
             if let Some(number) = asker
-                && let Some((_, asked, _)) = self.consumers[number].asked.take()
+                && let Some((_, asked, ..)) = self.consumers[number].asked.take()
             {
                 self.answered(number, &asked, response);
             }
@@ -483,78 +407,34 @@ impl Simulation {
 
     /// Its process dies: it forgets what it knew, and its request is nobody's.
     fn crash_consumer(&mut self) {
-        let number = self.random.below(self.consumers.len() as u64) as usize;
+        let number = self.world.random.below(self.consumers.len());
         self.forget(number);
-        self.consumers[number].away_until = self.now.tick_ms + self.random.below(15_000);
+        self.consumers[number].away_until =
+            self.world.now.tick_ms + self.world.random.below(15_000) as u64;
     }
 
     /// The coordinator dies with what was not durable, and another replays the rest, from the whole
     /// log or from a snapshot. Connections are cut; consumers ask again.
     fn crash_coordinator(&mut self) {
-        let survives = self.durable
-            + self
-                .random
-                .below((self.log.len() - self.durable) as u64 + 1) as usize;
-        self.log.truncate(survives);
-        self.durable = survives;
-        self.held.clear();
         for consumer in &mut self.consumers {
             consumer.asked = None;
         }
-        self.machine = replayed(&self.log, self.now);
+        self.world.crash();
         for (partition, offset) in self.acknowledged.clone() {
             assert!(
                 self.committed(partition) >= offset,
                 "an acknowledged commit of {partition} was lost"
             );
         }
-        let live: Vec<_> = self.machine.live().collect();
-        let again = replayed(&live, self.now);
-        assert_eq!(
-            again.live().collect::<Vec<_>>(),
-            live,
-            "a snapshot is the whole log"
-        );
-        if self.random.one_in(2) {
-            self.log = live;
-            self.durable = self.log.len();
-            self.machine = again;
-        }
     }
-}
-
-fn replayed(log: &[Change], now: Now) -> Machine {
-    let mut machine = Machine::new(config(), now);
-    for change in log {
-        machine.replay(change.clone());
-    }
-    machine.replay_done(now);
-    machine
 }
 
 #[test]
 fn groups_keep_their_promises_whatever_happens() {
-    let seeds = match std::env::var("ACKWELL_SEED") {
-        Ok(seed) => seed
-            .parse()
-            .map(|seed: u64| seed..seed + 1)
-            .expect("ACKWELL_SEED is a number"),
-        Err(_) => 0..SEEDS,
-    };
-    let mut generations = 0;
-    for seed in seeds {
-        let ran = std::panic::catch_unwind(|| {
-            let mut simulation = Simulation::new(seed);
-            simulation.run();
-            simulation.generations.len()
-        });
-        match ran {
-            Ok(count) => generations += count,
-            Err(panic) => {
-                println!("seed {seed} failed; replay it with ACKWELL_SEED={seed}");
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-    println!("{generations} generations");
+    let generations = each_seed(SEEDS, |seed| {
+        let mut simulation = Simulation::new(seed);
+        simulation.run();
+        simulation.generations.len()
+    });
+    println!("{} generations", generations.iter().sum::<usize>());
 }

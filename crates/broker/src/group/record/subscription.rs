@@ -51,6 +51,13 @@ impl Subscription {
     }
 }
 
+impl Subscription {
+    /// Whether the consumer has partitions that it has not given up.
+    pub(crate) fn reads_something(&self) -> bool {
+        self.owned.iter().any(|(_, owned)| !owned.is_empty())
+    }
+}
+
 /// The topics that a consumer's join metadata names; they come first in every version.
 pub(crate) fn subscribed_topics(metadata: &[u8]) -> Result<Vec<StrBytes>, Malformed> {
     head(&mut Reader::new(metadata)).map(|(_, topics)| topics)

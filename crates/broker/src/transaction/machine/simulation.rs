@@ -3,38 +3,18 @@
 //!
 //! What must hold, whatever happens: the records of a transaction count in all partitions or in
 //! none; a commit that was acknowledged counts, an abort does not; nobody writes into another's
-//! transaction; in the end no transaction is open; and what a replay gives is what was there. A
-//! failing seed is printed; `ACKWELL_SEED` replays it.
+//! transaction; in the end no transaction is open; and what a replay gives is what was there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::coordinator::Machine as _;
+use crate::coordinator::world::{Out, World, each_seed};
 
 const PARTITIONS: i32 = 3;
 const STEPS: usize = 500;
 const SEEDS: u64 = 400;
 const TIMEOUT_MS: i32 = 5_000;
-
-/// A small random generator (splitmix64): the run must be the same for a seed on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// Names a transaction: who began it, and its how-manieth it is.
 type Name = (usize, u64);
@@ -94,21 +74,14 @@ impl Partition {
     }
 }
 
-/// What a step yielded, until the log before it is durable.
-type Held = (usize, Vec<(Token, Response)>, Vec<Action>);
-
 struct Simulation {
-    random: Random,
-    machine: Machine,
-    now: Now,
-    log: Vec<Change>,
-    durable: usize,
-    held: Vec<Held>,
+    world: World<Machine>,
     /// Ends on their way: each partition is told in its own time.
     ending: Vec<(Action, BTreeSet<i32>)>,
     partitions: BTreeMap<i32, Partition>,
     processes: Vec<Process>,
-    next: u64,
+    /// The last producer id that was given out.
+    fresh: i64,
     /// Who was given an epoch.
     given: BTreeMap<ProducerEpoch, usize>,
     acknowledged: BTreeMap<Name, (Verdict, BTreeSet<i32>)>,
@@ -125,27 +98,18 @@ fn topic() -> StrBytes {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let now = Now {
-            tick_ms: 0,
-            unix_ms: 1_700_000_000_000,
-        };
         let processes = (0..4).map(|number| Process {
             id: text(&format!("t-{}", number / 2)),
             ..Process::default()
         });
         Self {
-            random: Random(seed),
-            machine: Machine::new(Config::default(), now),
-            now,
-            log: Vec::new(),
-            durable: 0,
-            held: Vec::new(),
+            world: World::new(seed, |now| Machine::new(Config::default(), now)),
             ending: Vec::new(),
             partitions: (0..PARTITIONS)
                 .map(|index| (index, Partition::default()))
                 .collect(),
             processes: processes.collect(),
-            next: 0,
+            fresh: 0,
             given: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -154,13 +118,17 @@ impl Simulation {
 
     fn run(&mut self) {
         for _ in 0..STEPS {
-            match self.random.below(100) {
+            match self.world.random.below(100) {
                 0 => self.crash(),
                 1..25 => self.flush(),
                 25..45 => self.tell(),
                 45..55 => {
-                    let longest = if self.random.one_in(8) { 8_000 } else { 400 };
-                    let ms = self.random.below(longest);
+                    let longest = if self.world.random.one_in(8) {
+                        8_000
+                    } else {
+                        400
+                    };
+                    let ms = self.world.random.below(longest) as u64;
                     self.pass(ms);
                 }
                 _ => self.speak(),
@@ -205,11 +173,11 @@ impl Simulation {
     }
 
     fn speak(&mut self) {
-        let number = self.random.below(self.processes.len() as u64) as usize;
+        let number = self.world.random.below(self.processes.len());
         let process = &self.processes[number];
         if let Some((_, _, since)) = process.asked {
             // No answer for long: the process gives up and another one comes.
-            if self.now.tick_ms > since + 3_000 {
+            if self.world.now.tick_ms > since + 3_000 {
                 self.die(number);
             }
             return;
@@ -218,15 +186,15 @@ impl Simulation {
             // Who takes over an id that is in use fences its producer; often, and nothing is ever committed.
             let other = &self.processes[number ^ 1];
             let is_free = other.producer.is_none() && other.asked.is_none();
-            if is_free || self.random.one_in(30) {
+            if is_free || self.world.random.one_in(30) {
                 self.init(number);
             }
             return;
         };
-        if self.random.one_in(40) {
+        if self.world.random.one_in(40) {
             return self.die(number);
         }
-        match self.random.below(10) {
+        match self.world.random.below(10) {
             0..3 => self.add(number, producer),
             3..8 => self.write(number, producer),
             _ if process.open => self.end(number, producer),
@@ -244,7 +212,8 @@ impl Simulation {
     }
 
     fn init(&mut self, number: usize) {
-        let fresh_id = 1_000 + self.next as i64;
+        self.fresh += 1;
+        let fresh_id = 1_000 + self.fresh;
         let request = Request::Init {
             transactional_id: self.processes[number].id.clone(),
             timeout_ms: TIMEOUT_MS,
@@ -255,7 +224,9 @@ impl Simulation {
     }
 
     fn add(&mut self, number: usize, producer: ProducerEpoch) {
-        let indexes: BTreeSet<_> = (0..PARTITIONS).filter(|_| self.random.one_in(2)).collect();
+        let indexes: BTreeSet<_> = (0..PARTITIONS)
+            .filter(|_| self.world.random.one_in(2))
+            .collect();
         let request = Request::Add {
             transactional_id: self.processes[number].id.clone(),
             producer,
@@ -269,7 +240,7 @@ impl Simulation {
     /// Straight into a partition; a zombie's, or one that comes late, must be refused there.
     fn write(&mut self, number: usize, producer: ProducerEpoch) {
         let process = &self.processes[number];
-        let index = self.random.below(PARTITIONS as u64) as i32;
+        let index = self.world.random.below(PARTITIONS as usize) as i32;
         if !process.reached.contains(&index) {
             return;
         }
@@ -284,7 +255,7 @@ impl Simulation {
     }
 
     fn end(&mut self, number: usize, producer: ProducerEpoch) {
-        let verdict = match self.random.one_in(3) {
+        let verdict = match self.world.random.one_in(3) {
             true => Verdict::Abort,
             false => Verdict::Commit,
         };
@@ -297,49 +268,30 @@ impl Simulation {
     }
 
     fn ask(&mut self, number: usize, asked: Asked, request: Request) {
-        self.next += 1;
-        let token = Token(self.next);
-        self.processes[number].asked = Some((token, asked, self.now.tick_ms));
-        self.machine.on_request(self.now, token, request);
-        self.collect();
+        let token = self.world.ask(request);
+        self.processes[number].asked = Some((token, asked, self.world.now.tick_ms));
+        self.release();
     }
 
     fn tell_machine(&mut self, request: Request) {
-        self.next += 1;
-        self.machine.on_request(self.now, Token(self.next), request);
-        self.collect();
-    }
-
-    fn collect(&mut self) {
-        let output = self.machine.take_output();
-        self.log.extend(output.changes);
-        self.held
-            .push((self.log.len(), output.replies, output.actions));
+        self.world.ask(request);
         self.release();
     }
 
     /// The disk has some more of the log.
     fn flush(&mut self) {
-        let behind = (self.log.len() - self.durable) as u64;
-        self.durable += self.random.below(behind + 1) as usize;
-        if self.random.one_in(2) {
-            self.durable = self.log.len();
+        match self.world.random.one_in(2) {
+            true => self.world.flush(),
+            false => self.world.flush_some(),
         }
         self.release();
     }
 
     fn release(&mut self) {
-        while self
-            .held
-            .first()
-            .is_some_and(|(needs, _, _)| *needs <= self.durable)
-        {
-            let (_, replies, actions) = self.held.remove(0);
-            for action in actions {
-                self.act(action);
-            }
-            for (token, response) in replies {
-                self.answer(token, response);
+        while let Some(out) = self.world.out() {
+            match out {
+                Out::Action(action) => self.act(action),
+                Out::Reply(token, response) => self.answer(token, response),
             }
         }
     }
@@ -374,7 +326,7 @@ impl Simulation {
         if self.ending.is_empty() {
             return;
         }
-        let at = self.random.below(self.ending.len() as u64) as usize;
+        let at = self.world.random.below(self.ending.len());
         let (action, left) = &mut self.ending[at];
         let Action::End {
             transactional_id,
@@ -440,37 +392,24 @@ impl Simulation {
     }
 
     fn pass(&mut self, ms: u64) {
-        let end = self.now.tick_ms + ms;
-        while self.machine.deadline() <= end {
-            self.turn_to(self.machine.deadline());
-            self.machine.on_tick(self.now);
-            self.collect();
+        let until = self.world.now.tick_ms + ms;
+        while self.world.tick(until) {
+            self.release();
         }
-        self.turn_to(end);
-    }
-
-    fn turn_to(&mut self, tick_ms: u64) {
-        let passed = tick_ms.saturating_sub(self.now.tick_ms);
-        self.now.tick_ms += passed;
-        self.now.unix_ms += passed as i64;
     }
 
     /// The coordinator dies with what was not durable; partitions keep what they have, but not who
     /// was admitted.
     fn crash(&mut self) {
-        self.log.truncate(self.durable);
-        self.held.clear();
         self.ending.clear();
-        self.machine = replayed(&self.log, self.now);
-        let live: Vec<_> = self.machine.live().collect();
-        let again: Vec<_> = replayed(&live, self.now).live().collect();
-        assert_eq!(again, live);
+        self.world.crash();
         for partition in self.partitions.values_mut() {
             partition.admitted.clear();
         }
-        self.machine
-            .on_request(self.now, Token(0), Request::Incomplete);
-        let output = self.machine.take_output();
+        self.world
+            .machine
+            .on_request(self.world.now, Token(0), Request::Incomplete);
+        let output = self.world.machine.take_output();
         let mut known = Vec::new();
         for (_, response) in output.replies {
             if let Response::Incomplete(incomplete) = response {
@@ -502,38 +441,20 @@ impl Simulation {
     }
 }
 
-fn replayed(log: &[Change], now: Now) -> Machine {
-    let mut machine = Machine::new(Config::default(), now);
-    for change in log {
-        machine.replay(change.clone());
-    }
-    machine.replay_done(now);
-    machine
-}
-
 #[test]
 fn transactions_are_whole_whatever_happens() {
-    let seeds = match std::env::var("ACKWELL_SEED") {
-        Ok(seed) => {
-            let seed: u64 = seed.parse().unwrap();
-            seed..seed + 1
-        }
-        Err(_) => 0..SEEDS,
-    };
-    let (mut committed, mut aborted) = (0, 0);
-    for seed in seeds.clone() {
+    let counts = each_seed(SEEDS, |seed| {
         let mut simulation = Simulation::new(seed);
-        let run = std::panic::AssertUnwindSafe(|| simulation.run());
-        if let Err(failure) = std::panic::catch_unwind(run) {
-            eprintln!("seed {seed} failed; replay it with ACKWELL_SEED={seed}");
-            std::panic::resume_unwind(failure);
-        }
-        for partition in simulation.partitions.values() {
-            committed += partition.committed.len();
-            aborted += partition.aborted.len();
-        }
-    }
-    if seeds.end - seeds.start > 1 {
+        simulation.run();
+        let partitions = simulation.partitions.values();
+        partitions.fold((0, 0), |(committed, aborted), partition| {
+            let (more, less) = (partition.committed.len(), partition.aborted.len());
+            (committed + more, aborted + less)
+        })
+    });
+    if counts.len() > 1 {
+        let committed: usize = counts.iter().map(|(committed, _)| committed).sum();
+        let aborted: usize = counts.iter().map(|(_, aborted)| aborted).sum();
         assert!(committed > 300, "too few commits: {committed}");
         assert!(aborted > 100, "too few aborts: {aborted}");
     }

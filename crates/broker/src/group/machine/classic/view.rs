@@ -153,3 +153,10 @@ impl Classic {
         }
     }
 }
+
+#[cfg(test)]
+impl Classic {
+    pub(in super::super) fn has_member(&self, id: &StrBytes) -> bool {
+        self.members.contains_key(id)
+    }
+}

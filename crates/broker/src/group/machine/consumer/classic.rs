@@ -44,17 +44,41 @@ impl Consumer {
             metadata_hash: 0,
         };
         consumer.target_epoch = generation;
+        let mut claims = Vec::new();
         for migrant in migrants {
-            let mut member = Member::of(migrant, generation, cx.topics)?;
-            // Never two owners, whatever the leader has done.
-            let free = |topic, index| !consumer.owners.contains_key(&(topic, index));
-            member.current.assigned = member.current.assigned.filter(free);
+            let (mut member, claimed) = Member::of(migrant, generation, cx.topics)?;
+            member.current.assigned = consumer.free(&member.current.assigned);
             member.alive(cx.now, cx.timeouts.session_ms);
             let target = member.current.assigned.clone();
             consumer.targets.insert(member.id.clone(), target);
+            claims.push((member.id.clone(), claimed));
             consumer.put(member);
         }
+        for (id, claimed) in claims {
+            consumer.await_revocation(cx, &id, &claimed);
+        }
         Ok(consumer)
+    }
+
+    /// Never two owners, whatever the leader has done.
+    fn free(&self, partitions: &Partitions) -> Partitions {
+        partitions.filter(|topic, index| !self.owners.contains_key(&(topic, index)))
+    }
+
+    /// Between two joins a cooperative member may still read what the last generation has taken from it (KIP-429):
+    /// nobody else may have that before it has joined again without.
+    fn await_revocation(&mut self, cx: &Context<'_>, id: &StrBytes, claimed: &Partitions) {
+        let revoking = self.free(claimed);
+        let Some(mut member) = self.members.get(id).cloned() else {
+            return;
+        };
+        if revoking.is_empty() {
+            return;
+        }
+        member.current.state = MemberState::Unrevoked;
+        member.current.revoking = revoking;
+        member.revoke_by = Some(cx.now.tick_ms + member.rebalance_timeout_ms());
+        self.put(member);
     }
 
     /// All members speak the classic protocol; there is at least one.
@@ -110,6 +134,8 @@ impl Consumer {
                 old_id: owner.clone(),
             },
             _ if self.members.contains_key(&id) => Comer::Known,
+            // It was taken for gone, and what it still reads may be somebody else's by now.
+            _ if subscription.reads_something() => return Err(ResponseError::UnknownMemberId),
             _ => Comer::New,
         };
 
@@ -317,11 +343,17 @@ impl Member {
         self.metadata.classic.is_some()
     }
 
-    fn of(migrant: Migrant, generation: i32, topics: &Topics) -> Result<Self, Malformed> {
+    /// The member, and what it said that it reads when it joined.
+    fn of(
+        migrant: Migrant,
+        generation: i32,
+        topics: &Topics,
+    ) -> Result<(Self, Partitions), Malformed> {
         let preferred = migrant.protocols.first();
         let preferred = preferred.ok_or(Malformed("a consumer without a protocol"))?;
         let subscription = Subscription::decode(&preferred.metadata)?;
         let assigned = partitions(&decode_assignment(&migrant.assignment)?, topics);
+        let claimed = partitions(&subscription.owned, topics);
         let mut member = Self::new(migrant.id);
         member.current = CurrentAssignment {
             epoch: generation,
@@ -339,7 +371,7 @@ impl Member {
             protocols: migrant.protocols,
         });
         member.subscribe(subscription);
-        Ok(member)
+        Ok((member, claimed))
     }
 
     fn to_migrant(&self, topics: &Topics) -> Option<Migrant> {

@@ -391,3 +391,70 @@ fn members_that_are_no_consumers_cannot_be_in_a_group_of_consumers() {
     let token = world.join(malformed);
     assert_eq!(outcome(world.joined(token).error_code), inconsistent);
 }
+
+#[test]
+fn what_a_generation_has_taken_from_a_member_is_nobodys_before_the_member_knows() {
+    let mut world = World::new();
+    let mut pair = classic_pair(&mut world);
+    let tokens = [0, 1].map(|n| pair[n].begin_join(&mut world));
+    let mut leader = StrBytes::new();
+    for (old, token) in pair.iter_mut().zip(tokens) {
+        let response = world.joined(token);
+        old.generation = response.generation_id;
+        leader = response.leader;
+    }
+    let [mut leads, mut follows] = pair;
+    if leads.id != leader {
+        std::mem::swap(&mut leads, &mut follows);
+    }
+    // The follower is to give up its second partition, which it reads until its sync is answered.
+    let lost = follows.owns[1];
+    let given = |old: &Old, indexes: &[i32]| {
+        SyncGroupRequestAssignment::default()
+            .with_member_id(old.id.clone())
+            .with_assignment(encode_assignment(
+                1,
+                &vec![(text("orders"), indexes.to_vec())],
+            ))
+    };
+    let request = SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_generation_id(leads.generation)
+        .with_member_id(leads.id.clone())
+        .with_assignments(vec![
+            given(&leads, &leads.owns),
+            given(&follows, &follows.owns[..1]),
+        ]);
+    let token = world.ask(Request::Sync(request));
+    leads.synced(&mut world, token).unwrap();
+
+    let mut c = member("c");
+    c.join(&mut world);
+    for _ in 0..4 {
+        leads.beat(&mut world);
+        c.beat(&mut world);
+        c.confirm(&mut world);
+    }
+    assert!(!c.owns.contains(&lost), "{:?}", c.owns);
+    converge(&mut world, &mut [leads, follows], &mut [c]);
+}
+
+#[test]
+fn a_classic_member_that_was_taken_for_gone_gives_up_what_it_reads_before_it_is_back() {
+    let mut world = World::new();
+    let mut c = member("c");
+    c.join(&mut world);
+    let mut gone = Old {
+        id: text("gone"),
+        instance: None,
+        generation: 3,
+        owns: vec![0],
+        eager: false,
+    };
+    let token = gone.begin_join(&mut world);
+    let refused = gone.joined(&mut world, token);
+    assert_eq!(refused, Err(ResponseError::UnknownMemberId));
+    gone.owns.clear();
+    let token = gone.begin_join(&mut world);
+    assert_eq!(gone.joined(&mut world, token), Ok(()));
+}
