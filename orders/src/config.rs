@@ -36,12 +36,14 @@ pub(crate) struct Orders {
     pub(crate) product_url: Option<String>,
     /// `ORDERS_FLOW`: which way new orders go; those on their way stay on theirs.
     pub(crate) flow: Flow,
-    /// `ORDERS_RESERVATION_TIMEOUT_MS`: how long a saga waits for stock before it cancels the order.
+    /// `ORDERS_RESERVATION_TIMEOUT_MS`: how long a saga waits for stock before it cancels the order; 5 min. Orders
+    /// that are accepted faster than they are worked on wait here, and waiting is no reason to cancel them.
     pub(crate) reservation_timeout_ms: u64,
     /// `ORDERS_PAYMENT_TIMEOUT_MS`: how long a saga waits for the payment before it cancels the order and has
-    /// refunded what may have been charged.
+    /// refunded what may have been charged; 60 s.
     pub(crate) payment_timeout_ms: u64,
-    /// `ORDERS_CONFIRMATION_TIMEOUT_MS`: how long a saga waits for the confirmation before a person must decide.
+    /// `ORDERS_CONFIRMATION_TIMEOUT_MS`: how long a saga waits for the confirmation before a person must decide;
+    /// 60 s.
     pub(crate) confirmation_timeout_ms: u64,
     /// `PAYMENT_LIMIT`: up to which amount the simulated gateway approves a card.
     pub(crate) payment_limit: Cents,
@@ -89,11 +91,11 @@ impl Default for Orders {
             order_url: None,
             product_url: None,
             flow: Flow::Saga,
-            reservation_timeout_ms: 30_000,
-            payment_timeout_ms: 30_000,
-            confirmation_timeout_ms: 30_000,
+            reservation_timeout_ms: 300_000,
+            payment_timeout_ms: 60_000,
+            confirmation_timeout_ms: 60_000,
             payment_limit: Cents::from_stored(1_000_000),
-            slow_payment_ms: 40_000,
+            slow_payment_ms: 90_000,
         }
     }
 }

@@ -18,6 +18,31 @@ const SERVICES: [&str; 5] = ["order", "product", "payment", "user", "notificatio
 
 const PASSWORD: &str = "${POSTGRES_PASSWORD:?write it to deploy/.env}";
 
+const BROKERS: [&str; 3] = ["kafka-1", "kafka-2", "kafka-3"];
+
+const DOCKERFILE: &str = include_str!("../../deploy/Dockerfile");
+
+const MANIFEST: &str = include_str!("../../Cargo.toml");
+
+/// The names at the left of a section.
+fn names(section: &str) -> Vec<&'static str> {
+    let (_, lines) = COMPOSE.split_once(&format!("\n{section}:\n")).unwrap();
+    let lines = lines.lines();
+    let inside = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
+    let name = |line: &'static str| line.strip_prefix("  ").filter(|it| !it.starts_with(' '));
+    let names = inside
+        .filter_map(name)
+        .filter(|line| !line.starts_with('#'));
+    names.map(|line| line.trim_end_matches(':')).collect()
+}
+
+/// The version in an image's tag, up to the first dot.
+fn major(image: &str) -> u32 {
+    let (_, tag) = image.split_once(':').unwrap();
+    let digits: String = tag.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
 /// The lines of a service, without its name.
 fn service(name: &str) -> Vec<&'static str> {
     let (_, services) = COMPOSE.split_once("\nservices:\n").unwrap();
@@ -89,7 +114,7 @@ fn every_command_is_one_that_the_program_knows() {
 
 #[test]
 fn addresses_ports_and_passwords_fit_together() {
-    let brokers: Vec<_> = ["kafka-1", "kafka-2", "kafka-3"]
+    let brokers: Vec<_> = BROKERS
         .map(|name| {
             let listener = value(&service(name), "KAFKA_ADVERTISED_LISTENERS");
             listener.strip_prefix("PLAINTEXT://").unwrap()
@@ -124,6 +149,85 @@ fn addresses_ports_and_passwords_fit_together() {
         ];
         let expected = format!("[\"127.0.0.1:{0}:{0}\"]", ports[at]);
         assert_eq!((value(&service, "ports"), &*host), (&*expected, "0.0.0.0"));
+    }
+}
+
+#[test]
+fn every_service_is_one_of_these_and_its_volume_is_declared() {
+    let known: Vec<_> = (BROKERS.into_iter())
+        .chain(["postgres"])
+        .chain(SERVICES)
+        .collect();
+    assert_eq!(names("services"), known);
+    let volumes = names("volumes");
+    for (name, path) in (BROKERS
+        .map(|name| (name, "/var/lib/kafka/data"))
+        .into_iter())
+    .chain([("postgres", "/var/lib/postgresql/data")])
+    {
+        assert!(volumes.contains(&name), "{name} in {volumes:?}");
+        let mount = value(&service(name), "volumes");
+        assert_eq!(mount, format!("[{name}:{path}]"));
+    }
+    assert_eq!(volumes.len(), BROKERS.len() + 1, "{volumes:?}");
+    assert!(COMPOSE.contains("\n  KAFKA_LOG_DIRS: /var/lib/kafka/data\n"));
+}
+
+/// KIP-848 groups need Apache Kafka 4, `ackwell-sql` needs PostgreSQL 13, and the code its Rust.
+#[test]
+fn images_are_named_with_versions_that_the_code_can_use() {
+    let kafka = COMPOSE
+        .lines()
+        .find_map(|line| line.strip_prefix("  image: apache/"));
+    assert!(major(kafka.unwrap()) >= 4);
+    assert!(major(value(&service("postgres"), "image")) >= 13);
+    let needed = MANIFEST
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "));
+    let needed = needed.unwrap().trim_matches('"');
+    assert!(DOCKERFILE.contains(&format!("FROM rust:{needed}-")));
+    assert!(DOCKERFILE.contains("--locked --bin orders\n"));
+    assert!(DOCKERFILE.contains("ENTRYPOINT [\"orders\"]"));
+}
+
+#[test]
+fn services_wait_for_a_healthy_database_and_are_given_time_to_stop() {
+    let postgres = service("postgres");
+    let environment = environment(&postgres);
+    let (user, database) = (&environment["POSTGRES_USER"], &environment["POSTGRES_DB"]);
+    let probe = format!("[CMD, pg_isready, --username={user}, --dbname={database}]");
+    assert_eq!(value(&postgres, "test"), probe);
+    let waits = "\n    postgres:\n      condition: service_healthy\n";
+    assert!(COMPOSE.contains(waits));
+    for broker in BROKERS {
+        let waits = format!("\n    {broker}:\n      condition: service_started\n");
+        assert!(COMPOSE.contains(&waits), "{broker}");
+    }
+    let grace = COMPOSE
+        .lines()
+        .find_map(|line| line.strip_prefix("  stop_grace_period: "));
+    let grace: u64 = grace.unwrap().trim_end_matches('s').parse().unwrap();
+    let stop = ackwell::Config::default().stop;
+    assert!(grace > stop.drain.as_secs(), "{grace} s, {stop:?}");
+}
+
+#[test]
+fn the_controllers_are_the_brokers_by_their_numbers() {
+    let voters = BROKERS.map(|name| {
+        let node = value(&service(name), "KAFKA_NODE_ID");
+        assert_eq!(name, format!("kafka-{node}"));
+        format!("{node}@{name}:9093")
+    });
+    let line = format!("\n  KAFKA_CONTROLLER_QUORUM_VOTERS: {}\n", voters.join(","));
+    assert!(COMPOSE.contains(&line), "{line}");
+    for setting in [
+        "KAFKA_PROCESS_ROLES: broker,controller",
+        "KAFKA_LISTENERS: PLAINTEXT://:9092,CONTROLLER://:9093",
+        "KAFKA_CONTROLLER_LISTENER_NAMES: CONTROLLER",
+        // The services declare their topics.
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE: \"false\"",
+    ] {
+        assert!(COMPOSE.contains(&format!("\n  {setting}\n")), "{setting}");
     }
 }
 

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use system::{System, until};
 use uuid::Uuid;
 
+/// The name space of saga ids.
+const SAGA_IDS: Uuid = Uuid::from_u128(0x5c1b_93d4_0e8f_4b6a_8d27_61c0_a9f3_2e75);
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,7 +314,7 @@ impl Wire {
     async fn command(&self, topic: &str, event_type: &str, order: Uuid, mut fields: Value) {
         fields["event_type"] = json!(event_type);
         fields["order_id"] = json!(order);
-        fields["saga_id"] = json!(Uuid::new_v5(&order, b"saga"));
+        fields["saga_id"] = json!(Uuid::new_v5(&SAGA_IDS, order.to_string().as_bytes()));
         let (id, key, value) = (
             Uuid::now_v7().to_string(),
             order.to_string(),

@@ -20,7 +20,7 @@ use ackwell::{
     App, Class, Config, Failure, Listener, Producer, RunningApp, StartError, Topic, by_key,
 };
 use futures_util::future::BoxFuture;
-use support::{Kafka, ORDERS, OrderPlaced, order, within};
+use support::{Kafka, LIMIT, ORDERS, OrderPlaced, order, within};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 type Heard<T> = State<UnboundedSender<T>>;
@@ -219,6 +219,11 @@ async fn a_transient_failure_is_retried_and_a_restart_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_waits_for_its_broker_and_tells_when_it_goes_and_returns() {
+    // Shown when it fails: what the app, the client and the broker said.
+    let _ = tracing_subscriber::fmt()
+        .with_test_writer()
+        .with_max_level(tracing::Level::INFO)
+        .try_init();
     let mut kafka = Kafka::absent().await;
     let (orders, mut heard) = hearing::<OrderPlaced>();
     let app = App::new(kafka.config())
@@ -257,8 +262,19 @@ async fn an_app_waits_for_its_broker_and_tells_when_it_goes_and_returns() {
         .send(&order(7))
         .await
         .unwrap();
-    assert_eq!(within("an order", heard.recv()).await.unwrap(), order(7));
+    match tokio::time::timeout(LIMIT, heard.recv()).await {
+        Ok(heard) => assert_eq!(heard.unwrap(), order(7)),
+        Err(_) => panic!("no order came; {}", state_of(&app, &kafka)),
+    }
     within("the stop", app.stop()).await.unwrap();
+}
+
+/// What an app says of its health and its work, and the broker of its groups.
+fn state_of(app: &RunningApp, kafka: &Kafka) -> String {
+    let groups = tokio::task::block_in_place(|| kafka.groups());
+    let verdict = app.health().ready();
+    let metrics = app.metrics().render();
+    format!("health: {verdict:#?}\ngroups: {groups:#?}\n{metrics}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

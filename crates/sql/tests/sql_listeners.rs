@@ -10,7 +10,6 @@ mod events;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
 
 use ackwell::extract::Offset;
 use ackwell::unit::Rehearsal;
@@ -269,18 +268,26 @@ async fn a_handler_that_waits_before_its_first_statement_keeps_nobody_waiting() 
 async fn a_dropped_run_leaves_whole_records_only() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&folder).await;
-    let stuck = async |Offset(offset): Offset, mut tx: Tx| -> Result<(), Error> {
-        tx.execute("INSERT INTO items (id) VALUES ($1)", params![offset])
-            .await?;
-        if offset == 2 {
-            std::future::pending::<()>().await;
+    let reached = Arc::new(Notify::new());
+    let at_two = Arc::clone(&reached);
+    let stuck = move |Offset(offset): Offset, mut tx: Tx| {
+        let at_two = Arc::clone(&at_two);
+        async move {
+            tx.execute("INSERT INTO items (id) VALUES ($1)", params![offset])
+                .await?;
+            if offset == 2 {
+                at_two.notify_one();
+                std::future::pending::<()>().await;
+            }
+            tx.emit(&Happened { item: offset }).await
         }
-        tx.emit(&Happened { item: offset }).await
     };
     let stuck = Rehearsal::new("g", db.clone(), stuck).unwrap();
     let delivered = records(0..4);
-    let cut = tokio::time::timeout(Duration::from_millis(50), stuck.deliver(delivered.clone()));
-    assert!(cut.await.is_err());
+    tokio::select! {
+        _ = stuck.deliver(delivered.clone()) => panic!("it waits for ever"),
+        () = reached.notified() => {}
+    }
     let end = listener(&db).deliver(delivered).await;
     assert_eq!((end.settled, end.duplicates), (4, 2));
     assert_eq!(ids(&db).await, [0, 1, 2, 3]);

@@ -19,6 +19,8 @@ use ackwell::EVENT_ID;
 use ackwell::extract::FromHeader;
 use uuid::Uuid;
 
+use crate::error::Error;
+
 pub(crate) mod choreography;
 pub(crate) mod inventory;
 mod items;
@@ -36,6 +38,16 @@ pub(crate) const SAGA_IDS: Uuid = Uuid::from_u128(0x5c1b_93d4_0e8f_4b6a_8d27_61c
 /// The id of the saga of this order. It is derived, so an order has one saga whatever is redelivered.
 pub(crate) fn saga_id(order_id: Uuid) -> Uuid {
     Uuid::new_v5(&SAGA_IDS, order_id.to_string().as_bytes())
+}
+
+/// Refuses a command or reply whose saga is not that of its order: it was never ours.
+pub(crate) fn check_saga(saga_id: Uuid, order_id: Uuid) -> Result<(), Error> {
+    if saga_id == self::saga_id(order_id) {
+        return Ok(());
+    }
+    Err(Error::Impossible(format!(
+        "saga {saga_id} is not that of order {order_id}"
+    )))
 }
 
 /// The id of the event in hand, as an extractor: `Header<EventId>`.
@@ -168,5 +180,7 @@ mod tests {
     fn an_order_has_one_saga() {
         assert_eq!(saga_id(Uuid::nil()), saga_id(Uuid::nil()));
         assert_ne!(saga_id(Uuid::nil()), saga_id(Uuid::max()));
+        assert!(check_saga(saga_id(Uuid::nil()), Uuid::nil()).is_ok());
+        assert!(check_saga(saga_id(Uuid::max()), Uuid::nil()).is_err());
     }
 }

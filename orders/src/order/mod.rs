@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use ackwell::Listener;
+use ackwell::{Listener, by_key};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,6 +29,10 @@ pub(crate) mod request;
 pub(crate) mod saga;
 pub(crate) mod store;
 
+/// Orders that are worked on at a time, by each listener: about as many as requests that place new ones, or the
+/// older orders would wait for the newer ones, who share the database's writer with them.
+const LANES: u16 = 64;
+
 /// The order service, and the orchestrator of its sagas. Both flows are always there: orders that are on their
 /// way stay on theirs when the setting changes.
 pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
@@ -38,12 +42,14 @@ pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
     let ours = Listener::on(STOCK_VALID_RESPONSE)
         .and_on(ORDER_EVENTS)
         .group(listener::GROUP)
+        .concurrency(by_key(LANES))
         .on_event(listener::on_stock_answer)
         .on_event(listener::on_order_event);
     let replies = Listener::on(INVENTORY_EVENTS)
         .and_on(PAYMENT_EVENTS)
         .and_on(ORDER_EVENTS)
         .group(saga::listener::GROUP)
+        .concurrency(by_key(LANES))
         .on_event(saga::listener::on_inventory_event)
         .on_event(saga::listener::on_payment_event)
         .on_event(saga::listener::on_order_event);

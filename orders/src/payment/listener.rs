@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::gateway::{Answer, Charge, Gateway};
 use super::store::{self, Payment};
 use crate::error::Error;
-use crate::events::EventId;
 use crate::events::payment::{
     ChargePayment, PaymentCharged, PaymentEvent, PaymentFailed, PaymentRefunded, RefundPayment,
 };
+use crate::events::{EventId, check_saga};
 use crate::money::Cents;
 
 /// The consumer group. All instances of the service share it.
@@ -52,6 +52,7 @@ async fn charge(
     cause: Uuid,
 ) -> Result<PaymentEvent, Error> {
     let order_id = command.order_id;
+    check_saga(command.saga_id, order_id)?;
     if let Some(before) = store::payment(db, order_id).await? {
         return decided_before(gateway, command, before).await;
     }
@@ -131,6 +132,7 @@ async fn refund(
     command: RefundPayment,
     cause: Uuid,
 ) -> Result<PaymentEvent, Error> {
+    check_saga(command.saga_id, command.order_id)?;
     gateway.refund(command.order_id).await?;
     store::refund(tx, &command, cause).await?;
     let RefundPayment {

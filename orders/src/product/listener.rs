@@ -5,12 +5,12 @@ use ackwell_sql::Tx;
 
 use super::store::{self, Decision};
 use crate::error::Error;
-use crate::events::EventId;
 use crate::events::choreography::{StockAnswer, StockRequest, Verdict};
 use crate::events::inventory::{
     InventoryEvent, InventoryRefused, InventoryReleased, InventoryReserved, ReleaseInventory,
     ReserveInventory,
 };
+use crate::events::{EventId, check_saga};
 
 /// The consumer group. All instances of the service share it.
 pub(crate) const GROUP: &str = "product-service";
@@ -54,6 +54,7 @@ pub(crate) async fn on_inventory_event(
                 order_id,
                 reason,
             } = command;
+            check_saga(saga_id, order_id)?;
             store::release(&mut tx, order_id, &reason, event_id).await?;
             InventoryReleased { saga_id, order_id }.into()
         }
@@ -75,6 +76,7 @@ async fn reserve(
         order_id,
         items,
     } = command;
+    check_saga(saga_id, order_id)?;
     Ok(match store::reserve(tx, order_id, &items, cause).await? {
         Decision { reason: None, .. } => InventoryReserved { saga_id, order_id }.into(),
         Decision {

@@ -17,6 +17,8 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use super::leaders::{Unreached, silence_max, unreached};
+
 pub(super) type Client = BaseConsumer<Callbacks>;
 
 /// A partition by name.
@@ -36,6 +38,8 @@ pub(super) enum Told {
     Heard(Duration),
     /// This member has no assignment, and for so long it has sent its group's coordinator nothing.
     Outside(Option<Duration>),
+    /// Leaders of this member's partitions that are out of reach.
+    Unreached(Unreached),
     Ends(Vec<(Named, i64)>),
     /// What keeps a pattern from meaning any topic.
     Topics(Option<String>),
@@ -47,11 +51,20 @@ pub(super) struct Callbacks {
     told: Mutex<VecDeque<Told>>,
     /// What the client said about its last error, which the poll returns as a code alone.
     reason: Mutex<Option<String>>,
+    /// After which silence a leader counts as out of reach.
+    leader_silence_max: Duration,
     /// The container is done: a rebalance is answered on the spot.
     closing: AtomicBool,
 }
 
 impl Callbacks {
+    pub(super) fn new(consumer: &ClientConfig) -> Self {
+        Self {
+            leader_silence_max: silence_max(consumer),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn tell(&self, told: Told) {
         self.told
             .lock()
@@ -108,6 +121,8 @@ impl ClientContext for Callbacks {
             }
         }
         self.tell(Told::Ends(ends));
+        let unreached = unreached(&statistics, self.leader_silence_max);
+        self.tell(Told::Unreached(unreached));
         if let Some(group) = &statistics.cgrp {
             // The coordinator's own connection has no node of its own.
             let coordinator = statistics

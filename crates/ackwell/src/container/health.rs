@@ -1,5 +1,5 @@
 //! What the engine says of its health, what the client says of the broker's, and whether any
-//! broker says anything.
+//! broker, and each that leads a partition, says anything.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::End;
 use super::denied::Denied;
+use super::leaders::Leaders;
 use super::lookup::{Looked, Lookup};
 use super::notice::Notice;
 use super::observation::Observation;
@@ -38,6 +39,7 @@ pub(super) struct Health {
     client: Option<String>,
     pub(super) topics: Option<String>,
     silence: Option<String>,
+    pub(super) leaders: Leaders,
     group: Option<String>,
     by_broker: bool,
     told: Option<String>,
@@ -62,6 +64,7 @@ impl Health {
             client: None,
             topics: None,
             silence: None,
+            leaders: Leaders::default(),
             group: None,
             by_broker,
             told: None,
@@ -211,6 +214,7 @@ impl Poller {
             client,
             topics,
             silence,
+            leaders,
             group,
             told,
             denied,
@@ -218,7 +222,7 @@ impl Poller {
         } = &mut self.health;
         let problem = engine.as_ref().or(client.as_ref()).or(denied.problem());
         let problem = problem.or(topics.as_ref()).or(group.as_ref());
-        let problem = problem.or(silence.as_ref());
+        let problem = problem.or(silence.as_ref()).or(leaders.problem());
         if problem != told.as_ref() {
             *told = problem.cloned();
             let problem = told.as_deref();

@@ -19,7 +19,7 @@
 //! poll thread hears of the rest.
 //!
 //! What is asked for from outside comes in by `control.rs` and `command.rs`; `rebalance.rs`,
-//! `observation.rs`, `notice.rs` and `health.rs` tell the outside what goes on; `lookup.rs` asks the broker what
+//! `observation.rs`, `notice.rs`, `health.rs` and `leaders.rs` tell the outside what goes on; `lookup.rs` asks the broker what
 //! takes time to answer.
 
 mod acks;
@@ -36,6 +36,7 @@ mod dispatch;
 mod forward;
 mod handle;
 mod health;
+mod leaders;
 mod lookup;
 mod mailbox;
 mod notice;

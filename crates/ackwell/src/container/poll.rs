@@ -240,6 +240,10 @@ impl Poller {
             Told::Reset(reason) => self.told_reset(reason),
             Told::Heard(ago) => self.told_heard(ago),
             Told::Outside(silent) => self.told_outside(silent),
+            Told::Unreached(unreached) => {
+                self.health.leaders.told(Instant::now(), &unreached);
+                self.tell_health();
+            }
             Told::Ends(ends) => self.tell_lag(ends),
             Told::Topics(problem) => {
                 self.health.topics = problem;

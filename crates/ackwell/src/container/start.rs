@@ -199,7 +199,7 @@ fn connect(spec: &Spec, mailbox: &Mailbox) -> Result<Arc<Client>, StartError> {
         source,
     };
     let settings = consumer::settings(&spec.consumer, &spec.group);
-    let callbacks = Callbacks::default();
+    let callbacks = Callbacks::new(&spec.consumer);
     let mut client = Client::from_config_and_context(&settings, callbacks).map_err(wrong)?;
     let waker = mailbox.waker().clone();
     client.set_nonempty_callback(move || waker.wake());

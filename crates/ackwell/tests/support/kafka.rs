@@ -102,6 +102,21 @@ impl Kafka {
         self.broker = Some(broker(folder, &self.address).await);
     }
 
+    /// The groups with their states, members and assignments, for a test that failed.
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let admin = admin(&self.address);
+        let listed = admin.inner().fetch_group_list(None, ANSWER);
+        let Ok(listed) = listed else {
+            return vec![format!("{:?}", listed.err())];
+        };
+        let told = listed.groups().iter().map(|group| {
+            let members = group.members().iter();
+            let members: Vec<_> = members.map(|it| (it.id(), it.client_id())).collect();
+            format!("{} {} {members:?}", group.name(), group.state())
+        });
+        told.collect()
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config::with_bootstrap_servers(self.address.clone())
     }
