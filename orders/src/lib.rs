@@ -22,7 +22,6 @@ mod config;
 #[cfg(test)]
 mod deploy;
 mod error;
-#[allow(dead_code, reason = "flow B begins to use them")]
 mod events;
 mod import;
 mod money;

@@ -125,9 +125,10 @@ impl Postgres {
         if found == Some(true) {
             return Ok(());
         }
-        // Several that start at once would all not see it.
-        let lock = "SELECT pg_advisory_xact_lock(hashtext('ackwell schema'))";
-        self.query(lock, &[]).await?;
+        // Several that start at once would all not see it. Services with other schemas don't wait: the
+        // lock is held until all of a schema's steps are done.
+        let lock = "SELECT pg_advisory_xact_lock(hashtext('ackwell schema'), hashtext($1))";
+        self.query(lock, crate::params![schema]).await?;
         self.send(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"))
             .await
     }
