@@ -130,7 +130,7 @@ fn what_is_no_known_event_is_a_permanent_failure_that_says_why() {
                 "Reserved",
                 b"{\"kind\":\"Reserved\",\"order\":\"1\",\"x\":1}",
             ),
-            "unknown field `x`",
+            "unknown field, expected",
         ),
         (
             with_type("Reserved", b"{\"kind\":\"Refused\",\"order\":\"1\"}"),

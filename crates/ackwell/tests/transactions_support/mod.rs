@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ackwell::producer::OutgoingRecord;
 use ackwell::{App, Config, Producer, RunningApp};
@@ -130,8 +130,10 @@ impl Scene {
         self.cluster.reaches(topic, partition, position).await;
     }
 
-    /// What readers of committed records see in a topic, partition by partition.
+    /// What readers of committed records see in a topic, partition by partition, when no transaction is open any
+    /// more that keeps the end from them, such as that of a process that was killed.
     pub(crate) fn seen(&self, topic: &str) -> Vec<String> {
+        self.await_decisions(topic);
         let consumer: BaseConsumer = self
             .cluster
             .client()
@@ -164,5 +166,30 @@ impl Scene {
         }
         seen.sort_by_key(|(partition, _)| *partition);
         seen.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// Waits until the last stable offset of each partition is its end.
+    fn await_decisions(&self, topic: &str) {
+        let asking = |isolation| -> BaseConsumer {
+            let mut client = self.cluster.client();
+            client.set("group.id", "reader");
+            client.set("isolation.level", isolation).create().unwrap()
+        };
+        let (committed, all) = (asking("read_committed"), asking("read_uncommitted"));
+        let metadata = all.fetch_metadata(Some(topic), LIMIT).unwrap();
+        let until = Instant::now() + LIMIT;
+        for partition in metadata.topics()[0].partitions() {
+            let end = |consumer: &BaseConsumer| {
+                let marks = consumer.fetch_watermarks(topic, partition.id(), LIMIT);
+                marks.unwrap().1
+            };
+            while end(&committed) < end(&all) {
+                assert!(
+                    Instant::now() < until,
+                    "a transaction on {topic} stays open"
+                );
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
 }

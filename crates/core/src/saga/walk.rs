@@ -1,6 +1,5 @@
 //! Every path through a plan, for tests: what the users of a saga should have thought of.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use super::decide::{Command, Decision, Happening, Input, Resolution, Which};
@@ -63,7 +62,7 @@ impl Plan {
             Policy::fixed(std::time::Duration::from_millis(1)).max_attempts(ATTEMPTS);
         let mut walker = Walker {
             plan: &plan,
-            been: HashSet::new(),
+            been: Vec::new(),
             found: Paths {
                 paths: Vec::new(),
                 truncated: false,
@@ -101,7 +100,7 @@ impl Plan {
 struct Walker<'a> {
     plan: &'a Plan,
     /// The states of the path in hand.
-    been: HashSet<State>,
+    been: Vec<State>,
     found: Paths,
 }
 
@@ -120,9 +119,10 @@ impl Walker<'_> {
         if stands_still && !self.found.stuck.contains(&here) {
             self.found.stuck.push(here.clone());
         }
-        if !self.been.insert(here.clone()) {
+        if self.been.contains(&here) {
             return;
         }
+        self.been.push(here);
         let due = Timestamp::from_millis(i64::MAX);
         for input in self.plan.inputs() {
             let Decision::Move(next) = self.plan.decide(&path.state, input, due) else {
@@ -134,7 +134,7 @@ impl Walker<'_> {
             longer.state = next.state;
             self.go(longer);
         }
-        self.been.remove(&here);
+        self.been.pop();
     }
 }
 

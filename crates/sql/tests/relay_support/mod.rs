@@ -66,12 +66,24 @@ impl Running {
 
 pub async fn emit(db: &Database, items: impl IntoIterator<Item = i64>) {
     for item in items {
-        let mut tx = db.begin();
-        tx.execute("INSERT INTO items (id) VALUES ($1)", params![item])
-            .await
-            .unwrap();
-        tx.emit(&Happened { item }).await.unwrap();
-        tx.commit().await.unwrap();
+        emit_one(db, item).await.unwrap();
+    }
+}
+
+async fn emit_one(db: &Database, item: i64) -> Result<(), ackwell_sql::Error> {
+    let mut tx = db.begin();
+    tx.execute("INSERT INTO items (id) VALUES ($1)", params![item])
+        .await?;
+    tx.emit(&Happened { item }).await?;
+    tx.commit().await
+}
+
+/// Emits in a process that may be stopped. A server ends a transaction that stands still; the next item goes.
+async fn emit_on_and_on(db: &Database, first: i64) {
+    for item in first.. {
+        if emit_one(db, item).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -165,7 +177,7 @@ pub async fn emit_and_relay() {
     let _relay = start_relay(&db, &servers);
     let writers = (0..3).map(|writer| {
         let (db, first) = (db.clone(), (round * 3 + writer) * 1_000_000);
-        tokio::spawn(async move { emit(&db, first..).await })
+        tokio::spawn(async move { emit_on_and_on(&db, first).await })
     });
     for writer in writers.collect::<Vec<_>>() {
         writer.await.unwrap();
