@@ -176,6 +176,9 @@ impl World {
             self.begin_stop(id);
         }
         if self.members[id].current(partition, tenure).is_none() {
+            // A probe that lost its partition has answered nothing: another may follow.
+            let member = &mut self.members[id];
+            member.away_unseen |= member.unseen_probe == Some(run);
             return self.note_end(id, run, false);
         }
         if class != Class::Unavailable {
@@ -316,6 +319,9 @@ impl World {
         class: Option<Class>,
     ) {
         if self.members[id].current(partition, tenure).is_none() {
+            // A probe that lost its partition has answered nothing: another may follow.
+            let member = &mut self.members[id];
+            member.away_unseen |= member.unseen_probe == Some(run);
             return self.note_end(id, run, false);
         }
         match class {

@@ -91,6 +91,8 @@ pub(crate) struct Member {
     pub early: Option<(u32, usize)>,
     /// The outage may go on unseen: nothing is left to handle, but something is parked.
     pub away_unseen: bool,
+    /// What may have begun as the probe of such an outage.
+    pub unseen_probe: Option<RunId>,
     /// When partitions that it was asked for must have been handed over.
     pub hand_over_by: u64,
     /// When a commit of it was last refused, or its reply lost or late.
@@ -117,6 +119,7 @@ impl Member {
             paused_partitions: BTreeSet::new(),
             away: None,
             away_unseen: false,
+            unseen_probe: None,
             early: None,
             hand_over_by: 0,
             commit_trouble: None,

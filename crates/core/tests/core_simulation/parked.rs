@@ -335,7 +335,9 @@ impl World {
             return Err(format!("{place} twice at once"));
         }
         let due = tenure.retry_at.take();
-        let probes = std::mem::take(&mut member.away_unseen) || member.away.is_some();
+        let unseen = std::mem::take(&mut member.away_unseen);
+        member.unseen_probe = unseen.then_some(run);
+        let probes = unseen || member.away.is_some();
         if due.is_none_or(|due| due > now && !probes) {
             return Err(format!("{place} and nothing is due before {due:?}"));
         }
