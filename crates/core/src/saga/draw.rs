@@ -6,15 +6,15 @@ use std::time::Duration;
 use super::plan::{Checked, OnTimeout, Plan};
 
 /// Sizes of the drawing, in pixels.
-const WIDTH: usize = 1_000;
+const WIDTH: usize = 1_060;
 const ROW: usize = 150;
 const TOP: usize = 190;
 const END_TOP: usize = 60;
 const BOX_WIDTH: usize = 250;
 const BOX_HEIGHT: usize = 80;
 const LEFT: usize = 60;
-const MIDDLE: usize = 430;
-const RIGHT: usize = 770;
+const MIDDLE: usize = 480;
+const RIGHT: usize = 790;
 
 impl Plan {
     /// The plan as a Mermaid state diagram: the way forward, the way back, and review.
@@ -143,11 +143,10 @@ impl Plan {
             OnTimeout::Compensate => arrow(out, from, to, &given_up),
             OnTimeout::Review => {
                 framed(out, RIGHT - 40, y, "#f8eecb", &["manual review", &given_up]);
-                arrow(out, (LEFT + BOX_WIDTH, y + 14), (RIGHT - 40, y + 14), "");
+                arrow(out, from, (RIGHT - 40, middle), "");
             }
         }
-        let refused = step.refused.join(", ");
-        text(out, LEFT + BOX_WIDTH + 8, middle + 18, "12", &refused);
+        self.svg_refusal(out, at, step);
         match step.undo {
             Some((command, undone)) => {
                 let title = format!("take back: {}", step.name);
@@ -158,12 +157,28 @@ impl Plan {
         }
         if step.undo.is_some() {
             // Taking back goes up, the latest step first.
-            let above = match at {
-                0 => END_TOP + BOX_HEIGHT,
-                _ => y + BOX_HEIGHT - ROW,
-            };
+            let above = self.svg_before(at) + BOX_HEIGHT;
             arrow(out, (MIDDLE + 20, y), (MIDDLE + 20, above), "");
         }
+    }
+
+    /// A refused step itself is not taken back.
+    fn svg_refusal(&self, out: &mut String, at: usize, step: &Checked) {
+        if step.refused.is_empty() {
+            return;
+        }
+        let (x, y) = (LEFT + BOX_WIDTH, TOP + ROW * at);
+        let before = self.svg_before(at) + BOX_HEIGHT - 14;
+        arrow(out, (x, y + 14), (MIDDLE, before), "");
+        text(out, x + 44, y + 14, "12", &step.refused.join(", "));
+    }
+
+    /// The top of what is taken back before this step.
+    fn svg_before(&self, at: usize) -> usize {
+        let undoes = |step: &&Checked| step.undo.is_some();
+        let before = self.steps[..at].iter().enumerate().rev();
+        let mut before = before.filter(|(_, step)| undoes(step));
+        before.next().map_or(END_TOP, |(at, _)| TOP + ROW * at)
     }
 }
 
