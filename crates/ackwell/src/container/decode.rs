@@ -32,7 +32,12 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= BATCH_RECORDS || self.buffer.len() >= BATCH_BYTES
+        self.is_full_with(0, 0)
+    }
+
+    /// Whether it is full once so many records with so many bytes of values are pushed.
+    pub(super) fn is_full_with(&self, records: usize, bytes: usize) -> bool {
+        self.entries.len() + records >= BATCH_RECORDS || self.buffer.len() + bytes >= BATCH_BYTES
     }
 
     pub(crate) fn push(&mut self, message: &BorrowedMessage<'_>) {

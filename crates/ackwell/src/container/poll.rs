@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ackwell_core::Timestamp;
 use ackwell_core::engine::{Engine, Event, PartitionId, RunId};
 use ackwell_core::offset::CommitOffset;
+use rdkafka::Message as _;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -347,16 +348,20 @@ impl Poller {
         let (mut count, mut next, mut error) = (0, None, None);
         let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         loop {
+            let mut bytes = 0;
             let ended = loop {
                 match queue.queue.poll(Duration::ZERO) {
-                    Some(Ok(message)) => taken.push(message),
+                    Some(Ok(message)) => {
+                        bytes += message.payload_len();
+                        taken.push(message);
+                    }
                     Some(Err(found)) => {
                         error = Some(found);
                         break false;
                     }
                     None => break true,
                 }
-                if taken.len() >= TAKEN_AT_ONCE {
+                if taken.len() >= TAKEN_AT_ONCE || self.decoder.is_full_with(taken.len(), bytes) {
                     break false;
                 }
             };
@@ -365,7 +370,7 @@ impl Poller {
             }
             count += taken.len();
             if let Some(last) = taken.last() {
-                next = Some(rdkafka::Message::offset(last).saturating_add(1));
+                next = Some(last.offset().saturating_add(1));
             }
             taken.clear();
             if ended {
