@@ -5,10 +5,10 @@
 #   scripts/disk-full.sh [--disk data|broker] [--rows N] [--file FILE.csv] [--release]
 #
 # --disk data: the one with the whole data folder. --disk broker: that of the broker's log alone; then
-# orders are still accepted, and wait. Without --disk: first the one, then the other. While it is full, services must say so (503 with a reason, /readyz not ready) and nothing may
-# panic; once there is room again, everything goes on by itself, without a restart. Needs root, to
-# mount a small file system in memory; without, it says so and exits with 0. ORDERS_BIN names a
-# program that is built already.
+# orders are still accepted, and wait. Without --disk: first the one, then the other. While it is full,
+# services must say so (503 with a reason, /readyz not ready) and nothing may panic; once there is room
+# again, everything goes on by itself, without a restart. Needs root, to mount a small file system in
+# memory; without, it says so and exits with 0. ORDERS_BIN names a program that is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,7 +42,7 @@ work=$(mktemp -d)
 data=$work/data disk=$work/data
 [ $full = data ] || disk=$data/broker
 mkdir -p "$disk"
-if ! mount -t tmpfs -o size=96m ackwell-disk-full "$disk" 2>/dev/null; then
+if ! mount -t tmpfs -o size=256m ackwell-disk-full "$disk" 2>/dev/null; then
   rm -r "$work"
   echo "skipped: mounting a small file system needs root" >&2
   exit 0
@@ -80,10 +80,13 @@ broker=$(sed -n 's/^broker *//p' "$work/out")
 order=$(sed -n 's/^order service *//p' "$work/out")
 product=$(sed -n 's/^product service *//p' "$work/out")
 
-# Status and body of a request; the same key and body again and again are one order.
+# Status and body of a request.
 ask() { curl --silent --show-error --max-time 20 --write-out '\n%{http_code}\n' "$@"; }
+placed=0
+# An order of its own each time: one that was accepted before would be answered from the database.
 place() {
-  ask "$order/orders" -H 'content-type: application/json' -H 'idempotency-key: disk-full' \
+  placed=$((placed + 1))
+  ask "$order/orders" -H 'content-type: application/json' -H "idempotency-key: disk-full-$placed" \
     -d '{"customer_id":"1","items":[{"product_id":"cd-01","quantity":1,"unit_price":"1.00"}]}'
 }
 # Repeats a check until it holds.
@@ -96,7 +99,11 @@ until_holds() {
   done
   fail "waited a minute in vain for: $what"
 }
-answers() { local status=$1; shift; [ "$("$@" | tail -n 1)" = "$status" ]; }
+# Whether the answer, which is kept in $work/answer, has this status.
+answers() { local status=$1; shift; "$@" > "$work/answer" && [ "$(tail -n 1 "$work/answer")" = "$status" ]; }
+# Up to the last byte, also what was given back meanwhile, as by a write-ahead log that begins anew.
+fill() { cat /dev/zero >> "$disk/ballast" 2>/dev/null || true; }
+refused() { fill; answers 503 place; }
 import() {
   "$orders" import "$work/orders.csv" --json --patience "$1" --standstill "$1" \
     --order-url "$order" --product-url "$product" 2>> "$work/import.log"
@@ -106,25 +113,22 @@ some_accepted() { [ "$(ask "$order/orders?limit=1000" | grep -o '"order_id"' | w
 echo "importing $total orders; the disk of $full becomes full on the way"
 import 300 > "$work/report" & import=$!
 until_holds "some orders" some_accepted $((total / 4 < 500 ? total / 4 : 500))
-# The rest of the disk, to the last byte.
-cat /dev/zero > "$disk/ballast" 2>/dev/null || true
+fill
 services=("$order" "$product")
 if [ $full = data ]; then
-  until_holds "an order refused with 503" answers 503 place
-  place > "$work/refused" || true
-  grep -q '"title"' "$work/refused" || fail "no problem details: $(cat "$work/refused")"
-  grep -q 'disk .* full' "$work/refused" || fail "the answer does not say that the disk is full: $(cat "$work/refused")"
-  echo "refused:  $(head -n 1 "$work/refused")"
+  until_holds "an order refused with 503" refused
+  grep -q '"title"' "$work/answer" || fail "no problem details: $(cat "$work/answer")"
+  grep -q 'disk .* full' "$work/answer" || fail "the answer does not say that the disk is full: $(cat "$work/answer")"
+  echo "refused:  $(head -n 1 "$work/answer")"
 else
   until_holds "an order accepted" answers 202 place
 fi
 for service in "${services[@]}"; do
   until_holds "$service/readyz not ready" answers 503 ask "$service/readyz"
+  grep -q '"reasons":\["' "$work/answer" || fail "no reason why it is not ready: $(cat "$work/answer")"
+  echo "ready:    $(sed -n 's/.*\("reasons":.*\)}$/\1/p' "$work/answer")"
   answers 200 ask "$service/healthz" || fail "$service/healthz says that only a restart helps"
 done
-ask "$order/readyz" > "$work/ready"
-grep -q '"reasons":\["' "$work/ready" || fail "no reason why it is not ready: $(cat "$work/ready")"
-echo "ready:    $(sed -n 's/.*\("reasons":.*\)}$/\1/p' "$work/ready")"
 answers 200 ask "$order/orders" || fail "orders cannot be read while the disk is full"
 sleep 5 # Long enough for retries of every kind to fail some times.
 
