@@ -54,14 +54,17 @@ pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
         .on_event(saga::listener::on_payment_event)
         .on_event(saga::listener::on_order_event);
     // An answer that came in time is not too late because many wait to be read.
-    let monitor = sagas.monitor(db.clone()).replies(
-        saga::listener::GROUP,
-        &[
-            INVENTORY_EVENTS.name(),
-            PAYMENT_EVENTS.name(),
-            ORDER_EVENTS.name(),
-        ],
-    );
+    let monitor = sagas
+        .monitor(db.clone())
+        .retention(orders.saga_retention())
+        .replies(
+            saga::listener::GROUP,
+            &[
+                INVENTORY_EVENTS.name(),
+                PAYMENT_EVENTS.name(),
+                ORDER_EVENTS.name(),
+            ],
+        );
     Ok(Declared {
         app: scope
             .app(listener::GROUP, &db)

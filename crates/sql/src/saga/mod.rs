@@ -73,6 +73,7 @@
 //! | `rows.rs` | a saga's rows |
 //! | `monitor.rs`, `alarm.rs` | deadlines |
 //! | `handled.rs` | until when replies have been handled |
+//! | `prune.rs` | finished sagas, forgotten after a time |
 //! | `view.rs` | lists, and one saga step by step |
 //! | `observe.rs` | metrics |
 
@@ -81,6 +82,7 @@ mod declare;
 mod handled;
 mod monitor;
 mod observe;
+mod prune;
 mod rows;
 mod sagas;
 mod view;

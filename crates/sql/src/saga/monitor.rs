@@ -1,4 +1,4 @@
-//! Fires the deadlines of sagas.
+//! Fires the deadlines of sagas; beside it, those that are over are forgotten after a time.
 //!
 //! A deadline fires in a transaction that reads the saga, moves it and sends what follows, so it fires once
 //! however many instances look, and one that passed while all were stopped fires when one starts; but not while
@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::handled::{Handled, Held};
 use super::observe::{self, Observed};
+use super::prune;
 use super::sagas::{Answer, Saga, Sagas};
 use crate::database::Database;
 use crate::error::{Chain, Result};
@@ -39,6 +40,7 @@ pub struct Monitor<S: Saga> {
     /// The group that reads the replies, and the topics where they come.
     replies: Option<(String, Vec<String>)>,
     patience: Duration,
+    retention: Duration,
 }
 
 /// What became of the deadlines that are over.
@@ -60,12 +62,18 @@ impl<S: Saga> Monitor<S> {
     /// rolling update or behind after an import, and short enough for somebody who waits for the outcome.
     pub const PATIENCE: Duration = Duration::from_secs(600);
 
+    /// How long a finished saga is kept by default: 30 days. It must be longer than anything can still be delivered to
+    /// it, which is the retention of the topics, 7 days if they declare none; the rest is for people who ask what
+    /// became of something last month.
+    pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
     pub(super) fn new(sagas: Sagas<S>, database: Database) -> Self {
         Self {
             sagas,
             database,
             replies: None,
             patience: Self::PATIENCE,
+            retention: Self::RETENTION,
         }
     }
 
@@ -89,6 +97,15 @@ impl<S: Saga> Monitor<S> {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// How long a finished saga is kept, with its history; default [`RETENTION`](Self::RETENTION). Those in review are
+    /// not finished. What is said to a saga that was forgotten is [`Answer::Unknown`] and moves nothing; started
+    /// again, its business key has a new saga.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -195,6 +212,11 @@ impl<S: Saga> Monitor<S> {
         outcome.is_ok()
     }
 
+    async fn prune(&self) {
+        let (name, counted) = (self.sagas.plan().name(), self.sagas.counted());
+        prune::prune(&self.database, name, self.retention, counted).await;
+    }
+
     async fn due(&self, until: Timestamp, (at, seq): (Timestamp, i64)) -> Result<Vec<Due>> {
         let name = self.sagas.plan().name();
         let rows = self
@@ -249,6 +271,7 @@ impl<S: Saga> Service for Monitor<S> {
             tokio::select! {
                 () = observe::sample(&self.sagas, &self.database, &open) => {}
                 () = self.watch(&cx) => {}
+                () = self.prune() => {}
             }
             Ok(())
         })

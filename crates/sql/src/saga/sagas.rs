@@ -104,7 +104,8 @@ pub enum Answer {
     Refused(Refusal),
     /// The type of event is no reply to any step.
     NoReply,
-    /// There is no such saga.
+    /// There is no such saga, or no longer: finished ones are forgotten after
+    /// [their retention](super::Monitor::retention). It is counted as `ackwell_saga_unknown`.
     Unknown,
 }
 
@@ -253,6 +254,10 @@ impl<S: Saga> Sagas<S> {
         wait: Wait,
     ) -> Result<Answer, S::Error> {
         let Some(before) = rows::load(tx, self.plan(), saga_id, wait).await? else {
+            // A monitor finds nothing when somebody else is at it.
+            if wait == Wait::ForThem {
+                self.counted().unknown();
+            }
             return Ok(Answer::Unknown);
         };
         let at = Timestamp::now();
