@@ -6,6 +6,8 @@ mod database_url;
 mod kafka;
 
 use std::borrow::Cow;
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
 use ackwell::extract::{State, Text};
@@ -13,9 +15,9 @@ use ackwell::observe::{Health, Kind, Metrics};
 use ackwell::producer::OutgoingRecord;
 use ackwell::service::{Service, ServiceContext};
 use ackwell::transaction::TransactionError;
-use ackwell::{App, Event, Listener, Producer, RunningApp, Topic, Transactions};
-use ackwell_sql::saga::{Declaration, Monitor, Saga, Sagas, Step};
-use ackwell_sql::{Database, Error, Tx};
+use ackwell::{App, Config, Event, Listener, Producer, RunningApp, Topic, Transactions};
+use ackwell_sql::saga::{Change, Declaration, Happening, Monitor, Saga, Sagas, Step};
+use ackwell_sql::{Database, Error, Tx, params};
 use database_url::database_url;
 use kafka::{Kafka, within};
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,9 @@ const SOON: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(3600);
 const REPLIES: &str = "replies";
 const GROUP: &str = "trips";
+/// The folder of a process that is to be killed, and what it writes there when a deadline fires.
+const FOLDER: &str = "ACKWELL_SAGA_FOLDER";
+const FIRING: &str = "firing";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Command(String);
@@ -52,6 +57,19 @@ impl Saga for Trips {
     const IDS: Uuid = uuid!("6f8e1f0a-6a9c-4a55-9d5e-0c8f6a1b2c3d");
     type Data = ();
     type Error = Error;
+
+    /// In a process that is to be killed, a deadline gets so far and no further: everything is written, and nothing
+    /// committed.
+    async fn changed(&self, _: &mut Tx, change: &Change<'_, ()>) -> Result<(), Error> {
+        let Ok(folder) = std::env::var(FOLDER) else {
+            return Ok(());
+        };
+        if let Happening::TimedOut(_) = change.happening {
+            std::fs::write(Path::new(&folder).join(FIRING), "").unwrap();
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
 
     fn declare(&self) -> Declaration<()> {
         let say = |word: &str| Command(word.to_owned());
@@ -124,12 +142,7 @@ impl World {
     }
 
     fn watch(&self, monitor: Monitor<Trips>) -> Watching {
-        let (health, stop) = (Health::default(), CancellationToken::new());
-        let reporter = health.add(Kind::Service, "sagas");
-        let config = self.kafka.config();
-        let cx = ServiceContext::detached(config, Metrics::new(), reporter, stop.clone());
-        let task = tokio::spawn(async move { Box::new(monitor).run(cx).await.unwrap() });
-        Watching { stop, task }
+        watch(monitor, self.kafka.config())
     }
 
     async fn listen(&self) -> RunningApp {
@@ -174,6 +187,14 @@ impl World {
         app.stop().await.unwrap();
         watching.stop().await;
     }
+}
+
+fn watch(monitor: Monitor<Trips>, config: Config) -> Watching {
+    let (health, stop) = (Health::default(), CancellationToken::new());
+    let reporter = health.add(Kind::Service, "sagas");
+    let cx = ServiceContext::detached(config, Metrics::new(), reporter, stop.clone());
+    let task = tokio::spawn(async move { Box::new(monitor).run(cx).await.unwrap() });
+    Watching { stop, task }
 }
 
 struct Watching {
@@ -232,4 +253,68 @@ async fn topics_that_nobody_has_made_yet_hold_nothing_up() {
     let watching = world.watch(monitor.replies(GROUP, &["no-such-topic"]).patience(LONG));
     within("the deadline", world.history(2)).await;
     watching.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_killed_between_its_move_and_its_commit_leaves_the_deadline_to_fire_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = database_url(folder.path());
+    let database = Database::open(&url, &[]).await.unwrap();
+    let sagas = Sagas::new(Trips).unwrap();
+    let mut tx = database.begin();
+    sagas.start(&mut tx, "rome", &()).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut child = Process::new(std::env::current_exe().unwrap())
+        .args(["--exact", "watches_until_it_is_killed", "--ignored"])
+        .env(FOLDER, folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    within("the deadline to fire", async {
+        while !folder.path().join(FIRING).exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let id = Sagas::<Trips>::id("rome");
+    let view = sagas.view(&database, id).await.unwrap().unwrap();
+    assert_eq!(view.history.len(), 1, "nothing was committed");
+
+    let watching = watch(sagas.monitor(database.clone()), Config::default());
+    let fired = async {
+        loop {
+            let view = sagas.view(&database, id).await.unwrap().unwrap();
+            if view.history.len() > 1 {
+                return view.history[1].happening.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let fired = within("the deadline to fire again", fired).await;
+    assert_eq!(fired, "book seat: no answer in time");
+    watching.stop().await;
+    let sql = "SELECT value FROM ackwell_outbox ORDER BY id";
+    let rows = database.query(sql, params![]).await.unwrap();
+    let freed = rows.iter().filter(|row| {
+        let value: Vec<u8> = row.get(0).unwrap();
+        value == b"\"Free\""
+    });
+    assert_eq!(freed.count(), 1);
+}
+
+/// The process that is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process of another test"]
+async fn watches_until_it_is_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else {
+        return;
+    };
+    let url = database_url(Path::new(&folder));
+    let database = Database::open(&url, &[]).await.unwrap();
+    let sagas = Sagas::new(Trips).unwrap();
+    let watching = watch(sagas.monitor(database), Config::default());
+    within("the end", watching.task).await.unwrap();
 }
