@@ -61,7 +61,7 @@
 //! let app = App::new(config)
 //!     .state(db.clone())
 //!     .state(trips.clone())
-//!     .service(trips.monitor(db.clone()))
+//!     .service(trips.monitor(db.clone()).replies("trips", &["seats"]))
 //!     .service(Relay::new(db));
 //! # Ok(()) }
 //! ```
@@ -72,11 +72,13 @@
 //! | `sagas.rs` | starting, replies, cancelling, resolving |
 //! | `rows.rs` | a saga's rows |
 //! | `monitor.rs`, `alarm.rs` | deadlines |
+//! | `handled.rs` | until when replies have been handled |
 //! | `view.rs` | lists, and one saga step by step |
 //! | `observe.rs` | metrics |
 
 mod alarm;
 mod declare;
+mod handled;
 mod monitor;
 mod observe;
 mod rows;

@@ -145,7 +145,8 @@ impl<S: Saga> Sagas<S> {
         &self.0.declared.plan
     }
 
-    /// The service that fires deadlines. Run one in each instance: a deadline fires once.
+    /// The service that fires deadlines. Run one in each instance: a deadline fires once. Tell it who
+    /// reads the replies ([`Monitor::replies`]), or it fires by the clock, also over replies that wait to be read.
     pub fn monitor(&self, database: Database) -> Monitor<S> {
         Monitor::new(self.clone(), database)
     }
@@ -232,14 +233,15 @@ impl<S: Saga> Sagas<S> {
             .await
     }
 
-    /// Fires the deadline of a saga, if it has passed and nobody else is at it.
+    /// Fires the deadline of a saga, if it was `handled` or earlier and nobody else is at it.
     pub(super) async fn deadline_passed(
         &self,
         tx: &mut Tx,
         saga_id: Uuid,
+        handled: Timestamp,
     ) -> Result<Answer, S::Error> {
-        self.tell(tx, saga_id, Input::DeadlinePassed, None, Wait::Not)
-            .await
+        let input = Input::DeadlinePassed(rows::to_core(handled));
+        self.tell(tx, saga_id, input, None, Wait::Not).await
     }
 
     async fn tell(
