@@ -17,8 +17,8 @@ use ackwell::observe::{Health, Kind, Metrics};
 use ackwell::service::{Service, ServiceContext};
 use ackwell::{Config, Event, Topic};
 use ackwell_sql::saga::{
-    Answer, Change, Declaration, Nothing, Refusal, Resolution, Saga, Sagas, Started, Status, Step,
-    StepState,
+    Answer, Change, Declaration, Monitor, Nothing, Refusal, Resolution, Saga, Sagas, Started,
+    Status, Step, StepState,
 };
 use ackwell_sql::{Database, Error, Migration, Tx, params};
 use database_url::{database_url, is_postgres};
@@ -200,11 +200,14 @@ struct Watching {
 }
 
 fn watch(db: &Database, sagas: &Sagas<Trips>) -> Watching {
+    watch_by(sagas.monitor(db.clone()))
+}
+
+fn watch_by(monitor: Monitor<Trips>) -> Watching {
     let (health, metrics, stop) = (Health::default(), Metrics::new(), CancellationToken::new());
     let reporter = health.add(Kind::Service, "sagas");
     let cx = ServiceContext::detached(Config::default(), metrics.clone(), reporter, stop.clone());
-    let monitor = Box::new(sagas.monitor(db.clone()));
-    let task = tokio::spawn(async move { monitor.run(cx).await.unwrap() });
+    let task = tokio::spawn(async move { Box::new(monitor).run(cx).await.unwrap() });
     Watching {
         metrics,
         stop,
@@ -516,6 +519,51 @@ async fn sagas_are_listed_by_status_in_pages_and_counted() {
     })
     .await;
     watching.stop().await;
+}
+
+#[tokio::test]
+async fn finished_sagas_are_forgotten_after_their_retention_and_late_replies_with_them() {
+    const FINISHED: usize = 450;
+    let folder = tempfile::tempdir().unwrap();
+    let (db, sagas) = (open(&folder).await, trips(LONG));
+    let open = started(&db, &sagas, "open").await;
+    told(&db, &sagas, open, "Booked").await;
+    let mut finished = Vec::new();
+    for number in 0..FINISHED {
+        let id = started(&db, &sagas, &format!("trip {number}")).await;
+        told(&db, &sagas, id, "SoldOut").await;
+        finished.push(id);
+    }
+    let kept = watch(&db, &sagas);
+    let monitor = sagas.monitor(db.clone()).retention(Duration::ZERO);
+    let watching = watch_by(monitor);
+    let rows = async |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let row = db.query_opt(&sql, params![]).await.unwrap().unwrap();
+        row.get::<i64>(0).unwrap()
+    };
+    until("they are forgotten", || async {
+        rows("ackwell_sagas").await == 1 && rows("ackwell_saga_history").await == 2
+    })
+    .await;
+    assert_eq!(
+        told(&db, &sagas, finished[0], "Booked").await,
+        Answer::Unknown
+    );
+    assert_eq!(
+        told(&db, &sagas, open, "Charged").await,
+        Answer::Moved(Status::Running)
+    );
+    until("it is counted", || async {
+        let text = watching.metrics.render();
+        text.contains("ackwell_saga_unknown_total{saga=\"trip\"} 1")
+            && text.contains(&format!(
+                "ackwell_sagas_pruned_total{{saga=\"trip\"}} {FINISHED}"
+            ))
+    })
+    .await;
+    watching.stop().await;
+    kept.stop().await;
 }
 
 /// Time per transition, with few and with many open sagas: `cargo test --workspace --test sql_sagas -- --ignored --nocapture`.
