@@ -121,7 +121,7 @@ restart() {
 status() {
     runs || fail "no server on port $port"
     answers || fail "PostgreSQL on port $port runs and does not answer; see $server/server.log"
-    echo "PostgreSQL on 127.0.0.1:$port: answers"
+    echo "PostgreSQL on 127.0.0.1:$port: answers (process $(head -n 1 "$server/data/postmaster.pid"))"
 }
 
 command=${1:-}

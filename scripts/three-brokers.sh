@@ -9,7 +9,7 @@
 #   containers   suites of the listeners that stand for the others, on three replicas a topic
 #
 # Ports are drawn, since several runs may share a machine; KAFKA_PORT and POSTGRES_PORT name others. ORDERS_BIN names a
-# program that is built already.
+# program that is built already. What runs is built at the start; the tree may be changed meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,12 +36,22 @@ finish() {
 }
 trap finish EXIT
 fail() { echo "$*" >&2; exit 1; }
-timed() { local since=$SECONDS; "$@"; printf '%4d s  %s\n' $((SECONDS - since)) "$1"; }
+timed() { local since=$SECONDS; "$@"; printf '%4d s  %s\n' $((SECONDS - since)) "${1##*/}"; }
 
 build() {
     [ -n "${ORDERS_BIN:-}" ] || cargo build --quiet --locked --workspace --bins
     orders=${ORDERS_BIN:-${CARGO_TARGET_DIR:-target}/debug/orders}
-    cargo test --quiet --locked --workspace --no-run --test orders_cluster "${suites[@]/#/--test=}"
+    if ! cargo test --locked --workspace --no-run --test orders_cluster "${suites[@]/#/--test=}" >"$work/build" 2>&1; then
+        fail "the tests are not built"
+    fi
+}
+
+# Prints the program of a suite.
+suite() {
+    local found
+    found=$(sed -nE "s|^ *Executable tests/$1\.rs \((.*)\)$|\1|p" "$work/build")
+    [ -n "$found" ] || fail "$1 is not built"
+    realpath "$found"
 }
 
 # What the README says, up to the line that runs the system.
@@ -73,11 +83,12 @@ readme() {
 }
 
 orders() {
-    cargo test --quiet --locked --workspace --test orders_cluster -- --ignored --nocapture --test-threads 1
+    (cd orders && "$(suite orders_cluster)" --ignored --nocapture --test-threads 1)
 }
 
 containers() {
-    RUST_TEST_THREADS=4 cargo test --quiet --locked --workspace --no-fail-fast "${suites[@]/#/--test=}"
+    local name
+    for name in "${suites[@]}"; do (cd crates/ackwell && timed "$(suite "$name")" --quiet --test-threads 4); done
 }
 
 timed build

@@ -86,7 +86,7 @@ fn worked_off(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
-    let (memory, output) = sampled(child.id(), || Ok(child.wait_with_output()?))?;
+    let (memory, output) = sampled(&[child.id()], || Ok(child.wait_with_output()?))?;
     if !output.status.success() {
         return Err("the listener failed".into());
     }

@@ -19,6 +19,7 @@
 //! | `memory` | a process's memory over time |
 //! | `meter` | the time from the first record to the last |
 //! | `process` | the programs under test as children, their memory and CPU time |
+//! | `server` | Apache Kafka and PostgreSQL, started for a benchmark |
 //! | `target` | the broker that the clients talk to |
 //! | `report` | what is printed, for people and as JSON |
 
@@ -35,6 +36,7 @@ mod meter;
 mod ordered;
 mod process;
 mod report;
+mod server;
 mod target;
 mod transaction;
 

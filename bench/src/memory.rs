@@ -1,4 +1,4 @@
-//! A process's memory over time.
+//! The memory of processes over time.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::report::{Report, quantile, sorted};
 /// Between two looks.
 pub(crate) const SAMPLE: Duration = Duration::from_millis(250);
 
-/// Does `work` while looking at a process's memory every so often.
+/// Does `work` while looking every so often at what these processes need together.
 pub(crate) fn sampled<T: Send>(
-    pid: u32,
+    processes: &[u32],
     work: impl FnOnce() -> Outcome<T> + Send,
 ) -> Outcome<(Vec<f64>, T)> {
     std::thread::scope(|scope| {
@@ -20,7 +20,8 @@ pub(crate) fn sampled<T: Send>(
         let sampler = scope.spawn(move || {
             let mut memory = Vec::new();
             while waiting.recv_timeout(SAMPLE) == Err(RecvTimeoutError::Timeout) {
-                memory.extend(resident_mib(pid).ok());
+                let each = processes.iter().map(|pid| resident_mib(*pid));
+                memory.extend(each.sum::<Outcome<f64>>().ok());
             }
             memory
         });

@@ -29,10 +29,12 @@ impl Child {
     pub(crate) fn start<A: AsRef<OsStr>>(
         program: &Path,
         arguments: &[A],
+        environment: &[(&str, String)],
         addresses: usize,
     ) -> Outcome<Self> {
         let mut process = quiet(program)
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -155,19 +157,55 @@ pub(crate) fn work_folder() -> Outcome<tempfile::TempDir> {
 
 /// CPU time that a process has used, all its threads, in steps of 10 ms.
 pub(crate) fn cpu(pid: u32) -> Outcome<Duration> {
+    Ok(stat(pid)?.own)
+}
+
+/// The same of a server with a process for each connection, all of them and those that have ended.
+pub(crate) fn cpu_with_children(pid: u32) -> Outcome<Duration> {
+    let server = stat(pid)?;
+    let mut used = server.own + server.ended_children;
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(Ok(child)) = name.to_str().map(str::parse) else {
+            continue;
+        };
+        // One that ends meanwhile is missed here once, and told by the server next time.
+        used += stat(child)
+            .ok()
+            .filter(|child| child.parent == pid)
+            .map_or(Duration::ZERO, |child| child.own);
+    }
+    Ok(used)
+}
+
+/// What `/proc/pid/stat` tells.
+struct Stat {
+    parent: u32,
+    own: Duration,
+    ended_children: Duration,
+}
+
+fn stat(pid: u32) -> Outcome<Stat> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_name = stat
         .rsplit_once(')')
         .ok_or("/proc/pid/stat names the program in brackets")?
         .1;
-    // Fields 14 and 15, user and system time; Linux tells them in hundredths of a second.
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    Ok(Duration::from_millis(ticks * 10))
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let field = |number: usize| {
+        let found = fields.get(number - 3);
+        found.ok_or("/proc/pid/stat has fields up to 52")
+    };
+    // User and system time; Linux tells them in hundredths of a second.
+    let time = |user: usize| -> Outcome<Duration> {
+        let ticks = field(user)?.parse::<u64>()? + field(user + 1)?.parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    };
+    Ok(Stat {
+        parent: field(4)?.parse()?,
+        own: time(14)?,
+        ended_children: time(16)?,
+    })
 }
 
 /// Memory of a process that is in RAM, in MiB.
@@ -191,9 +229,14 @@ fn status_mib(pid: u32, field: &str) -> Outcome<f64> {
 }
 
 /// Runs a program to its end and returns what it printed.
-pub(crate) fn output<A: AsRef<OsStr>>(program: &Path, arguments: &[A]) -> Outcome<(bool, String)> {
+pub(crate) fn output<A: AsRef<OsStr>>(
+    program: &Path,
+    arguments: &[A],
+    environment: &[(&str, String)],
+) -> Outcome<(bool, String)> {
     let mut process = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

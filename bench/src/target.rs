@@ -62,7 +62,7 @@ pub(crate) fn start(program: &Path, data: &Path, flags: &[&str]) -> Outcome<Brok
     let data = data.to_str().ok_or("the data folder's name is not text")?;
     let mut arguments = vec!["broker", "--listen", "127.0.0.1:0", "--data", data];
     arguments.extend(flags);
-    let child = Child::start(program, &arguments, 1)?;
+    let child = Child::start(program, &arguments, &[], 1)?;
     let address = child.addresses()[0].to_string();
     Ok(Broker {
         address,

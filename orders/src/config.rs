@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ackwell::config::{self, Config, Problem, Sources};
 use serde::Deserialize;
@@ -45,10 +46,25 @@ pub(crate) struct Orders {
     /// `ORDERS_CONFIRMATION_TIMEOUT_MS`: how long a saga waits for the confirmation before a person must decide;
     /// 60 s.
     pub(crate) confirmation_timeout_ms: u64,
+    /// `ORDERS_SAGA_RETENTION_DAYS`: how long a finished saga is kept with its history; 30. The order itself is kept.
+    pub(crate) saga_retention_days: u32,
     /// `PAYMENT_LIMIT`: up to which amount the simulated gateway approves a card.
     pub(crate) payment_limit: Cents,
-    /// `ORDERS_SLOW_PAYMENT_MS`: how long the simulated gateway takes for the payment method `slow`.
+    /// `ORDERS_SLOW_PAYMENT_MS`: how long the simulated gateway takes for the payment method `slow`; 90 s, longer
+    /// than the payment's timeout, which is what the method is there to show.
     pub(crate) slow_payment_ms: u64,
+}
+
+impl Orders {
+    /// Whether payments by the method `slow`, which are there to come after their timeout, come before it.
+    pub(crate) fn slow_payment_is_in_time(&self) -> bool {
+        self.slow_payment_ms <= self.payment_timeout_ms
+    }
+
+    /// How long a finished saga is kept.
+    pub(crate) fn saga_retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.saga_retention_days) * 24 * 3600)
+    }
 }
 
 /// Which way an order goes to its end.
@@ -94,6 +110,7 @@ impl Default for Orders {
             reservation_timeout_ms: 300_000,
             payment_timeout_ms: 60_000,
             confirmation_timeout_ms: 60_000,
+            saga_retention_days: 30,
             payment_limit: Cents::from_stored(1_000_000),
             slow_payment_ms: 90_000,
         }
@@ -104,7 +121,7 @@ impl Default for Orders {
 pub(crate) type Flag = (&'static str, &'static str, Option<String>);
 
 /// Variables of the interface, and the settings that they stand for.
-pub(crate) const VARIABLES: [(&str, &str); 15] = [
+pub(crate) const VARIABLES: [(&str, &str); 16] = [
     ("ORDERS_HOST", "orders.host"),
     ("ORDERS_ORDER_PORT", "orders.order_port"),
     ("ORDERS_PRODUCT_PORT", "orders.product_port"),
@@ -124,6 +141,7 @@ pub(crate) const VARIABLES: [(&str, &str); 15] = [
         "ORDERS_CONFIRMATION_TIMEOUT_MS",
         "orders.confirmation_timeout_ms",
     ),
+    ("ORDERS_SAGA_RETENTION_DAYS", "orders.saga_retention_days"),
     ("PAYMENT_LIMIT", "orders.payment_limit"),
     ("ORDERS_SLOW_PAYMENT_MS", "orders.slow_payment_ms"),
 ];
@@ -333,6 +351,13 @@ mod tests {
             let refused = with(&[(name, value)], vec![]).unwrap_err().to_string();
             assert!(refused.contains("orders."), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_slow_payment_comes_after_the_timeout_unless_a_setting_says_otherwise() {
+        assert!(!Orders::default().slow_payment_is_in_time());
+        let settings = with(&[("ORDERS_SLOW_PAYMENT_MS", "5000")], vec![]).unwrap();
+        assert!(settings.orders.slow_payment_is_in_time());
     }
 
     #[test]

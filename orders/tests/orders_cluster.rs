@@ -11,6 +11,7 @@
 
 mod system;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,10 @@ const BROKERS: usize = 3;
 /// How long a broker's answer is awaited.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between two orders of a customer: enough to have some in work at every moment.
-const PAUSE: Duration = Duration::from_millis(15);
+const PAUSE: Duration = Duration::from_millis(30);
+/// Orders of a customer that wait for their end: then it waits for the oldest, so that a slow machine is not given
+/// more than it can finish in time.
+const WAITING_MAX: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs three brokers: scripts/three-brokers.sh"]
@@ -234,21 +238,18 @@ impl Shop {
         let (http, stopped) = (self.cluster.system.http.clone(), stop.clone());
         let url = format!("{}/orders", self.cluster.system.order);
         let orders = tokio::spawn(async move {
-            for number in 0.. {
-                if stopped.is_cancelled() {
-                    return number;
+            let (mut placed, mut waiting) = (0, VecDeque::new());
+            while !stopped.is_cancelled() {
+                if waiting.len() < WAITING_MAX {
+                    waiting.push_back(place(&http, &url, name, placed).await);
+                    placed += 1;
+                } else if is_final(&http, &format!("{url}/{}", waiting[0])).await {
+                    waiting.pop_front();
+                    continue;
                 }
-                let request = http
-                    .post(&url)
-                    .header("Idempotency-Key", format!("{name}-{number}"))
-                    .json(&json!({
-                        "customer_id": name,
-                        "items": [{"product_id": "cd-01", "quantity": 1, "unit_price": "1.00"}],
-                    }));
-                assert_eq!(request.send().await.unwrap().status(), 202);
                 tokio::time::sleep(PAUSE).await;
             }
-            unreachable!("customers are told to stop")
+            placed
         });
         Customer { stop, orders }
     }
@@ -275,10 +276,10 @@ impl Shop {
         until(async || (self.count("CONFIRMED").await >= count).then_some(())).await;
     }
 
-    /// Waits until more orders have been accepted that are not confirmed.
+    /// Waits until more orders have been accepted that are not confirmed, or as many as the one customer has.
     async fn some_wait(&self) {
-        let before = self.count("PENDING").await;
-        until(async || (self.count("PENDING").await >= before + 20).then_some(())).await;
+        let enough = (self.count("PENDING").await + 20).min(WAITING_MAX);
+        until(async || (self.count("PENDING").await >= enough).then_some(())).await;
     }
 
     async fn probe(&self, url: String) -> (u16, Value) {
@@ -335,6 +336,26 @@ impl Shop {
             assert!(process.wait().await.unwrap().success());
         }
     }
+}
+
+/// Orders one piece; the order's id.
+async fn place(http: &reqwest::Client, url: &str, name: &str, number: usize) -> String {
+    let request = http
+        .post(url)
+        .header("Idempotency-Key", format!("{name}-{number}"))
+        .json(&json!({
+            "customer_id": name,
+            "items": [{"product_id": "cd-01", "quantity": 1, "unit_price": "1.00"}],
+        }));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 202);
+    let order: Value = response.json().await.unwrap();
+    order["order_id"].as_str().unwrap().to_owned()
+}
+
+async fn is_final(http: &reqwest::Client, url: &str) -> bool {
+    let order: Value = http.get(url).send().await.unwrap().json().await.unwrap();
+    order["status"] != "PENDING"
 }
 
 struct Customer {

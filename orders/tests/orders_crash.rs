@@ -10,8 +10,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rusqlite::Connection;
 use serde_json::json;
-use system::{PATIENCE, System, kill, sample, shown, until};
+use system::{PATIENCE, System, kill, on_postgres, sample, shown, until};
 
 /// The services die under a running import; it waits for them and goes on.
 #[tokio::test(flavor = "multi_thread")]
@@ -151,4 +152,33 @@ fn records_on(servers: &str, topic: &str) -> i64 {
             .unwrap()
     });
     marks.map(|(low, high)| high - low).sum()
+}
+
+/// The payment service is killed when the gateway has charged and its own transaction is not committed: the test holds
+/// its database, so that it stands exactly there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_service_killed_between_the_charge_and_its_commit_has_charged_once() {
+    if on_postgres() {
+        return;
+    }
+    let mut system = System::start().await;
+    system.put_product("cd-01", 10).await;
+    let held = Connection::open(system.data().join("payment.db")).unwrap();
+    until(async || held.execute_batch("BEGIN IMMEDIATE").ok()).await;
+    let order = system.place("k", "cd-01", 1).await;
+    let ledger = Connection::open(system.data().join("gateway.db")).unwrap();
+    let count = |db: &Connection, sql| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let approved = "SELECT count(*) FROM charges WHERE outcome = 'APPROVED'";
+    until(async || (count(&ledger, approved) == 1).then_some(())).await;
+    system.kill().await;
+    assert_eq!(count(&held, "SELECT count(*) FROM payments"), 0);
+    held.execute_batch("ROLLBACK").unwrap();
+
+    system.restart().await;
+    assert_eq!(system.final_order(&order).await["status"], "CONFIRMED");
+    assert_eq!(count(&ledger, approved), 1);
+    let asked = "SELECT asked FROM charges";
+    assert!(count(&ledger, asked) > 1, "it was asked again with its key");
+    system.told(&order).await;
+    system.clean_audit().await;
 }

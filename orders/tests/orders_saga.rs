@@ -10,7 +10,9 @@
 mod system;
 
 use serde_json::{Value, json};
+use system::wire::{Seen, Wire};
 use system::{System, until};
+use uuid::Uuid;
 
 const SAGA: &str = "[orders]\nflow = \"saga\"\n";
 
@@ -132,6 +134,43 @@ async fn asked_wrongly(system: &System, confirmed: &str) {
         .get(format!("{}/sagas?after={next}", system.order))
         .await;
     assert_eq!(page["sagas"].as_array().unwrap().len(), 2);
+}
+
+/// A reply that comes when nobody remembers its saga, and one for an order that there never was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_reply_to_a_saga_that_was_forgotten_is_ignored_and_counted() {
+    let system = System::start_with(&format!("{SAGA}saga_retention_days = 0\n")).await;
+    system.put_product("cd-01", 10).await;
+    let order = placed(&system, "a", "card").await;
+    assert_eq!(system.final_order(&order).await["status"], "CONFIRMED");
+    let sagas = format!("{}/sagas", system.order);
+    until(async || {
+        let page = system.get(sagas.clone()).await;
+        page["sagas"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+    let wire = Wire::to(&system);
+    let (late, strange) = (order.parse().unwrap(), Uuid::from_u128(7));
+    for about in [late, strange] {
+        let topic = "inventory-events";
+        wire.command(topic, "InventoryReserved", about, json!({}))
+            .await;
+    }
+    let metrics = format!("{}/metrics", system.order);
+    until(async || {
+        let text = system.http.get(&metrics).send().await.unwrap();
+        let text = text.text().await.unwrap();
+        let counted = "ackwell_saga_unknown_total{saga=\"order\"} ";
+        let count = text.lines().find_map(|line| line.strip_prefix(counted))?;
+        (count.parse::<u64>().unwrap() >= 2).then_some(())
+    })
+    .await;
+    let of_saga = |seen: &Seen| seen.headers["original.group"] == "order-saga";
+    let letters = wire.seen("inventory-events.DLQ", of_saga, 1).await;
+    assert_eq!(letters[0].key, strange.to_string());
+    assert_eq!(system.final_order(&order).await["status"], "CONFIRMED");
+    assert_eq!(stock(&system).await, (8, 2));
+    system.clean_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,15 +6,14 @@
 
 mod latency;
 mod load;
-mod server;
 pub(crate) mod transactions;
 
 use std::path::PathBuf;
 
 use crate::report::{Goal, Report};
+use crate::server::{self, Apache};
 use crate::target::{self, Broker};
 use crate::{Outcome, note, process};
-use server::Apache;
 
 /// At least as many records a second.
 const RATE_GOAL: Goal = Goal::AtLeast(1.0);

@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         client::VALUE_BYTES,
         arguments.partitions,
         arguments.runs,
-        super::server::HOW,
+        crate::server::HOW,
     );
     let mut report = Report::new("transactions", method);
     let program: PathBuf = process::program("ackwell")?;

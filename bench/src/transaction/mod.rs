@@ -3,17 +3,17 @@
 //!
 //! Both sides do the same for every record: remember its event id, change one of 100 rows of
 //! stock, and put an event into the outbox, in a SQLite file with `journal_mode=WAL` and
-//! `synchronous=FULL`. By hand that is one database transaction and one awaited offset commit a
+//! `synchronous=FULL`, or on a PostgreSQL server with its own settings. By hand that is one database transaction and one awaited offset commit a
 //! record, because a record whose offset is committed first can be lost, and one whose transaction
 //! is shared by hand is where the bugs are. Nobody publishes the outbox on either side.
 
 mod ours;
 mod plain;
+mod store;
 
 use std::path::Path;
 
 use rdkafka::message::{Header, OwnedHeaders};
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -22,10 +22,11 @@ use crate::process::work_folder;
 use crate::report::{Goal, Report, Run, in_turns};
 use crate::target::{Broker, Target};
 use crate::{Outcome, client, note};
+use store::Store;
 
 /// Where both sides say that their answers go.
 const ANSWERS: &str = "bench-answers";
-const PRODUCTS: i64 = 100;
+/// On SQLite; on PostgreSQL nobody has set one.
 const GOAL: Goal = Goal::AtLeast(10.0);
 
 #[derive(clap::Args)]
@@ -39,6 +40,13 @@ pub(crate) struct Arguments {
     /// Partitions of the topic.
     #[arg(long, default_value_t = 6)]
     partitions: i32,
+    /// Rows of stock, which the records change in turn.
+    #[arg(long, default_value_t = 100)]
+    products: u64,
+    /// Both sides on this PostgreSQL server (`scripts/postgres.sh start`) instead of SQLite, each run in a schema of
+    /// its own, which is dropped afterwards.
+    #[arg(long, value_name = "postgres://..")]
+    database_url: Option<String>,
     /// Only this side, to look at it with a profiler.
     #[arg(long)]
     only: Option<Way>,
@@ -61,7 +69,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     let topic = client::fresh("bench-transaction");
     client::create_topic(&broker, &topic, arguments.partitions)?;
     note("filling the topic");
-    client::send(&broker, &topic, arguments.records, order_record)?;
+    let products = arguments.products;
+    let record = |number, record: &mut client::Outgoing| order_record(number, products, record);
+    client::send(&broker, &topic, arguments.records, record)?;
 
     let ways: Vec<Way> = arguments
         .only
@@ -81,13 +91,11 @@ fn one(
     arguments: &Arguments,
 ) -> Outcome<Run> {
     let group = client::fresh(&format!("{way:?}-{turn}").to_lowercase());
-    let database = folder.join(format!("{group}.db"));
+    let store = Store::new(arguments.database_url.as_deref(), folder, &group);
     let meter = Meter::of(arguments.records);
     match way {
-        Way::Plain => plain::run(broker, &group, topic, &database, meter)?,
-        Way::Ackwell => {
-            ours::run(broker, &group, topic, &database, meter)?;
-        }
+        Way::Plain => plain::run(broker, &group, topic, &store, arguments.products, meter)?,
+        Way::Ackwell => ours::run(broker, &group, topic, &store, arguments.products, meter)?,
     }
     let committed = client::committed(broker, &group, topic, arguments.partitions)?;
     if committed != arguments.records as i64 {
@@ -97,7 +105,7 @@ fn one(
         )
         .into());
     }
-    let reserved = reserved(&database)?;
+    let reserved = store.reserved()?;
     if reserved != arguments.records as i64 {
         return Err(format!(
             "{way:?} applied {reserved} of {} records",
@@ -105,6 +113,7 @@ fn one(
         )
         .into());
     }
+    store.remove()?;
     meter.run()
 }
 
@@ -124,20 +133,12 @@ struct Reserved {
     quantity: i64,
 }
 
-/// How many records took effect.
-fn reserved(database: &Path) -> Outcome<i64> {
-    let sum =
-        Connection::open(database)?
-            .query_row("SELECT sum(reserved) FROM stock", [], |row| row.get(0))?;
-    Ok(sum)
-}
-
 /// A record as the order system sends it.
-fn order_record(number: u64, record: &mut client::Outgoing) -> std::fmt::Result {
+fn order_record(number: u64, products: u64, record: &mut client::Outgoing) -> std::fmt::Result {
     use std::fmt::Write as _;
     record.key.clear();
     write!(record.key, "order-{number:08}")?;
-    let product = number as i64 % PRODUCTS;
+    let product = number % products;
     let order = &record.key;
     record.value =
         format!("{{\"order\":\"{order}\",\"product\":{product},\"quantity\":1}}").into_bytes();
@@ -161,18 +162,20 @@ pub(crate) fn headers(aggregate: &str, event_type: &str) -> OwnedHeaders {
 
 fn report(arguments: &Arguments, ways: &[Way], runs: Vec<Vec<Run>>) -> Report {
     let method = format!(
-        "{} records, {} partitions; inbox, one update of {PRODUCTS} rows, one outbox event; SQLite, WAL, \
-         synchronous=FULL; {}; first record to last; \
+        "{} records, {} partitions; inbox, one update of {} rows, one outbox event; {}; {}; first record to last; \
          {} runs a side in turns after one to warm up",
         arguments.records,
         arguments.partitions,
+        arguments.products,
+        store::name(arguments.database_url.is_some()),
         arguments.target.name(),
         arguments.runs
     );
     let mut report = Report::new("transaction", method);
     let rates = report.sides(ways.iter().map(|way| way.name()), runs);
     if let [plain, ackwell] = rates[..] {
-        report.figure("Ackwell / plain", ackwell / plain, "", Some(GOAL));
+        let goal = arguments.database_url.is_none().then_some(GOAL);
+        report.figure("Ackwell / plain", ackwell / plain, "", goal);
     }
     report
 }

@@ -1,25 +1,18 @@
 //! Ackwell's side: an app with one listener and a database, all settings at their defaults.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::time::Duration;
 
 use ackwell::extract::{Event, State};
 use ackwell::{App, Listener, Topic, TopicDeclaration};
 use ackwell_sql::{Database, Migration, Tx, params};
 
+use super::store::Store;
 use super::{ANSWERS, Requested, Reserved};
 use crate::Outcome;
 use crate::listener::{config, runtime, until_done};
 use crate::meter::Meter;
 use crate::target::Broker;
-
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    "stock",
-    "CREATE TABLE stock (product INTEGER PRIMARY KEY, reserved INTEGER NOT NULL) STRICT;
-     WITH RECURSIVE products (id) AS (SELECT 0 UNION ALL SELECT id + 1 FROM products WHERE id < 99)
-     INSERT INTO stock SELECT id, 0 FROM products;",
-)];
 
 /// Between two looks at what is committed.
 const LOOK: Duration = Duration::from_millis(1);
@@ -28,12 +21,13 @@ pub(super) fn run(
     broker: &Broker,
     group: &str,
     topic: &str,
-    database: &Path,
+    store: &Store,
+    products: u64,
     meter: &'static Meter,
 ) -> Outcome<()> {
-    let url = format!("sqlite:{}", database.display());
     let runtime = runtime()?;
-    let database = runtime.block_on(Database::open(&url, MIGRATIONS))?;
+    let stock = [Migration::new("stock", store.stock())];
+    let database = runtime.block_on(open(store, &stock, products))?;
     let listener = Listener::on(TopicDeclaration::named(topic.to_owned()))
         .group(group.to_owned())
         .handle(reserve);
@@ -43,6 +37,17 @@ pub(super) fn run(
         .state(meter)
         .listener(listener);
     until_done(&runtime, app, durable(database, meter))
+}
+
+async fn open(store: &Store, stock: &[Migration], products: u64) -> Outcome<Database> {
+    let database = Database::open(&store.url(), stock).await?;
+    let mut tx = database.begin();
+    for product in 0..products as i64 {
+        tx.execute("INSERT INTO stock VALUES ($1, 0)", params![product])
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(database)
 }
 
 /// Waits until every record's transaction is on disk: by hand it is before the next one begins.

@@ -13,6 +13,9 @@ use crate::record::Record;
 /// Spring's retry topics are named `<topic>-retry`, `<topic>-retry-<n>`.
 const SPRING_RETRY: &str = "-retry";
 
+/// Kafka's word for a record without one.
+const NO_TIMESTAMP: i64 = -1;
+
 /// Where a record was first read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'a> {
@@ -33,7 +36,8 @@ pub enum Identity<'a> {
     /// By the id in its header [`EVENT_ID`]. The nil UUID is what a forgotten field looks like,
     /// and no id.
     Event(Uuid),
-    /// By where it was first read, without a usable id.
+    /// By where it was first read, without a usable id, and by its timestamp there: it tells it from
+    /// a record of a topic that was deleted and created again under this name.
     Place(Origin<'a>),
     /// A dead letter: not by the event that it holds, but by where that failed, in which group,
     /// after how many replays.
@@ -108,15 +112,18 @@ impl Identity<'_> {
 }
 
 impl Origin<'_> {
-    /// Longer than a UUID, so that the two never meet.
+    /// Longer than a UUID, so that the two never meet. With the timestamp, because a topic that was
+    /// deleted and created again has other records at the same places.
     fn tagged(&self, tag: &[u8], rest: &[u8]) -> Vec<u8> {
         let topic = self.topic.as_bytes();
-        let mut bytes = Vec::with_capacity(tag.len() + topic.len() + 13 + rest.len());
+        let mut bytes = Vec::with_capacity(tag.len() + topic.len() + 21 + rest.len());
         bytes.extend_from_slice(tag);
         bytes.extend_from_slice(topic);
         bytes.push(0);
         bytes.extend_from_slice(&self.partition.to_be_bytes());
         bytes.extend_from_slice(&self.offset.to_be_bytes());
+        let timestamp = self.timestamp.unwrap_or(NO_TIMESTAMP);
+        bytes.extend_from_slice(&timestamp.to_be_bytes());
         bytes.extend_from_slice(rest);
         bytes
     }
@@ -276,5 +283,15 @@ mod tests {
         assert!(place(1, 42).len() > 16);
         assert_ne!(place(1, 42), place(1, 43));
         assert_ne!(place(1, 42), place(2, 42));
+    }
+
+    #[test]
+    fn a_record_of_a_topic_that_was_created_again_is_not_the_one_at_its_place_before() {
+        let at = |timestamp| {
+            let record = Record::new("orders", 3, 42, None, None).with_timestamp(timestamp);
+            record.identity().to_bytes()
+        };
+        assert_eq!(at(1_000), at(1_000));
+        assert_ne!(at(1_000), at(1_001));
     }
 }

@@ -19,6 +19,10 @@ use crate::config::Kafka;
 use crate::container::Decoder;
 use crate::record::Record;
 
+mod positions;
+
+pub use positions::{Partition, Positions};
+
 /// The group named to the broker; nothing is ever committed to it.
 const GROUP: &str = "ackwell-reader";
 /// How long a request to the broker may take.
@@ -114,7 +118,11 @@ impl Reader {
     ///
     /// When the client refuses its settings.
     pub fn open(kafka: &Kafka, topic: &str) -> Result<Self, ReadError> {
-        let mut config = kafka.consumer(GROUP);
+        Self::in_group(kafka, GROUP, topic)
+    }
+
+    fn in_group(kafka: &Kafka, group: &str, topic: &str) -> Result<Self, ReadError> {
+        let mut config = kafka.consumer(group);
         config
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", AHEAD_KBYTES);

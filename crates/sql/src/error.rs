@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     TooLarge,
     /// The partition of the record belongs to another process by now.
     Fenced,
+    /// A record of the topic's earlier log is parked in the record's place.
+    Occupied,
 }
 
 /// What the crate's functions return.
@@ -181,7 +183,9 @@ impl Classify for Error {
     /// else would fail the same way again.
     fn class(&self) -> Class {
         match self.kind {
-            Kind::Unavailable | Kind::Full | Kind::Locked | Kind::Fenced => Class::Unavailable,
+            Kind::Unavailable | Kind::Full | Kind::Locked | Kind::Fenced | Kind::Occupied => {
+                Class::Unavailable
+            }
             Kind::Damaged => Class::Stop,
             Kind::ForeignKey | Kind::Conflict => Class::Transient,
             Kind::Unique | Kind::Constraint | Kind::Schema | Kind::Usage | Kind::TooLarge => {

@@ -37,16 +37,20 @@ impl Entry {
     pub(crate) async fn insert(&self, turn: &mut Turn) -> Result<bool> {
         let now = jiff::Timestamp::now();
         let event = self.record.identity().to_bytes();
-        let inserted = turn
-            .execute(
-                "INSERT INTO ackwell_inbox (consumer_group, event, handled_at) VALUES ($1, $2, $3) \
-             ON CONFLICT DO NOTHING",
-                params![*self.group, event, now],
-            )
-            .await;
+        let inserted = turn.execute(INSERT, params![*self.group, event, now]).await;
         Ok(inserted? == 1 || mutation::is(Fault::MarkUnchecked))
     }
+
+    /// Has the record marked on the way of the statement that comes next, where waiting for an answer
+    /// of its own costs time; answers whether it will be.
+    pub(crate) fn insert_ahead(&self, turn: &mut Turn) -> Result<bool> {
+        turn.mark_ahead(&self.group, || self.record.identity().to_bytes())
+    }
 }
+
+/// Marks event `$2` as handled by group `$1`; changes nothing if it is already.
+pub(crate) const INSERT: &str = "INSERT INTO ackwell_inbox (consumer_group, event, handled_at) VALUES ($1, $2, $3) \
+    ON CONFLICT DO NOTHING";
 
 /// How many records one look-up asks for; SQLite allows 32,766 parameters.
 const LOOKUP_MAX: usize = 500;

@@ -56,6 +56,8 @@ pub(crate) enum Mark {
 pub(crate) enum Stage {
     /// No statement yet; there may be a turn already, handed down from the record before.
     Untouched,
+    /// Its first statement is at work, and its mark with it. If that is dropped, the next one begins anew.
+    Begun,
     /// In a group, under a savepoint of its own.
     Joined,
     /// Its record was handled before: nothing of it may happen.
@@ -119,16 +121,17 @@ impl Seat {
     }
 
     /// Joins a group, unless that is done. Never returns when the record is a duplicate:
-    /// the unit of work then drops the handler, which so cannot mistake it for success.
-    pub(crate) async fn join(&self) -> Result<()> {
+    /// the unit of work then drops the handler, which so cannot mistake it for success. Before a statement
+    /// that may be left to the statement's [end](AtWork::ended).
+    pub(crate) async fn join(&self, next: Next) -> Result<()> {
         let joined = match self.approach()? {
             Approach::Joined => return Ok(()),
             Approach::Duplicate => Ok(false),
-            Approach::With(turn) => self.sit_down(turn).await,
+            Approach::With(turn) => self.sit_down(turn, next).await,
             Approach::Queue => {
                 let gate = self.database.gate();
                 match gate.join_after(self.before.as_ref()).await {
-                    Ok(turn) => self.sit_down(turn).await,
+                    Ok(turn) => self.sit_down(turn, next).await,
                     Err(error) => Err(error),
                 }
             }
@@ -144,6 +147,7 @@ impl Seat {
         let mut state = self.state();
         match &state.stage {
             Stage::Untouched => Ok(state.turn.take().map_or(Approach::Queue, Approach::With)),
+            Stage::Begun => Ok(Approach::Queue),
             Stage::Joined => Ok(Approach::Joined),
             Stage::Duplicate => Ok(Approach::Duplicate),
             Stage::Failed(error) => Err(doomed(error)),
@@ -151,8 +155,8 @@ impl Seat {
         }
     }
 
-    /// Answers whether the record is new.
-    async fn sit_down(&self, mut turn: Turn) -> Result<bool> {
+    /// Answers whether the record is new, as far as is known before the `next` step.
+    async fn sit_down(&self, mut turn: Turn, next: Next) -> Result<bool> {
         // Where the record before was not kept, this one must not be either.
         if let Some(before) = &self.before {
             before.check()?;
@@ -165,7 +169,10 @@ impl Seat {
         let new = match &self.mark {
             _ if early.is_some() => early.unwrap_or_default(),
             Mark::Own => true,
-            Mark::Record(entry) => entry.insert(&mut turn).await?,
+            Mark::Record(entry) => match next {
+                Next::Statement if entry.insert_ahead(&mut turn)? => true,
+                _ => entry.insert(&mut turn).await?,
+            },
             Mark::Batch(group) => self.mark_batch(group, &mut turn).await?,
             Mark::Parked(claim) => claim.remove(&mut turn).await?,
         };
@@ -205,24 +212,27 @@ impl Seat {
             _ => return Err(over()),
         }
         let turn = state.turn.take().ok_or_else(over)?;
-        state.stage = Stage::Failed(abandoned());
+        state.stage = match turn.is_marking() {
+            true => Stage::Begun,
+            false => Stage::Failed(abandoned()),
+        };
         Ok(AtWork { seat: self, turn })
     }
 
     /// Takes the turn back from a statement.
-    fn worked(&self, turn: Turn) -> Result<()> {
+    fn worked(&self, turn: Turn, stage: Stage) -> Result<()> {
         let mut state = self.state();
         if matches!(state.stage, Stage::Over) {
             return Err(over());
         }
         state.turn = Some(turn);
-        state.stage = Stage::Joined;
+        state.stage = stage;
         Ok(())
     }
 
     pub(crate) fn fail(&self, error: Error) -> Error {
         let mut state = self.state();
-        if matches!(state.stage, Stage::Untouched | Stage::Joined) {
+        if matches!(state.stage, Stage::Untouched | Stage::Begun | Stage::Joined) {
             state.stage = Stage::Failed(error.clone());
             let turn = match self.mark {
                 // A listener's turn goes on to its next record; others need not wait for the
@@ -257,8 +267,12 @@ impl Seat {
     /// Ends the unit: no statement after this. Answers how far it had come.
     pub(crate) fn close(&self) -> Closed {
         let mut state = self.state();
+        let stage = match std::mem::replace(&mut state.stage, Stage::Over) {
+            Stage::Begun => Stage::Failed(abandoned()),
+            stage => stage,
+        };
         Closed {
-            stage: std::mem::replace(&mut state.stage, Stage::Over),
+            stage,
             turn: state.turn.take(),
             emitted: state.emitted,
             known: std::mem::take(&mut state.known),
@@ -270,6 +284,15 @@ impl Seat {
     }
 }
 
+/// What a transaction is joined for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A statement, which is sent at once.
+    Statement,
+    /// An event, which may stay here until the commit.
+    Event,
+}
+
 /// A transaction with a statement at work.
 pub(crate) struct AtWork<'a> {
     seat: &'a Seat,
@@ -277,9 +300,15 @@ pub(crate) struct AtWork<'a> {
 }
 
 impl AtWork<'_> {
-    /// The statement has ended; a failure leaves only the way back.
-    pub(crate) fn ended<T>(self, result: Result<T>) -> Result<T> {
-        self.seat.worked(self.turn)?;
+    /// The statement has ended; a failure leaves only the way back. Like [`join`](Seat::join), this
+    /// never returns when it came to light that the record is a duplicate.
+    pub(crate) async fn ended<T>(self, result: Result<T>) -> Result<T> {
+        if self.turn.is_duplicate() {
+            self.seat.worked(self.turn, Stage::Duplicate)?;
+            self.seat.duplicate.notify_one();
+            return std::future::pending().await;
+        }
+        self.seat.worked(self.turn, Stage::Joined)?;
         result.map_err(|error| self.seat.fail(error))
     }
 }

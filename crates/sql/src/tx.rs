@@ -12,7 +12,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::outbox;
 use crate::row::Row;
-use crate::seat::{Closed, Mark, Seat, Stage};
+use crate::seat::{Closed, Mark, Next, Seat, Stage};
 use crate::unit::Transactional;
 use crate::value::Value;
 
@@ -69,10 +69,10 @@ impl Tx {
     /// # Errors
     /// When the statement fails, the database is unavailable, or the transaction failed before.
     pub async fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
-        self.seat.join().await?;
+        self.seat.join(Next::Statement).await?;
         let mut work = self.seat.work()?;
         let changed = work.turn.execute(sql, params).await;
-        work.ended(changed)
+        work.ended(changed).await
     }
 
     /// Runs a query (or a statement with `RETURNING`) and answers its rows.
@@ -80,10 +80,10 @@ impl Tx {
     /// # Errors
     /// Those of [`execute`](Self::execute).
     pub async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
-        self.seat.join().await?;
+        self.seat.join(Next::Statement).await?;
         let mut work = self.seat.work()?;
         let rows = work.turn.query(sql, params).await;
-        work.ended(rows)
+        work.ended(rows).await
     }
 
     /// Like [`query`](Self::query), for at most one row: the first, if there are several.
@@ -134,10 +134,10 @@ impl Tx {
         };
         let encoded = event.and_then(fits);
         let encoded = encoded.map_err(|error| self.seat.fail(error))?;
-        self.seat.join().await?;
+        self.seat.join(Next::Event).await?;
         let mut work = self.seat.work()?;
         let emitted = work.turn.emit(encoded).await;
-        work.ended(emitted)?;
+        work.ended(emitted).await?;
         self.seat.note_emitted();
         Ok(())
     }

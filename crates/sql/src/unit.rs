@@ -73,7 +73,7 @@ pub(crate) enum Halt {
 impl From<Error> for Halt {
     fn from(error: Error) -> Self {
         match error.kind() {
-            Kind::Fenced => Halt::Held(error.to_string()),
+            Kind::Fenced | Kind::Occupied => Halt::Held(error.to_string()),
             _ => Halt::Failed(failure(error)),
         }
     }

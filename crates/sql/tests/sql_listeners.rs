@@ -147,6 +147,25 @@ async fn a_handler_can_not_swallow_a_duplicate() {
     assert_eq!(outbox(&db).await.len(), 3);
 }
 
+/// On a server the mark and the first statement travel together; what the statement says of a duplicate is nobody's
+/// business.
+#[tokio::test]
+async fn a_duplicate_is_one_whatever_its_first_statement_would_have_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(&folder).await;
+    let listener = listener(&db);
+    let mut delivered = records(0..4);
+    listener.deliver(delivered.clone()).await;
+    // Between two that are new: what they do stays, and what comes with the duplicates does not.
+    delivered.insert(2, records(10..11).remove(0));
+    delivered.push(records(11..12).remove(0));
+    let end = listener.deliver(delivered).await;
+    assert!(end.failure.is_none(), "{:?}", end.failure);
+    assert_eq!((end.settled, end.duplicates), (6, 4));
+    assert_eq!(ids(&db).await, [0, 1, 2, 3, 10, 11]);
+    assert_eq!(outbox(&db).await, [0, 1, 2, 3, 10, 11]);
+}
+
 #[tokio::test]
 async fn a_record_that_fails_is_taken_back_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -77,6 +77,38 @@ async fn a_failing_key_waits_in_order_while_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_a_topic_that_was_replaced_are_none_of_those_at_their_places_before() {
+    let world = World::start(1).await;
+    let database = world.database().await;
+    let plan = Plan::failing(Class::Transient, &["a1"]);
+    let listener = world.listener(&plan, ordered(patient()));
+    let app = world.app(&database, listener).await;
+    let (a, b) = (Some("a"), Some("b"));
+    world.send(0, &[(a, "a1"), (b, "b1")]).await;
+    world.commits(0, 2).await;
+    assert_eq!(parked(&database).await, 1);
+
+    world.replace_topic().await;
+    world
+        .send(0, &[(a, "a2"), (b, "b2"), (a, "a3"), (b, "b3")])
+        .await;
+    // Its place in the table is the other one's until that has left: nobody passes it meanwhile.
+    until("health to tell of the place", async || {
+        let against = app.health().ready().against;
+        let told = against.iter().map(|found| found.status.to_string());
+        told.into_iter().any(|told| told.contains("created again"))
+    })
+    .await;
+    assert_eq!(parked(&database).await, 1);
+    plan.heal("a1");
+    world.commits(0, 4).await;
+    until("the end of the wait", async || parked(&database).await == 0).await;
+    let both = of(&[("a", &["a1", "a2", "a3"]), ("b", &["b1", "b2", "b3"])]);
+    assert_eq!(effects(&database).await, both);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_given_up_is_dead_lettered_and_its_key_goes_on() {
     let world = World::start(1).await;
     let database = world.database().await;

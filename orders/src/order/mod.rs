@@ -53,6 +53,18 @@ pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
         .on_event(saga::listener::on_inventory_event)
         .on_event(saga::listener::on_payment_event)
         .on_event(saga::listener::on_order_event);
+    // An answer that came in time is not too late because many wait to be read.
+    let monitor = sagas
+        .monitor(db.clone())
+        .retention(orders.saga_retention())
+        .replies(
+            saga::listener::GROUP,
+            &[
+                INVENTORY_EVENTS.name(),
+                PAYMENT_EVENTS.name(),
+                ORDER_EVENTS.name(),
+            ],
+        );
     Ok(Declared {
         app: scope
             .app(listener::GROUP, &db)
@@ -61,7 +73,7 @@ pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ServeError> {
             .topic(SAGA_EVENTS)
             .listener(ours)
             .listener(replies)
-            .service(sagas.monitor(db.clone())),
+            .service(monitor),
         routes: http::routes(db.clone(), orders.flow, sagas.clone())
             .merge(saga::http::routes(db, sagas)),
     })

@@ -294,6 +294,12 @@ pub(crate) async fn order(db: &Database, order_id: Uuid) -> Result<Option<Order>
     Ok(assemble(&rows)?.pop())
 }
 
+/// Whether there is such an order.
+pub(crate) async fn exists(tx: &mut Tx, order_id: Uuid) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM orders WHERE order_id = $1";
+    Ok(tx.query_opt(sql, params![order_id]).await?.is_some())
+}
+
 /// Where an order stands in the order of acceptance.
 pub(crate) async fn place_of(db: &Database, order_id: Uuid) -> Result<Option<i64>, Error> {
     let row = db

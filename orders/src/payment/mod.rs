@@ -30,9 +30,18 @@ const ATTEMPTS: u32 = 6;
 
 /// The payment service: commands come in from `payment-events`, replies go out there.
 pub(crate) async fn declare(scope: &Scope<'_>) -> Result<Declared, ackwell_sql::Error> {
+    let orders = &scope.settings.orders;
+    if orders.slow_payment_is_in_time() {
+        tracing::warn!(
+            slow_payment_ms = orders.slow_payment_ms,
+            payment_timeout_ms = orders.payment_timeout_ms,
+            "payments by the method slow come before their timeout, and are not refunded: to see that, set \
+             ORDERS_SLOW_PAYMENT_MS above ORDERS_PAYMENT_TIMEOUT_MS"
+        );
+    }
     let db = scope.database("payment", store::MIGRATIONS).await?;
     let ledger = scope.database("gateway", simulated::MIGRATIONS).await?;
-    let gateway: Arc<dyn Gateway> = Arc::new(Simulated::new(ledger, &scope.settings.orders));
+    let gateway: Arc<dyn Gateway> = Arc::new(Simulated::new(ledger, orders));
     let commands = Listener::on(PAYMENT_EVENTS)
         .group(listener::GROUP)
         .concurrency(by_key(LANES))

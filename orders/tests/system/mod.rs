@@ -10,6 +10,7 @@
 
 #[path = "../../../crates/ackwell/tests/support/kafka.rs"]
 mod kafka;
+pub(crate) mod wire;
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};

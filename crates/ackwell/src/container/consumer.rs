@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::leaders::{Unreached, silence_max, unreached};
+use super::recreated::{Ids, Log};
 
 pub(super) type Client = BaseConsumer<Callbacks>;
 
@@ -34,6 +35,8 @@ pub(super) enum Told {
     },
     /// The log did not hold a position, and the client went on elsewhere.
     Reset(String),
+    /// The topic of this name is another one now.
+    Recreated(String),
     /// A broker was heard so long ago.
     Heard(Duration),
     /// This member has no assignment, and for so long it has sent its group's coordinator nothing.
@@ -51,8 +54,12 @@ pub(super) struct Callbacks {
     told: Mutex<VecDeque<Told>>,
     /// What the client said about its last error, which the poll returns as a code alone.
     reason: Mutex<Option<String>>,
+    /// By which topics are told apart from others of the same name.
+    ids: Mutex<Ids>,
     /// After which silence a leader counts as out of reach.
     leader_silence_max: Duration,
+    /// What the client says beyond this level is only read here.
+    shown: i32,
     /// The container is done: a rebalance is answered on the spot.
     closing: AtomicBool,
 }
@@ -61,6 +68,7 @@ impl Callbacks {
     pub(super) fn new(consumer: &ClientConfig) -> Self {
         Self {
             leader_silence_max: silence_max(consumer),
+            shown: shown(consumer) as i32,
             ..Self::default()
         }
     }
@@ -87,6 +95,20 @@ impl Callbacks {
             .take()
     }
 
+    /// Whether the topic has become another one and nobody was [told](Told::Recreated) yet.
+    pub(super) fn is_recreated(&self, topic: &str) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = told.iter();
+        told.any(|told| matches!(told, Told::Recreated(name) if name == topic))
+    }
+
+    fn topic_has(&self, log: &Log<'_>) {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.learn(log) {
+            self.tell(Told::Recreated(log.topic.to_owned()));
+        }
+    }
+
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -97,6 +119,12 @@ impl ClientContext for Callbacks {
         // The only sign of it: to the poll it looks like a gap, or like a rewind.
         if facility == "OFFSET" && message.contains("offset reset") {
             self.tell(Told::Reset(message.to_owned()));
+        }
+        if let Some(log) = Log::in_message(facility, message) {
+            self.topic_has(&log);
+        }
+        if level as i32 > self.shown {
+            return;
         }
         match level {
             RDKafkaLogLevel::Emerg
@@ -215,6 +243,15 @@ pub(super) fn by_broker(config: &ClientConfig) -> bool {
     config.get("group.protocol") == Some("consumer")
 }
 
+/// What is shown of what the client says. By default its level is that of the `log` crate, which
+/// nobody may have set; warnings are what tells that a position was reset.
+fn shown(base: &ClientConfig) -> RDKafkaLogLevel {
+    match base.log_level {
+        RDKafkaLogLevel::Error => RDKafkaLogLevel::Warning,
+        wanted => wanted,
+    }
+}
+
 /// The consumer's settings: the promise hangs on the forced ones, the others are defaults.
 pub(super) fn settings(base: &ClientConfig, group: &str) -> ClientConfig {
     let mut config = base.clone();
@@ -244,11 +281,14 @@ pub(super) fn settings(base: &ClientConfig, group: &str) -> ClientConfig {
         // broker assigns, and never interrupts.
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
-    // By default the level is that of the `log` crate, which nobody may have set; warnings are what
-    // tells that a position was reset.
-    if matches!(config.log_level, RDKafkaLogLevel::Error) {
-        config.set_log_level(RDKafkaLogLevel::Warning);
-    }
+    // Only this tells that a topic was created again, and it is said for debugging.
+    let debug = match config.get("debug") {
+        None | Some("") => "metadata".to_owned(),
+        Some(wanted) => format!("{wanted},metadata"),
+    };
+    config
+        .set("debug", debug)
+        .set_log_level(RDKafkaLogLevel::Debug);
     config
         .set("group.id", group)
         .set("enable.auto.commit", "false")

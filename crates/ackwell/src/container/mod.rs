@@ -20,7 +20,7 @@
 //!
 //! What is asked for from outside comes in by `control.rs` and `command.rs`; `rebalance.rs`,
 //! `observation.rs`, `notice.rs`, `health.rs` and `leaders.rs` tell the outside what goes on; `lookup.rs` asks the broker what
-//! takes time to answer.
+//! takes time to answer. `recreated.rs` tells topics of one name apart.
 
 mod acks;
 mod act;
@@ -44,6 +44,7 @@ mod observation;
 mod ordered;
 mod poll;
 mod rebalance;
+mod recreated;
 mod snapshots;
 mod spec;
 mod start;
@@ -79,7 +80,7 @@ pub use stats::Stats;
 
 use self::command::{Command, SeekRequest};
 use self::mailbox::{Mailbox, Message};
-use self::notice::Notifier;
+use self::notice::WeakNotifier;
 use self::stats::Counters;
 
 /// How long tasks of cancelled runs are awaited after the container has ended; only a handler
@@ -91,7 +92,7 @@ pub struct Container {
     listener: Arc<str>,
     mailbox: Mailbox,
     counters: Arc<Counters>,
-    notifier: Notifier,
+    notifier: WeakNotifier,
     pauses: Arc<Pauses>,
     end: watch::Receiver<Option<End>>,
     tasks: TaskTracker,

@@ -9,7 +9,7 @@ use ackwell_core::Timestamp;
 use ackwell_core::engine::PartitionId;
 use ackwell_core::idle::{IdleChange, IdleWatch};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender, WeakSender, channel};
 use tokio_util::task::TaskTracker;
 
 use super::control::TopicPartition;
@@ -61,9 +61,10 @@ pub enum Notice {
     /// It is over.
     Responsive,
     /// The log did not hold the position, and the client went on from another one
-    /// (`auto.offset.reset`): records were passed over, or come again.
+    /// (`auto.offset.reset`): records were passed over, or come again. Or the topic was deleted and
+    /// created again, and is read from its beginning.
     OffsetReset {
-        /// What the client said.
+        /// What happened, where the client can tell in its words.
         reason: String,
     },
 }
@@ -142,6 +143,14 @@ impl Notifier {
         Notifier { observer, listener }
     }
 
+    /// For somebody who may outlive the container: its task ends without waiting for them.
+    pub(super) fn downgrade(&self) -> WeakNotifier {
+        WeakNotifier {
+            observer: Arc::clone(&self.observer),
+            listener: self.listener.as_ref().map(Sender::downgrade),
+        }
+    }
+
     pub(super) fn send(&self, notice: Notice) {
         tracing::debug!(kind = notice.kind(), ?notice, "noticed");
         self.observer
@@ -151,6 +160,22 @@ impl Notifier {
         {
             tracing::warn!("a notice was dropped: its listener does not keep up");
         }
+    }
+}
+
+/// Passes notices on as long as the container runs; then they are only counted.
+pub(super) struct WeakNotifier {
+    observer: Arc<dyn Observer>,
+    listener: Option<WeakSender<Notice>>,
+}
+
+impl WeakNotifier {
+    pub(super) fn send(&self, notice: Notice) {
+        let notifier = Notifier {
+            observer: Arc::clone(&self.observer),
+            listener: self.listener.as_ref().and_then(WeakSender::upgrade),
+        };
+        notifier.send(notice);
     }
 }
 

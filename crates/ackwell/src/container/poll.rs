@@ -30,6 +30,7 @@ use super::mailbox::{Mailbox, Message};
 use super::notice::{Notifier, Watches};
 use super::observation::Observation;
 use super::rebalance::Announcer;
+use super::recreated::Recreated;
 use super::stats::Counters;
 use super::track::Partitions;
 use super::transactions::Transactional;
@@ -69,6 +70,7 @@ pub(super) struct Poller {
     pub(super) clock: Clock,
     pub(super) health: Health,
     pub(super) seeks: Seeks,
+    pub(super) recreated: Recreated,
     /// Partitions that were given and whose positions are looked up.
     pub(super) assigning: Option<Vec<Named>>,
     /// Whether partitions are being lost rather than handed over.
@@ -169,6 +171,7 @@ impl Poller {
             clock,
             health,
             seeks: Seeks::default(),
+            recreated: Recreated::default(),
             assigning: None,
             losing: false,
             ending: None,
@@ -217,18 +220,24 @@ impl Poller {
         let mut busy = false;
         // An event that was taken looks like an empty queue, so it is asked twice.
         for _ in 0..2 {
-            let client = Arc::clone(&self.client);
-            while let Some(polled) = client.poll(Duration::ZERO) {
-                busy = true;
-                // Records have queues of their own; one that comes this way belongs to a partition
-                // that is not owned any more.
-                if let Err(error) = polled {
-                    self.client_failed(&error);
-                }
-            }
-            while let Some(told) = client.context().take() {
+            busy |= self.poll_client();
+            while let Some(told) = self.client.context().take() {
                 busy = true;
                 self.told(told);
+            }
+        }
+        busy
+    }
+
+    fn poll_client(&mut self) -> bool {
+        let client = Arc::clone(&self.client);
+        let mut busy = false;
+        while let Some(polled) = client.poll(Duration::ZERO) {
+            busy = true;
+            // Records have queues of their own; one that comes this way belongs to a partition
+            // that is not owned any more.
+            if let Err(error) = polled {
+                self.client_failed(&error);
             }
         }
         busy
@@ -239,6 +248,7 @@ impl Poller {
             Told::Assign(named) => self.told_assign(named),
             Told::Revoke { partitions, lost } => self.told_revoke(&partitions, lost),
             Told::Reset(reason) => self.told_reset(reason),
+            Told::Recreated(topic) => self.told_recreated(topic),
             Told::Heard(ago) => self.told_heard(ago),
             Told::Outside(silent) => self.told_outside(silent),
             Told::Unreached(unreached) => {
@@ -381,9 +391,11 @@ impl Poller {
                 break;
             }
         }
-        let mut records = self.decoder.finish(&queue.topic, queue.partition);
+        let topic = Arc::clone(&queue.topic);
+        let mut records = self.decoder.finish(&topic, queue.partition);
+        let next = next.filter(|_| !self.is_of_another_log(&topic));
         if let Some(topics) = &self.retry_topics {
-            records = topics.receive(&queue.topic, records, moment(self.clock.now()));
+            records = topics.receive(&topic, records, moment(self.clock.now()));
         }
         if let Some(next) = next {
             self.not_idle(id);
@@ -405,6 +417,13 @@ impl Poller {
             self.partition_failed(id, &error);
         }
         count
+    }
+
+    /// Whether the client has said before it had these records that their topic is another one now.
+    /// They come again, behind those that they do not follow.
+    fn is_of_another_log(&mut self, topic: &str) -> bool {
+        self.poll_client();
+        self.client.context().is_recreated(topic)
     }
 
     fn partition_failed(&mut self, id: PartitionId, error: &KafkaError) {

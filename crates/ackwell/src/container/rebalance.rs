@@ -173,6 +173,7 @@ impl Poller {
         self.dispatcher.observer.observe(&observation);
         let ids: Vec<_> = assigned.iter().map(|found| found.partition).collect();
         self.on_event(Event::Assigned(assigned));
+        self.doubt_positions(&ids);
         self.client_recovered();
         self.watch_partitions(&ids);
         if self.announcer.is_some() {
@@ -283,6 +284,7 @@ impl Poller {
 
     /// The broker has moved a position by itself: records were passed over, or come again.
     pub(super) fn told_reset(&mut self, reason: String) {
+        self.doubt_reset(&reason);
         let notice = Notice::OffsetReset { reason };
         self.notify(notice);
     }

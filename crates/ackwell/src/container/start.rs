@@ -104,6 +104,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         Announcer::start(listener, limit, mailbox.clone(), &tasks)
     });
     let notifier = Notifier::start(&spec.notices, Arc::clone(&spec.observer), &tasks);
+    let weak_notifier = notifier.downgrade();
     let clock = Clock::start();
     let by_broker = consumer::by_broker(&spec.consumer);
     let hears = spec.consumer.get("statistics.interval.ms") != Some("0");
@@ -124,7 +125,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         retry_topics,
         transactions,
         announcer,
-        notifier: notifier.clone(),
+        notifier,
         watches: Watches::new(&spec.notices, clock.now()),
         counters: Arc::clone(&counters),
         clock,
@@ -148,7 +149,7 @@ pub(crate) async fn start_with(spec: Spec, pauses: Arc<Pauses>) -> Result<Contai
         listener: spec.listener.into(),
         mailbox,
         counters,
-        notifier,
+        notifier: weak_notifier,
         pauses,
         end,
         tasks,

@@ -9,8 +9,9 @@ use crate::Timestamp;
 pub enum Input {
     /// A participant replies.
     Reply(StepNo, Reply),
-    /// Its [deadline](State::deadline) may have passed.
-    DeadlinePassed,
+    /// Its [deadline](State::deadline) has passed if it is not after this moment: replies that had come by then
+    /// have been handled, see [`Watermark`](super::Watermark).
+    DeadlinePassed(Timestamp),
     /// Whoever started it wants it taken back.
     CancelAsked,
     /// A person has decided.
@@ -172,7 +173,7 @@ impl Plan {
             Input::Reply(step, Reply::Done) => next.done(step),
             Input::Reply(step, Reply::Refused) => next.refused(step),
             Input::Reply(step, Reply::Undone) => next.undone(step),
-            Input::DeadlinePassed => next.deadline_passed(),
+            Input::DeadlinePassed(handled) => next.deadline_passed(handled),
             Input::CancelAsked => next.cancel_asked(),
             Input::Resolved(resolution) => next.resolved(resolution),
         }
@@ -265,8 +266,9 @@ impl<'a> Next<'a> {
         self.decided(Happening::Undone(step), None)
     }
 
-    fn deadline_passed(mut self) -> Decision {
-        let due = self.state.deadline.is_some_and(|at| at <= self.now);
+    fn deadline_passed(mut self, handled: Timestamp) -> Decision {
+        let until = handled.min(self.now);
+        let due = self.state.deadline.is_some_and(|at| at <= until);
         match self.state.phase {
             _ if !due => Decision::Nothing(Nothing::NotDue),
             Phase::Running(step) => {

@@ -75,6 +75,7 @@
 //! | `plan.rs`, `check.rs` | the declaration, and what is wrong with it |
 //! | `state.rs` | where one saga stands |
 //! | `decide.rs` | what follows, the tables above |
+//! | `watermark.rs` | until when replies have been handled, and deadlines may pass |
 //! | `walk.rs` | every path through a plan, for tests |
 //! | `draw.rs` | a plan as Mermaid and as SVG |
 
@@ -86,6 +87,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod watermark;
 
 pub use check::{PlanError, Problem};
 pub use decide::{
@@ -94,3 +96,4 @@ pub use decide::{
 pub use plan::{Draft, OnTimeout, Plan, Reply, Step, StepNo};
 pub use state::{Phase, Question, Restored, State, Status, StepState};
 pub use walk::{Path, Paths};
+pub use watermark::{Ask, Watermark};

@@ -116,7 +116,7 @@ impl Told {
     }
 
     fn times_out(self) -> Self {
-        self.on(Input::DeadlinePassed)
+        self.on(Input::DeadlinePassed(LATER))
     }
 
     fn is(self, phase: Phase, sent: &[&str]) -> Self {
@@ -314,14 +314,19 @@ fn what_is_not_in_review_is_not_resolved() {
 }
 
 #[test]
-fn a_deadline_is_looked_at_again_when_it_fires() {
+fn a_deadline_is_looked_at_again_when_it_fires_and_waits_for_replies_that_came_before_it() {
     let told = Told::started();
     let at = told.state.deadline().unwrap();
     assert_eq!(at, START + Duration::from_secs(30));
     let early = at - Duration::from_millis(1);
-    let decide = |now| told.plan.decide(&told.state, Input::DeadlinePassed, now);
-    assert_eq!(decide(early), Decision::Nothing(Nothing::NotDue));
-    assert!(matches!(decide(at), Decision::Move(_)));
+    let decide = |handled, now| {
+        let input = Input::DeadlinePassed(handled);
+        told.plan.decide(&told.state, input, now)
+    };
+    assert_eq!(decide(early, early), Decision::Nothing(Nothing::NotDue));
+    assert_eq!(decide(LATER, early), Decision::Nothing(Nothing::NotDue));
+    assert_eq!(decide(early, LATER), Decision::Nothing(Nothing::NotDue));
+    assert!(matches!(decide(at, at), Decision::Move(_)));
 }
 
 #[test]
@@ -438,7 +443,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
     });
     let input = prop_oneof![
         6 => reply,
-        2 => Just(Input::DeadlinePassed),
+        2 => Just(Input::DeadlinePassed(LATER)),
         1 => Just(Input::CancelAsked),
         1 => Just(Input::Resolved(Resolution::Confirm)),
         1 => Just(Input::Resolved(Resolution::Cancel)),

@@ -88,7 +88,7 @@ impl Plan {
             _ => true,
         };
         let others = [
-            Input::DeadlinePassed,
+            Input::DeadlinePassed(FAR),
             Input::CancelAsked,
             Input::Resolved(Resolution::Confirm),
             Input::Resolved(Resolution::Cancel),
@@ -96,6 +96,9 @@ impl Plan {
         replies.filter(can_be_said).chain(others)
     }
 }
+
+/// When every deadline has passed.
+const FAR: Timestamp = Timestamp::from_millis(i64::MAX);
 
 struct Walker<'a> {
     plan: &'a Plan,
@@ -123,9 +126,8 @@ impl Walker<'_> {
             return;
         }
         self.been.push(here);
-        let due = Timestamp::from_millis(i64::MAX);
         for input in self.plan.inputs() {
-            let Decision::Move(next) = self.plan.decide(&path.state, input, due) else {
+            let Decision::Move(next) = self.plan.decide(&path.state, input, FAR) else {
                 continue;
             };
             let mut longer = path.clone();

@@ -6,12 +6,14 @@
 //! A failing seed is printed; `ACKWELL_SEED=n cargo test --test core_saga_simulation` replays it, and
 //! `ACKWELL_SEEDS=n` tries that many.
 
+mod backlog;
 #[path = "../core_simulation/dice.rs"]
 #[allow(dead_code, reason = "shared with the simulation of the container")]
 mod dice;
 mod participant;
 mod world;
 
+use backlog::Backlog;
 use world::{Fault, Seen, World};
 
 /// Seeds of an ordinary test run: a second in a debug build.
@@ -62,4 +64,29 @@ fn every_broken_orchestrator_is_caught() {
         }
     }
     assert_eq!(unnoticed, []);
+}
+
+#[test]
+fn no_deadline_passes_while_a_reply_that_came_before_it_waits_to_be_read() {
+    let mut seen = backlog::Seen::default();
+    for seed in 0..SEEDS {
+        match Backlog::new(seed, backlog::Fault::None).run() {
+            Ok(found) => {
+                seen.waited += found.waited;
+                seen.reached += found.reached;
+                seen.given_up += found.given_up;
+            }
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        }
+    }
+    println!("{seen:?}");
+    assert!(seen.waited > 0 && seen.reached > 0 && seen.given_up > 0);
+}
+
+#[test]
+fn every_monitor_that_does_not_wait_for_replies_is_caught() {
+    for fault in backlog::Fault::ALL {
+        let caught = (0..SEEDS_TO_CATCH).any(|seed| Backlog::new(seed, fault).run().is_err());
+        assert!(caught, "{fault:?}");
+    }
 }

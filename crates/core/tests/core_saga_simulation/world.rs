@@ -297,7 +297,7 @@ impl World {
         if self.fault == Fault::DeadlineForgotten {
             return Ok(());
         }
-        let Decision::Move(next) = self.plan.decide(state, Input::DeadlinePassed, at) else {
+        let Decision::Move(next) = self.plan.decide(state, Input::DeadlinePassed(at), at) else {
             return Ok(());
         };
         let early = state.deadline().is_none_or(|deadline| deadline > self.now);

@@ -88,6 +88,38 @@ impl Turn {
         self.concluded(new).map(Some)
     }
 
+    /// Has an event marked as handled by `group` with the statement that comes next, which must come at once;
+    /// answers `false` on a file, where nothing is gained by that.
+    pub(crate) fn mark_ahead(
+        &mut self,
+        group: &str,
+        event: impl FnOnce() -> Vec<u8>,
+    ) -> Result<bool> {
+        let Connection::Postgres(server) = &mut self.open()?.connection else {
+            return Ok(false);
+        };
+        server.mark_ahead(group, event());
+        Ok(true)
+    }
+
+    /// Whether a mark goes with the statement that comes next.
+    pub(crate) fn is_marking(&self) -> bool {
+        let lease = self.lease.as_ref();
+        lease.is_some_and(|lease| match &lease.connection {
+            Connection::Postgres(server) => server.is_marking(),
+            Connection::Sqlite(_) => false,
+        })
+    }
+
+    /// Whether the last statement brought to light that its record was marked before.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        let lease = self.lease.as_ref();
+        lease.is_some_and(|lease| match &lease.connection {
+            Connection::Postgres(server) => server.is_duplicate(),
+            Connection::Sqlite(_) => false,
+        })
+    }
+
     /// The writer, as long as its group is open.
     fn open(&mut self) -> Result<&mut Lease> {
         let open = self.lease.as_mut().filter(|lease| lease.group.is_some());

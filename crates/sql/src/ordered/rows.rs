@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::group::Turn;
 use crate::outbox::{decode_headers, encode_headers};
 use crate::params;
@@ -207,7 +207,7 @@ fn shortened(reason: Option<&String>) -> Option<&str> {
     reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX))
 }
 
-/// Parks a record.
+/// Parks a record. It is not of those known already; what has its place is of another log.
 pub(super) async fn park(
     turn: &mut Turn,
     id: i64,
@@ -229,7 +229,8 @@ pub(super) async fn park(
             "INSERT INTO ackwell_parked (partition_id, slot, record_offset, attempts, in_place, \
          failed_at, parked_at, due_at, given_up, class, reason, record_timestamp, headers, value, \
          first_failed_at, first_class, first_reason) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+         ON CONFLICT (partition_id, slot, record_offset) DO NOTHING",
             params![
                 id,
                 slot,
@@ -251,7 +252,13 @@ pub(super) async fn park(
             ],
         )
         .await;
-    inserted?;
+    if inserted? == 0 {
+        return Err(Error::new(
+            Kind::Occupied,
+            "parking a record: one of its key waits in its place that came from the topic before it \
+             was deleted and created again; the record is kept until that one has left",
+        ));
+    }
     let noted = turn
         .execute(
             "UPDATE ackwell_ordered_partitions SET parked_to = $2 WHERE id = $1 AND parked_to < $2",
@@ -421,6 +428,8 @@ fn given_up_mark(record: &Record) -> Vec<u8> {
     mark.push(0);
     mark.extend_from_slice(&record.partition().to_be_bytes());
     mark.extend_from_slice(&record.offset().to_be_bytes());
+    // A topic that was created again has other records at the same places.
+    mark.extend_from_slice(&record.timestamp().unwrap_or(-1).to_be_bytes());
     mark
 }
 

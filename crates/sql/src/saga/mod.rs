@@ -61,7 +61,7 @@
 //! let app = App::new(config)
 //!     .state(db.clone())
 //!     .state(trips.clone())
-//!     .service(trips.monitor(db.clone()))
+//!     .service(trips.monitor(db.clone()).replies("trips", &["seats"]))
 //!     .service(Relay::new(db));
 //! # Ok(()) }
 //! ```
@@ -72,13 +72,17 @@
 //! | `sagas.rs` | starting, replies, cancelling, resolving |
 //! | `rows.rs` | a saga's rows |
 //! | `monitor.rs`, `alarm.rs` | deadlines |
+//! | `handled.rs` | until when replies have been handled |
+//! | `prune.rs` | finished sagas, forgotten after a time |
 //! | `view.rs` | lists, and one saga step by step |
 //! | `observe.rs` | metrics |
 
 mod alarm;
 mod declare;
+mod handled;
 mod monitor;
 mod observe;
+mod prune;
 mod rows;
 mod sagas;
 mod view;

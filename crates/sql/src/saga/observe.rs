@@ -33,6 +33,8 @@ struct Counts {
     compensated: AtomicU64,
     reviews: AtomicU64,
     fired: AtomicU64,
+    pruned: AtomicU64,
+    unknown: AtomicU64,
 }
 
 impl Counted {
@@ -49,6 +51,14 @@ impl Counted {
 
     pub(super) fn fired(&self) {
         self.0.fired.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn pruned(&self, sagas: u64) {
+        self.0.pruned.fetch_add(sagas, Relaxed);
+    }
+
+    pub(super) fn unknown(&self) {
+        self.0.unknown.fetch_add(1, Relaxed);
     }
 }
 
@@ -126,14 +136,28 @@ impl Collector for Observed {
             let family = counter.encode_family(&labels)?;
             ConstCounter::new(count.load(Relaxed)).encode(family)?;
         }
-        let mut counter = encoder.encode_descriptor(
-            "ackwell_saga_deadlines_fired",
-            "Deadlines of sagas that passed without an answer",
-            None,
-            MetricType::Counter,
-        )?;
-        let label = [("saga", self.name)];
-        let family = counter.encode_family(&label)?;
-        ConstCounter::new(counts.fired.load(Relaxed)).encode(family)
+        for (name, help, count) in [
+            (
+                "ackwell_saga_deadlines_fired",
+                "Deadlines of sagas that passed without an answer",
+                &counts.fired,
+            ),
+            (
+                "ackwell_sagas_pruned",
+                "Finished sagas that were forgotten after their retention",
+                &counts.pruned,
+            ),
+            (
+                "ackwell_saga_unknown",
+                "Replies, cancels and decisions for a saga that there is not, or no longer",
+                &counts.unknown,
+            ),
+        ] {
+            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let label = [("saga", self.name)];
+            let family = counter.encode_family(&label)?;
+            ConstCounter::new(count.load(Relaxed)).encode(family)?;
+        }
+        Ok(())
     }
 }

@@ -104,7 +104,8 @@ pub enum Answer {
     Refused(Refusal),
     /// The type of event is no reply to any step.
     NoReply,
-    /// There is no such saga.
+    /// There is no such saga, or no longer: finished ones are forgotten after
+    /// [their retention](super::Monitor::retention). It is counted as `ackwell_saga_unknown`.
     Unknown,
 }
 
@@ -145,7 +146,8 @@ impl<S: Saga> Sagas<S> {
         &self.0.declared.plan
     }
 
-    /// The service that fires deadlines. Run one in each instance: a deadline fires once.
+    /// The service that fires deadlines. Run one in each instance: a deadline fires once. Tell it who
+    /// reads the replies ([`Monitor::replies`]), or it fires by the clock, also over replies that wait to be read.
     pub fn monitor(&self, database: Database) -> Monitor<S> {
         Monitor::new(self.clone(), database)
     }
@@ -232,14 +234,15 @@ impl<S: Saga> Sagas<S> {
             .await
     }
 
-    /// Fires the deadline of a saga, if it has passed and nobody else is at it.
+    /// Fires the deadline of a saga, if it was `handled` or earlier and nobody else is at it.
     pub(super) async fn deadline_passed(
         &self,
         tx: &mut Tx,
         saga_id: Uuid,
+        handled: Timestamp,
     ) -> Result<Answer, S::Error> {
-        self.tell(tx, saga_id, Input::DeadlinePassed, None, Wait::Not)
-            .await
+        let input = Input::DeadlinePassed(rows::to_core(handled));
+        self.tell(tx, saga_id, input, None, Wait::Not).await
     }
 
     async fn tell(
@@ -251,6 +254,10 @@ impl<S: Saga> Sagas<S> {
         wait: Wait,
     ) -> Result<Answer, S::Error> {
         let Some(before) = rows::load(tx, self.plan(), saga_id, wait).await? else {
+            // A monitor finds nothing when somebody else is at it.
+            if wait == Wait::ForThem {
+                self.counted().unknown();
+            }
             return Ok(Answer::Unknown);
         };
         let at = Timestamp::now();

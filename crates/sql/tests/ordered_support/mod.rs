@@ -88,6 +88,17 @@ impl World {
         world
     }
 
+    /// Deletes the topic, and creates it again with one partition.
+    pub async fn replace_topic(&self) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let options = AdminOptions::new();
+        let deleted = admin.delete_topics(&[self.topic], &options).await.unwrap();
+        deleted[0].as_ref().unwrap();
+        let new = NewTopic::new(self.topic, 1, TopicReplication::Fixed(-1));
+        let made = admin.create_topics([&new], &options).await.unwrap();
+        made[0].as_ref().unwrap();
+    }
+
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);

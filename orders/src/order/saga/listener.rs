@@ -5,7 +5,7 @@ use ackwell_sql::Tx;
 use ackwell_sql::saga::Answer;
 use uuid::Uuid;
 
-use super::OrderSagas;
+use super::{OrderSagas, store};
 use crate::error::Error;
 use crate::events::inventory::InventoryEvent;
 use crate::events::orders::OrderEvent;
@@ -93,7 +93,7 @@ pub(crate) async fn on_order_event(
     };
     match reply.tell_any(&sagas, &mut tx).await? {
         Answer::Unknown => {
-            tracing::debug!(order_id = %reply.order_id, "an order of flow A is confirmed");
+            tracing::debug!(order_id = %reply.order_id, "an order of flow A, or of a saga that was forgotten, is confirmed");
             Ok(())
         }
         _ => Ok(()),
@@ -117,8 +117,13 @@ async fn right_amount(
 }
 
 impl Reply<'_> {
+    /// A saga that was pruned changes nothing any more; one that there never was is somebody's mistake.
     async fn tell(self, sagas: &OrderSagas, tx: &mut Tx) -> Result<(), Error> {
         match self.tell_any(sagas, tx).await? {
+            Answer::Unknown if store::exists(tx, self.order_id).await? => {
+                tracing::debug!(saga_id = %self.saga_id, reply = self.event_type, "reply to a saga that was over long ago");
+                Ok(())
+            }
             Answer::Unknown => Err(Error::Impossible(format!(
                 "{} is for saga {}, which does not exist",
                 self.event_type, self.saga_id

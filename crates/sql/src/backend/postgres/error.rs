@@ -35,7 +35,9 @@ fn words(kind: Kind) -> &'static str {
         Kind::ForeignKey => "a row that it refers to is missing, or is referred to",
         Kind::Constraint => "a constraint of the table is violated",
         Kind::Damaged => "the database's files are damaged",
-        Kind::Schema | Kind::Usage | Kind::TooLarge | Kind::Fenced => "the statement is wrong",
+        Kind::Schema | Kind::Usage | Kind::TooLarge | Kind::Fenced | Kind::Occupied => {
+            "the statement is wrong"
+        }
     }
 }
 

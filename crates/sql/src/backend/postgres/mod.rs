@@ -1,9 +1,10 @@
 //! PostgreSQL: several writers at a time, statements over a connection.
 //!
 //! A round trip costs more than most statements, so what needs no answer travels with what comes
-//! next: savepoints are set and released that way. `BEGIN` is awaited, since a statement
+//! next: savepoints are set and released that way, and a record is marked that way. `BEGIN` is awaited, since a statement
 //! that comes after one that failed would take effect by itself.
 
+mod ahead;
 mod emitted;
 mod error;
 mod listener;
@@ -16,15 +17,17 @@ mod value;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::future::join;
+use futures_util::future::{join, join3};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 use super::statement;
 use crate::error::{Chain, Error, Kind, Result};
+use crate::inbox;
 use crate::row::Row;
 use crate::value::Value;
+use ahead::{Ahead, Mark, insert};
 use emitted::Emitted;
 use error::explain;
 pub(crate) use listener::Listener;
@@ -48,6 +51,8 @@ pub(crate) struct Postgres {
     stale: bool,
     /// What is sent before the next statement.
     ahead: String,
+    /// The mark of the member at work.
+    mark: Ahead,
     /// What is written to the outbox last.
     emitted: Emitted,
 }
@@ -74,6 +79,7 @@ impl Postgres {
             open: false,
             stale: false,
             ahead: String::new(),
+            mark: Ahead::Nothing,
             emitted: Emitted::default(),
         }
     }
@@ -84,6 +90,7 @@ impl Postgres {
     /// Dropping the future leaves nothing that the next transaction would see.
     pub(crate) async fn begin(&mut self) -> Result<()> {
         self.ahead.clear();
+        self.mark = Ahead::Nothing;
         self.emitted.clear();
         self.open = false;
         if self.is_linked() {
@@ -158,6 +165,7 @@ impl Postgres {
 
     pub(crate) async fn rollback(&mut self) {
         self.ahead.clear();
+        self.mark = Ahead::Nothing;
         self.emitted.clear();
         self.open = false;
         self.stale = true;
@@ -175,11 +183,15 @@ impl Postgres {
     }
 
     pub(super) fn release(&mut self) -> Result<()> {
+        if !matches!(self.mark, Ahead::Nothing) {
+            return Err(Error::usage("keeping work without its mark"));
+        }
         self.emitted.keep();
         self.later("RELEASE member; ")
     }
 
     pub(super) async fn undo(&mut self) -> Result<()> {
+        self.mark = Ahead::Nothing;
         self.emitted.take_back();
         self.later("ROLLBACK TO member; RELEASE member; ")?;
         let sql = std::mem::take(&mut self.ahead);
@@ -195,31 +207,37 @@ impl Postgres {
     }
 
     pub(super) async fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<u64> {
+        let mark = self.mark_with(sql, params).await?;
         let prepared = self.prepare(sql, params).await?;
         let bound = bound(params);
         let bound = references(&bound);
         let ahead = std::mem::take(&mut self.ahead);
         let client = self.client()?;
-        let (first, answer) = join(
+        let (first, marked, answer) = join3(
             batch(client, &ahead),
+            insert(client, mark.as_ref()),
             client.execute(&prepared.statement, &bound),
         )
         .await;
-        self.ended(sql, first.and(answer)).await
+        self.marked(marking(&mark, sql), first.and(marked)).await?;
+        self.ended(sql, answer).await
     }
 
     pub(super) async fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        let mark = self.mark_with(sql, params).await?;
         let prepared = self.prepare(sql, params).await?;
         let bound = bound(params);
         let bound = references(&bound);
         let ahead = std::mem::take(&mut self.ahead);
         let client = self.client()?;
-        let (first, answer) = join(
+        let (first, marked, answer) = join3(
             batch(client, &ahead),
+            insert(client, mark.as_ref()),
             client.query(&prepared.statement, &bound),
         )
         .await;
-        let rows = self.ended(sql, first.and(answer)).await?;
+        self.marked(marking(&mark, sql), first.and(marked)).await?;
+        let rows = self.ended(sql, answer).await?;
         let read = |row| value::row(row, &prepared.columns);
         rows.iter().map(read).collect()
     }
@@ -341,6 +359,14 @@ impl Postgres {
         let link = self.link.as_ref();
         let client = link.map(|link| &link.client);
         client.ok_or_else(|| Error::unavailable("the connection to the database was lost"))
+    }
+}
+
+/// What is said to be at work until the mark is answered.
+fn marking<'a>(mark: &Option<Mark>, sql: &'a str) -> &'a str {
+    match mark {
+        Some(_) => inbox::INSERT,
+        None => sql,
     }
 }
 

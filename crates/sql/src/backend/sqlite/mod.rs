@@ -197,7 +197,9 @@ fn words(kind: Kind) -> &'static str {
         Kind::ForeignKey => "a row that it refers to is missing",
         Kind::Constraint => "a constraint of the table is violated",
         Kind::Damaged => "the file is damaged or not a database",
-        Kind::Schema | Kind::Usage | Kind::TooLarge | Kind::Fenced => "the statement is wrong",
+        Kind::Schema | Kind::Usage | Kind::TooLarge | Kind::Fenced | Kind::Occupied => {
+            "the statement is wrong"
+        }
     }
 }
 

@@ -1,18 +1,22 @@
 //! The order system on a file of real orders: how many a second become final, how long each takes,
 //! whether memory stays flat, and whether the books are right afterwards.
 //!
-//! The program runs as users run it, `orders` with everything in one process, and is fed by
-//! `orders import`. What import prints is passed on as it is; memory is sampled from outside.
+//! The program runs as users run it, `orders` with everything in one process, or each service alone
+//! on Apache Kafka and PostgreSQL, and is fed by `orders import`. What import prints is passed on as
+//! it is; memory is sampled from outside.
+
+mod system;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::Outcome;
 use crate::memory::{self, SAMPLE, sampled};
-use crate::process::{Child, cpu, output, program, work_folder};
+use crate::process::{program, work_folder};
 use crate::report::Report;
-use crate::{Outcome, note};
+use system::System;
 
 /// What `orders import` prints and is added up.
 const COUNTS: [&str; 7] = [
@@ -34,6 +38,12 @@ pub(crate) struct Arguments {
     /// whether memory is flat shows only when every cache has its size.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
+    /// Each service a process of its own, on Apache Kafka and PostgreSQL, which the scripts start.
+    #[arg(long)]
+    cluster: bool,
+    /// Units of each product, instead of enough for all.
+    #[arg(long)]
+    stock: Option<u32>,
     /// Print the samples of memory too.
     #[arg(long)]
     samples: bool,
@@ -45,27 +55,27 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     std::fs::metadata(&arguments.file)
         .map_err(|error| format!("{}: {error}", arguments.file.display()))?;
     let files = copies(&arguments.file, data.path(), arguments.repeat.max(1))?;
-    let folder = data
-        .path()
-        .to_str()
-        .ok_or("the data folder's name is not text")?;
-
-    note("starting orders");
-    let system = Child::start(&orders, &["all", "--data", folder], 1)?;
-    let (cpu_before, started) = (cpu(system.id())?, Instant::now());
-    let (memory, imports) = sampled(system.id(), || {
-        let import = |file: &PathBuf| import(&orders, file, folder);
+    let system = if arguments.cluster {
+        System::cluster(orders, data.path())?
+    } else {
+        System::embedded(orders, data.path())?
+    };
+    let processes = system.processes();
+    let (cpu_before, started) = (system.cpu()?, Instant::now());
+    let (memory, imports) = sampled(&processes, || {
+        let import = |file: &PathBuf| import(&system, file, arguments.stock);
         files.iter().map(import).collect::<Outcome<Vec<_>>>()
     })?;
-    let (took, used) = (started.elapsed(), cpu(system.id())? - cpu_before);
-    let (clean, audit) = output(&orders, &["audit", "--json", "--data", folder])?;
+    let (took, cpu_after) = (started.elapsed(), system.cpu()?);
+    let (clean, audit) = system.run("audit", &["--json"])?;
 
     let mut report = Report::new(
         "import",
         format!(
-            "orders import {}, {} times; orders all in one process, SQLite, embedded broker",
+            "orders import {}, {} times; {}",
             arguments.file.display(),
-            files.len()
+            files.len(),
+            system.form()
         ),
     );
     tell_imports(&mut report, &imports)?;
@@ -73,7 +83,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
     if arguments.samples {
         tell_samples(&mut report, &memory);
     }
-    report.figure("orders' CPU time", used.as_secs_f64(), "s", None);
+    for ((part, before), (_, after)) in cpu_before.iter().zip(&cpu_after) {
+        let used = after.saturating_sub(*before).as_secs_f64();
+        report.figure(format!("CPU time, {part}"), used, "s", None);
+    }
     report.figure("import's wall time", took.as_secs_f64(), "s", None);
     report.figure(
         "audit is clean",
@@ -102,9 +115,14 @@ fn copies(file: &Path, folder: &Path, count: usize) -> Outcome<Vec<PathBuf>> {
 }
 
 /// Imports one file; answers what was printed.
-fn import(orders: &Path, file: &Path, data: &str) -> Outcome<Value> {
+fn import(system: &System, file: &Path, stock: Option<u32>) -> Outcome<Value> {
     let name = file.to_str().ok_or("the file's name is not text")?;
-    let (complete, printed) = output(orders, &["import", name, "--json", "--data", data])?;
+    let stock = stock.map(|units| format!("--stock={units}"));
+    let arguments: Vec<&str> = [name, "--json"]
+        .into_iter()
+        .chain(stock.as_deref())
+        .collect();
+    let (complete, printed) = system.run("import", &arguments)?;
     if !complete {
         return Err(format!("orders import failed\n{printed}").into());
     }
