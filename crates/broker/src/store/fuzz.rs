@@ -42,9 +42,9 @@ fn a_damaged_data_folder_is_opened_or_refused_by_name() {
             flush: Flush::Never,
             topic_defaults: BTreeMap::new(),
         };
-        fill(random, &config);
+        let names = fill(random, &config);
         for _ in 0..=random.below(4) {
-            damage(random, &config.data_dir);
+            damage(random, &config.data_dir, &names);
         }
         for _ in 0..2 {
             match Store::open(&config) {
@@ -63,8 +63,11 @@ fn a_damaged_data_folder_is_opened_or_refused_by_name() {
     });
 }
 
+/// The topics' names by their ids.
+type Names = Vec<(String, String)>;
+
 /// A folder with some topics, and a life behind it.
-fn fill(random: &mut Random, config: &StoreConfig) {
+fn fill(random: &mut Random, config: &StoreConfig) -> Names {
     let (store, _) = Store::open(config).unwrap();
     for (name, policy) in TOPICS {
         let settings = [
@@ -78,8 +81,13 @@ fn fill(random: &mut Random, config: &StoreConfig) {
     store.next_producer_id().unwrap();
     let settings = BTreeMap::from([("consumer.session.timeout.ms".to_owned(), "9000".to_owned())]);
     store.set_group_config("shipping", settings).unwrap();
+    let topics = store.topics();
+    let names = topics
+        .iter()
+        .map(|topic| (topic.id.to_string(), topic.name.clone()));
     use_all(random, &store);
     finish(random, &store);
+    names.collect()
 }
 
 /// What clients and the broker's own threads do with a store; what is refused is refused.
@@ -123,9 +131,19 @@ fn finish(random: &mut Random, store: &Store) {
     }
 }
 
-fn damage(random: &mut Random, data: &Path) {
+fn damage(random: &mut Random, data: &Path, names: &Names) {
     let mut all = Vec::new();
     walk(data, &mut all);
+    // Ids are drawn by nobody's seed, and the order must be the same in every run.
+    all.sort_by_cached_key(|path| {
+        let path = path
+            .strip_prefix(data)
+            .unwrap_or(path)
+            .display()
+            .to_string();
+        let named = |path: String, (id, name): &(String, String)| path.replace(id, name);
+        names.iter().fold(path, named)
+    });
     let (path, other) = (random.pick(&all).clone(), random.pick(&all).clone());
     match random.below(10) {
         0 => remove(&path),
@@ -189,12 +207,10 @@ fn other_numbers(random: &mut Random, text: &[u8]) -> Vec<u8> {
 }
 
 fn walk(folder: &Path, all: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(folder)
+    for path in fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .collect();
-    entries.sort();
-    for path in entries {
+    {
         if path.is_dir() && !path.is_symlink() {
             walk(&path, all);
         }

@@ -155,6 +155,7 @@ impl Store {
                 folder.finish_removal();
                 continue;
             }
+            self.check_settings(entry)?;
             self.open_topic(entry, &mut report)?;
             report.topics += 1;
         }
@@ -169,6 +170,20 @@ impl Store {
             self.producer_ids.skip(used);
         }
         Ok(report)
+    }
+
+    /// A catalog with settings that no program could have written is named, not the setting alone.
+    fn check_settings(&self, entry: &Entry) -> Result<(), Error> {
+        let checked = TopicConfig::new(entry.configs.clone(), &self.topic_defaults);
+        checked.map(|_| ()).map_err(|error| {
+            let file = self.folder.file(catalog::FILE);
+            let what = format!(
+                "{} has impossible settings of topic {}",
+                file.display(),
+                entry.name
+            );
+            Error::new(Kind::Corrupt, what).caused_by(error)
+        })
     }
 
     /// The cluster id, chosen when the folder was created: 22 characters, as Kafka's.
