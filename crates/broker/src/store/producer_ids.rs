@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::sealed;
 use crate::Error;
+use crate::error::Kind;
 
 /// The file in the data folder.
 pub(super) const FILE: &str = "producer-ids";
@@ -27,6 +28,10 @@ struct State {
 impl ProducerIds {
     pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
         let next = sealed::read(&path)?.unwrap_or(0);
+        if next < 0 {
+            let what = format!("{} has a negative id", path.display());
+            return Err(Error::new(Kind::Corrupt, what));
+        }
         Ok(Self {
             path,
             state: Mutex::new(State {
@@ -45,15 +50,21 @@ impl ProducerIds {
                 next = state.next,
                 "the file of producer ids is missing or older than the logs"
             );
-            (state.next, state.reserved) = (used + 1, used + 1);
+            let next = used.saturating_add(1);
+            (state.next, state.reserved) = (next, next);
         }
     }
 
     pub(super) fn next(&self) -> Result<i64, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.next == state.reserved {
-            sealed::write_durably(&self.path, &(state.reserved + BLOCK))?;
-            state.reserved += BLOCK;
+            // Only a file that somebody changed gets there, or a log with a producer that nobody gave its id.
+            let Some(reserved) = state.reserved.checked_add(BLOCK) else {
+                let what = format!("{} has no producer ids left", self.path.display());
+                return Err(Error::new(Kind::Corrupt, what));
+            };
+            sealed::write_durably(&self.path, &reserved)?;
+            state.reserved = reserved;
         }
         state.next += 1;
         Ok(state.next - 1)
