@@ -30,7 +30,7 @@ const BROKERS: usize = 3;
 /// How long a broker's answer is awaited.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between two orders of a customer: enough to have some in work at every moment.
-const PAUSE: Duration = Duration::from_millis(15);
+const PAUSE: Duration = Duration::from_millis(30);
 /// Orders of a customer that wait for their end: then it waits for the oldest, so that a slow machine is not given
 /// more than it can finish in time.
 const WAITING_MAX: usize = 100;
