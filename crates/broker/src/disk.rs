@@ -40,6 +40,8 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 pub(crate) enum Fault {
     /// Segments are not forced to the disk.
     UnsyncedFiles,
+    /// What compaction has written is not forced to the disk.
+    UnsyncedCleaned,
     /// New files' names are not forced to the disk.
     UnsyncedNames,
     /// A start takes batches whose checksum is wrong.
@@ -104,6 +106,7 @@ pub(crate) mod simulated {
         folder: PathBuf,
         safe: Files,
         moments: Vec<Moment>,
+        uninterrupted: bool,
     }
 
     impl Files {
@@ -205,8 +208,21 @@ pub(crate) mod simulated {
             folder: folder.to_owned(),
             safe: Files::of(folder),
             moments: Vec::new(),
+            uninterrupted: false,
         };
         WATCHED.set(Some(disk));
+    }
+
+    /// Does what no crash interrupts: what is forced to the disk is noted, and no moment of it.
+    pub(crate) fn uninterrupted<T>(work: impl FnOnce() -> T) -> T {
+        let set = |uninterrupted| {
+            WATCHED.with_borrow_mut(|disk| disk.as_mut().unwrap().uninterrupted = uninterrupted);
+        };
+        set(true);
+        let done = work();
+        set(false);
+        forget_moments();
+        done
     }
 
     /// The moments since the last call, and now.
@@ -230,7 +246,9 @@ pub(crate) mod simulated {
     }
 
     pub(super) fn file_is_left_out(path: &Path) -> bool {
-        is_built_in(Fault::UnsyncedFiles) && path.extension().is_some_and(|ending| ending == "log")
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        is_built_in(Fault::UnsyncedFiles) && name.ends_with(".log")
+            || is_built_in(Fault::UnsyncedCleaned) && name.ends_with(".cleaned.tmp")
     }
 
     pub(super) fn folder_is_left_out() -> bool {
@@ -253,6 +271,8 @@ pub(crate) mod simulated {
         WATCHED.with_borrow_mut(|disk| {
             if let Some(disk) = disk.as_mut().filter(|disk| disk.folder == folder) {
                 disk.safe.names = Files::of(folder).names;
+                let named: Vec<u64> = disk.safe.names.values().copied().collect();
+                disk.safe.bytes.retain(|inode, _| named.contains(inode));
             }
         });
         note();
@@ -260,7 +280,7 @@ pub(crate) mod simulated {
 
     fn note() {
         WATCHED.with_borrow_mut(|disk| {
-            if let Some(disk) = disk {
+            if let Some(disk) = disk.as_mut().filter(|disk| !disk.uninterrupted) {
                 let mut seen = Files::of(&disk.folder);
                 // A name that is lost again may be of a file that has no other by now.
                 for (inode, bytes) in &disk.safe.bytes {

@@ -193,7 +193,7 @@ async fn cancel(
     let refused = match sagas.cancel(&mut tx, saga_id(id), WITHDRAWN).await? {
         Answer::Moved(_) | Answer::Nothing(_) => None,
         Answer::Refused(why) => Some(why.text().to_owned()),
-        // Of flow A.
+        // Of flow A; or its saga was over long ago, and so is the order.
         Answer::Unknown | Answer::NoReply => {
             match store::withdraw(&mut tx, id, WITHDRAWN, Timestamp::now()).await? {
                 Advanced::To(_) | Advanced::TooLate(Status::Cancelled) => None,

@@ -93,6 +93,7 @@ impl Saga for OrderSaga {
                     .or_review(),
             )
     }
+
     /// The order follows its saga, and those who watch are told.
     async fn changed(&self, tx: &mut Tx, change: &Change<'_, OrderPlaced>) -> Result<(), Error> {
         if let Some(input) = order_input(change) {

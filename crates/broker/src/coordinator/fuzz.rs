@@ -3,11 +3,16 @@
 
 use std::fmt::Debug;
 
-use bytes::Bytes;
-use kafka_protocol::records::RecordBatchDecoder;
+use std::fs;
+use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::journal::Journal;
 use super::{Framing, Machine, Malformed, Now, ProducerEpoch, Record, journal};
+use crate::Flush;
 use crate::fuzz::{Random, corpus, mutate};
+use crate::log::{Flusher, Partition, each_record, memory_folder};
 
 pub(crate) const NOW: Now = Now {
     tick_ms: 1_000,
@@ -21,16 +26,14 @@ type Raw = (Bytes, Option<Bytes>);
 fn of_apache_kafka<C: Record>(target: &str) -> Vec<Raw> {
     let mut all = Vec::new();
     for (name, log) in corpus(target) {
-        let mut log = Bytes::from(log);
-        while !log.is_empty() {
-            for record in RecordBatchDecoder::decode(&mut log).unwrap().records {
-                let read: Result<Option<C>, Malformed> = journal::read(&record);
-                assert!(read.is_ok(), "{name} at {}", record.offset);
-                if !record.control {
-                    all.push((record.key.unwrap_or_default(), record.value));
-                }
+        let taken = each_record(&log, |record| {
+            let read: Result<Option<C>, Malformed> = journal::read(&record);
+            assert!(read.is_ok(), "{name} at {}", record.offset);
+            if !record.is_control {
+                all.push((record.key, record.value));
             }
-        }
+        });
+        assert_eq!(taken, Ok(()), "{name}");
     }
     assert!(!all.is_empty());
     all
@@ -75,6 +78,79 @@ where
     machine.replay_done(NOW);
     machine.take_output();
     machine
+}
+
+/// Feeds a machine with what is left of a log on a disk that was damaged, and gives it back if the log could be read; an
+/// error names the log.
+pub(crate) fn read_damaged<M>(
+    random: &mut Random,
+    changes: &[M::Change],
+    make: impl Fn() -> M,
+) -> Option<M>
+where
+    M: Machine,
+    M::Change: Debug + PartialEq,
+{
+    let folder = memory_folder();
+    let mut machine = make();
+    let mut journal = Journal::replay(partition(folder.path()), &mut machine, NOW).unwrap();
+    for _ in 0..random.below(20) {
+        let some = random.below(changes.len());
+        let written: Vec<_> = changes[some..]
+            .iter()
+            .take(random.below(5))
+            .cloned()
+            .collect();
+        if !written.is_empty() {
+            journal.append(&written, NOW.unix_ms).unwrap();
+        }
+    }
+    journal.partition().abandon();
+    drop(journal);
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        for _ in 0..random.below(3) {
+            mutate(random, &mut bytes);
+        }
+        if random.one_in(2) {
+            seal_first(&mut bytes);
+        }
+        fs::write(path, bytes).unwrap();
+    }
+    let mut machine = make();
+    match Journal::replay(partition(folder.path()), &mut machine, NOW) {
+        Ok(mut journal) => {
+            let live: Vec<_> = machine.live().collect();
+            journal.snapshot(&machine, NOW.unix_ms).unwrap();
+            let mut again = make();
+            live.iter().for_each(|change| again.replay(change.clone()));
+            assert_eq!(again.live().collect::<Vec<_>>(), live);
+            Some(machine)
+        }
+        Err(error) => {
+            assert!(error.to_string().contains("__coordinator-0"), "{error}");
+            None
+        }
+    }
+}
+
+/// Makes the checksum of the first batch right.
+fn seal_first(batches: &mut [u8]) {
+    const CRC_FROM: usize = 21;
+    let length = batches.get(8..12).and_then(|length| length.try_into().ok());
+    let end = length.map_or(0, |length| i32::from_be_bytes(length).max(0) as usize + 12);
+    if let Some(batch) = batches
+        .get_mut(..end)
+        .filter(|batch| batch.len() > CRC_FROM)
+    {
+        let crc = crc32c::crc32c(&batch[CRC_FROM..]);
+        batch[17..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    }
+}
+
+fn partition(folder: &std::path::Path) -> Arc<Partition> {
+    super::world::disk::open(folder, Flusher::by_hand(Flush::Never), NOW)
 }
 
 /// One of the records, perhaps with another's value, perhaps changed; `None` if nothing can be read of it.

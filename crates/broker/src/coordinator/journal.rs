@@ -10,14 +10,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
     Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
-    RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 use tracing::{info, warn};
 
 use super::{Framing, Machine, Malformed, Now, ProducerEpoch, Record as Change};
 use crate::Error;
 use crate::error::Kind;
-use crate::log::{Appended, Partition, Verdict, marker};
+use crate::log::{Appended, OwnRecord, Partition, Verdict, each_record, marker};
 
 /// Bytes of keys and values that are put into one batch. Larger ones gain nothing, and a replay
 /// holds one batch in memory.
@@ -72,16 +72,14 @@ impl Journal {
                 .read(next, READ_BYTES, true)
                 .map_err(|error| journal.unreadable(next, error))?;
             let Some(end) = read.end else { break };
-            let mut batches = read.records;
-            journal.grown += batches.len() as u64;
-            while !batches.is_empty() {
-                let set = RecordBatchDecoder::decode(&mut batches)
-                    .map_err(|error| journal.unreadable(next, error))?;
-                for record in set.records.iter().filter(|record| record.offset >= next) {
-                    journal.take_up(machine, record);
+            journal.grown += read.records.len() as u64;
+            let taken = each_record(&read.records, |record| {
+                if record.offset >= next {
+                    journal.take_up(machine, &record);
                     records += 1;
                 }
-            }
+            });
+            taken.map_err(|error| journal.unreadable(next, error))?;
             next = end.max(next);
         }
         machine.replay_done(now);
@@ -97,7 +95,7 @@ impl Journal {
 
     /// A record that is not of a format known here is passed over: it was not written by this
     /// coordinator, and refusing to start would take all other groups down with it.
-    fn take_up<M: Machine>(&self, machine: &mut M, record: &Record) {
+    fn take_up<M: Machine>(&self, machine: &mut M, record: &OwnRecord) {
         match read(record) {
             Ok(Some(change)) => machine.replay(change),
             Ok(None) => warn!(
@@ -263,20 +261,12 @@ impl Written {
 }
 
 /// What a record of the log says; `None` when that is of an unknown kind.
-pub(super) fn read<C: Change>(record: &Record) -> Result<Option<C>, Malformed> {
-    let producer = ProducerEpoch {
-        id: record.producer_id,
-        epoch: record.producer_epoch,
-    };
-    let key = record.key.clone().unwrap_or_default();
-    if record.control {
-        return Ok(Verdict::read(&key).and_then(|verdict| C::marker(producer, verdict)));
+pub(super) fn read<C: Change>(record: &OwnRecord) -> Result<Option<C>, Malformed> {
+    if record.is_control {
+        let ended = record.producer.zip(Verdict::read(&record.key));
+        return Ok(ended.and_then(|(producer, verdict)| C::marker(producer, verdict)));
     }
-    C::decode(
-        &key,
-        record.value.as_ref(),
-        record.transactional.then_some(producer),
-    )
+    C::decode(&record.key, record.value.as_ref(), record.producer)
 }
 
 /// Records that go into one batch.

@@ -140,7 +140,7 @@ impl Flusher {
 
     /// Without threads: who made it says when it works.
     #[cfg(test)]
-    pub(super) fn by_hand(mode: Flush) -> Arc<Self> {
+    pub(crate) fn by_hand(mode: Flush) -> Arc<Self> {
         Arc::new(Self {
             mode,
             queue: Mutex::default(),
@@ -151,7 +151,7 @@ impl Flusher {
 
     /// Flushes the next partition that is queued, if there is one.
     #[cfg(test)]
-    pub(super) fn work_once(&self) -> bool {
+    pub(crate) fn work_once(&self) -> bool {
         let next = self.queue().ready.pop_front();
         let Some(turn) = next else { return false };
         if let Some(delay) = turn.partition.flush_in_turn(turn.waited) {

@@ -28,6 +28,7 @@ mod incoming;
 mod index;
 mod listing;
 mod open_files;
+mod own_records;
 mod partition;
 mod producers;
 mod reading;
@@ -45,11 +46,14 @@ mod unpack;
 mod writer;
 
 pub(crate) use aborted::AbortedTransaction;
+#[cfg(test)]
+pub(crate) use cleaner::Stop;
 pub(crate) use cleaner::{Cleaner, Halt, Pace};
 pub(crate) use control::{ProducerEpoch, Verdict, marker};
 pub(crate) use error::{AppendError, ReadError};
 pub(crate) use flush::Flusher;
 pub(crate) use open_files::OpenFiles;
+pub(crate) use own_records::{OwnRecord, each_record};
 pub(crate) use partition::{Appended, Partition, Place, Shared, SharedConfig};
 pub(crate) use producers::ActiveProducer;
 pub(crate) use reading::Isolation;

@@ -66,10 +66,19 @@ pub(super) fn recover(
     let (compaction, interrupted) = Compaction::recover(folder)?;
     let mut listing = Listing::read(folder)?;
     let log_start = checkpoint::read_log_start(folder)?.unwrap_or(0);
-    listing.remove_deleted(folder, log_start, files)?;
+    let known = known(folder)?;
+    // What a checkpoint does not know of, segments tell that nobody may read any more: who wrote, and what ended.
+    let told = known
+        .as_ref()
+        .map_or(i64::MIN, |(known, _)| known.next_offset);
+    listing.remove_deleted(folder, log_start.min(told), files)?;
     let first = listing.segments.keys().next().copied().unwrap_or(log_start);
-    let (mut known, aborted) = known(folder)?
-        .unwrap_or_else(|| (Checkpoint::vouching_for_nothing(first), Aborted::default()));
+    let (mut known, aborted) =
+        known.unwrap_or_else(|| (Checkpoint::vouching_for_nothing(first), Aborted::default()));
+    if first > known.next_offset {
+        tracing::warn!(folder = %folder.display(), "what a checkpoint says of producers is too old: they are known by the log alone");
+        known.producers = Producers::default();
+    }
     let mut undecided = Undecided::default();
     known
         .producers

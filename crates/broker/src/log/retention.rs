@@ -107,6 +107,7 @@ impl Partition {
 
     fn remove_before_start(&self) -> Result<(), Error> {
         let start = self.log_start_offset();
+        self.note_producers_before(start)?;
         let removed: Vec<Arc<Segment>> = {
             let mut segments = self.segments_mut();
             let behind = segments
@@ -117,6 +118,22 @@ impl Partition {
             segments.drain(..behind).collect()
         };
         removed.iter().try_for_each(|segment| segment.remove())
+    }
+
+    /// Who wrote what, and whose transaction ended, is read from the segments after a crash, unless a checkpoint says it:
+    /// there is one behind all that is removed. On a full disk there may be none, and recovery does without.
+    fn note_producers_before(&self, start: i64) -> Result<(), Error> {
+        let kept = {
+            let segments = self.segments();
+            let mut bases = segments.iter().skip(1).map(|segment| segment.base());
+            bases.rfind(|base| *base <= start)
+        };
+        let Some(kept) = kept else { return Ok(()) };
+        if self.checkpointed()? < kept {
+            self.writer().request_checkpoint();
+            self.flush(false);
+        }
+        Ok(())
     }
 }
 

@@ -228,10 +228,7 @@ impl Segment {
 
     /// The first record at or after `from` with a timestamp of at least `ms`.
     pub(super) fn first_since(&self, ms: i64, from: i64) -> Result<Option<(i64, i64)>, Error> {
-        let entry = self
-            .index()
-            .before_time(ms)
-            .map_err(|error| self.error("reading the index of", error))?;
+        let entry = self.entry(|index| index.before_time(ms))?;
         let (file, end) = (self.file()?, self.size());
         let mut scan = Scan::new(&file, end, HEADERS_WINDOW);
         let mut position = entry.map_or(0, |entry| entry.position);
@@ -316,23 +313,25 @@ impl Segment {
         if let Some((_, position)) = continued.filter(|(next, _)| *next == offset) {
             return Ok(position);
         }
-        let reading = |error| self.error("reading the index of", error);
-        let Some(entry) = self.index.before_offset(offset).map_err(reading)? else {
-            return Ok(0);
+        let entry = self.entry(|index| index.before_offset(offset))?;
+        Ok(entry.map_or(0, |entry| entry.position))
+    }
+
+    /// An entry of the index, which is built anew if the log has no such batch.
+    fn entry(
+        &self,
+        find: impl Fn(&Index) -> io::Result<Option<Entry>>,
+    ) -> Result<Option<Entry>, Error> {
+        let find = || find(&self.index).map_err(|error| self.error("reading the index of", error));
+        let Some(entry) = find()? else {
+            return Ok(None);
         };
-        if entry.position == self.size() {
-            return Ok(entry.position);
-        }
-        if self.is_right(&entry)? {
-            return Ok(entry.position);
+        if entry.position == self.size() || self.is_right(&entry)? {
+            return Ok(Some(entry));
         }
         tracing::warn!(path = %self.path.display(), "an index disagrees with its log");
         self.build_index(self.index_checked.load(Ordering::Acquire))?;
-        Ok(self
-            .index
-            .before_offset(offset)
-            .map_err(reading)?
-            .map_or(0, |entry| entry.position))
+        find()
     }
 
     fn is_right(&self, entry: &Entry) -> Result<bool, Error> {

@@ -12,6 +12,8 @@
 
 mod catalog;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod group_configs;
 mod producer_ids;
 mod report;

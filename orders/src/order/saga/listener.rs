@@ -93,7 +93,7 @@ pub(crate) async fn on_order_event(
     };
     match reply.tell_any(&sagas, &mut tx).await? {
         Answer::Unknown => {
-            tracing::debug!(order_id = %reply.order_id, "an order of flow A is confirmed");
+            tracing::debug!(order_id = %reply.order_id, "an order of flow A, or of a saga that was forgotten, is confirmed");
             Ok(())
         }
         _ => Ok(()),

@@ -16,10 +16,11 @@ use kafka_protocol::messages::{GroupId, TopicName};
 
 use super::group::Membership;
 use super::*;
-use crate::coordinator::world::{Out, World, each_seed};
+use crate::coordinator::world::{Out, World, each_seed, notices_a_bad_disk};
 
 const STEPS: usize = 800;
 const SEEDS: u64 = 150;
+const SEEDS_ON_DISK: u64 = 15;
 const NAMES: [&str; 3] = ["t0", "t1", "t2"];
 
 type Owned = BTreeSet<(Uuid, i32)>;
@@ -68,9 +69,12 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
+fn begin(now: Now) -> Machine {
+    Machine::new(Config::default(), now)
+}
+
 impl Simulation {
-    fn new(seed: u64) -> Self {
-        let mut world = World::new(seed, |now| Machine::new(Config::default(), now));
+    fn new(mut world: World<Machine>) -> Self {
         let random = &mut world.random;
         let consumers = (0..2 + random.below(4)).map(|number| Consumer {
             instance: random.one_in(3).then(|| text(&format!("static-{number}"))),
@@ -480,9 +484,16 @@ impl Simulation {
 #[test]
 fn consumer_groups_keep_their_promises_whatever_happens() {
     let moves = each_seed(SEEDS, |seed| {
-        let mut simulation = Simulation::new(seed);
+        let mut simulation = Simulation::new(World::new(seed, begin));
         simulation.run();
         simulation.moves
     });
     println!("{} assignments taken up", moves.iter().sum::<usize>());
+}
+
+#[test]
+fn consumer_groups_keep_their_promises_on_a_disk_that_fails() {
+    let simulate = |seed| Simulation::new(World::on_disk(seed, begin)).run();
+    each_seed(SEEDS_ON_DISK, simulate);
+    assert!(notices_a_bad_disk(simulate));
 }

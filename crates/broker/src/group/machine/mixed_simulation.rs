@@ -20,12 +20,13 @@ use kafka_protocol::messages::{GroupId, TopicName};
 
 use super::group::Membership;
 use super::*;
-use crate::coordinator::world::{Out, World, each_seed};
+use crate::coordinator::world::{Out, World, each_seed, notices_a_bad_disk};
 use crate::group::record::{Subscription, decode_assignment, encode_assignment};
 
 const PARTITIONS: i32 = 6;
 const STEPS: usize = 700;
 const SEEDS: u64 = 120;
+const SEEDS_ON_DISK: u64 = 15;
 const TOPIC: &str = "t";
 /// A client gives a request up after so long.
 const PATIENCE_MS: u64 = 40_000;
@@ -107,16 +108,16 @@ impl Process {
     }
 }
 
+fn begin(now: Now) -> Machine {
+    let config = Config {
+        new_member_timeout_ms: 20_000,
+        ..Config::default()
+    };
+    Machine::new(config, now)
+}
+
 impl Simulation {
-    fn new(seed: u64) -> Self {
-        let config = |now| {
-            let config = Config {
-                new_member_timeout_ms: 20_000,
-                ..Config::default()
-            };
-            Machine::new(config, now)
-        };
-        let mut world = World::new(seed, config);
+    fn new(mut world: World<Machine>) -> Self {
         let random = &mut world.random;
         let processes = (0..2 + random.below(4)).map(|_| Process::new(Protocol::Classic));
         let processes = processes.collect();
@@ -624,9 +625,16 @@ fn dealt(response: &JoinGroupResponse) -> Vec<SyncGroupRequestAssignment> {
 #[test]
 fn a_service_changes_its_protocol_and_keeps_its_promises_whatever_happens() {
     let migrations = each_seed(SEEDS, |seed| {
-        let mut simulation = Simulation::new(seed);
+        let mut simulation = Simulation::new(World::new(seed, begin));
         simulation.run();
         simulation.migrations
     });
     println!("{} migrations", migrations.iter().sum::<usize>());
+}
+
+#[test]
+fn a_service_changes_its_protocol_on_a_disk_that_fails() {
+    let simulate = |seed| Simulation::new(World::on_disk(seed, begin)).run();
+    each_seed(SEEDS_ON_DISK, simulate);
+    assert!(notices_a_bad_disk(simulate));
 }

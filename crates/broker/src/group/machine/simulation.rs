@@ -16,11 +16,12 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{GroupId, TopicName};
 
 use super::*;
-use crate::coordinator::world::{Out, World, each_seed};
+use crate::coordinator::world::{Out, World, each_seed, notices_a_bad_disk};
 
 const PARTITIONS: i32 = 6;
 const STEPS: usize = 600;
 const SEEDS: u64 = 300;
+const SEEDS_ON_DISK: u64 = 15;
 
 /// A consumer: what it knows, and what it has asked.
 #[derive(Debug, Default)]
@@ -58,16 +59,16 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn config() -> Config {
-    Config {
+fn begin(now: Now) -> Machine {
+    let config = Config {
         new_member_timeout_ms: 20_000,
         ..Config::default()
-    }
+    };
+    Machine::new(config, now)
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
-        let mut world = World::new(seed, |now| Machine::new(config(), now));
+    fn new(mut world: World<Machine>) -> Self {
         let random = &mut world.random;
         let consumers = (0..2 + random.below(4)).map(|number| Consumer {
             instance: random.one_in(3).then(|| text(&format!("static-{number}"))),
@@ -432,9 +433,16 @@ impl Simulation {
 #[test]
 fn groups_keep_their_promises_whatever_happens() {
     let generations = each_seed(SEEDS, |seed| {
-        let mut simulation = Simulation::new(seed);
+        let mut simulation = Simulation::new(World::new(seed, begin));
         simulation.run();
         simulation.generations.len()
     });
     println!("{} generations", generations.iter().sum::<usize>());
+}
+
+#[test]
+fn groups_keep_their_promises_on_a_disk_that_fails() {
+    let simulate = |seed| Simulation::new(World::on_disk(seed, begin)).run();
+    each_seed(SEEDS_ON_DISK, simulate);
+    assert!(notices_a_bad_disk(simulate));
 }

@@ -32,9 +32,9 @@ mod transactions;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 #[cfg(test)]
-pub(super) use pace::Stop;
+pub(crate) use pace::Stop;
 pub(crate) use pace::{Halt, Pace};
-pub(super) use records::{repack, wrong_records};
+pub(super) use records::{Unpacked, Unreadable, repack, wrong_records};
 pub(super) use state::Compaction;
 pub(crate) use thread::Cleaner;
 
@@ -97,6 +97,10 @@ impl Partition {
         let Some(due) = self.due(&segments, state.first_dirty, config, now_ms)? else {
             return Ok(None);
         };
+        // Nothing behind the beginning of a transaction that is open is touched: there may be nothing before it.
+        if self.last_stable_offset() <= due.first_dirty {
+            return Ok(None);
+        }
         let segments: Vec<_> = segments
             .into_iter()
             .take_while(|segment| segment.base() < due.end)
@@ -283,7 +287,7 @@ impl Partition {
     }
 
     /// The offset behind what the last written checkpoint knows.
-    fn checkpointed(&self) -> Result<i64, Error> {
+    pub(super) fn checkpointed(&self) -> Result<i64, Error> {
         Ok(Checkpoint::read(&self.place.folder)?.map_or(0, |checkpoint| checkpoint.next_offset))
     }
 

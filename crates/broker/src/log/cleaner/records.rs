@@ -84,16 +84,17 @@ pub(super) fn delete_horizon(header: &Header) -> Option<i64> {
 }
 
 /// The records of a batch are not what its header says, or too much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unreadable;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the records of a batch are not what its header says")]
+pub(crate) struct Unreadable;
 
 /// A batch's records unpacked; the memory is used again for the next.
 #[derive(Debug, Default)]
-pub(super) struct Unpacked(Vec<u8>);
+pub(in crate::log) struct Unpacked(Vec<u8>);
 
 impl Unpacked {
     /// The records of `batch`, all of which can be read.
-    pub(super) fn open(
+    pub(in crate::log) fn open(
         &mut self,
         header: &Header,
         batch: &[u8],
@@ -130,7 +131,7 @@ impl Unpacked {
 
 /// Goes over the records of a batch; ends early at one that is not as the format says.
 #[derive(Debug, Clone)]
-pub(super) struct Records<'a> {
+pub(in crate::log) struct Records<'a> {
     header: Header,
     left: i32,
     bytes: &'a [u8],
@@ -139,10 +140,10 @@ pub(super) struct Records<'a> {
 /// One record as it stands in its batch.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::log) struct Record<'a> {
-    pub(super) offset: i64,
+    pub(in crate::log) offset: i64,
     pub(in crate::log) timestamp: i64,
     pub(in crate::log) key: Option<&'a [u8]>,
-    pub(super) has_value: bool,
+    pub(in crate::log) value: Option<&'a [u8]>,
     attributes: u8,
     /// All of it.
     raw: &'a [u8],
@@ -177,12 +178,12 @@ fn parse<'a>(header: &Header, raw: &'a [u8], mut body: &'a [u8]) -> Option<Recor
         return None;
     }
     let key = field(&mut body)?;
-    let has_value = field(&mut body)?.is_some();
+    let value = field(&mut body)?;
     Some(Record {
         offset: header.base_offset + offset_delta,
         timestamp,
         key,
-        has_value,
+        value,
         attributes,
         raw,
         rest,

@@ -165,7 +165,7 @@ impl<'a> Rewrite<'a> {
         let (mut kept, mut has_tombstone, mut keyless) = (Vec::new(), false, 0);
         for record in all {
             if self.rules.keeps(&record, horizon) {
-                has_tombstone |= !record.has_value && record.offset < self.rules.keys.end();
+                has_tombstone |= record.value.is_none() && record.offset < self.rules.keys.end();
                 kept.push(record);
             } else if record.key.is_none() {
                 keyless += 1;
@@ -202,7 +202,7 @@ impl Rules<'_> {
         }
         let may_go = || horizon.is_some_and(|horizon| self.now_ms >= horizon);
         record.key.is_some_and(|key| {
-            !self.keys.is_superseded(key, record.offset) && (record.has_value || !may_go())
+            !self.keys.is_superseded(key, record.offset) && (record.value.is_some() || !may_go())
         })
     }
 

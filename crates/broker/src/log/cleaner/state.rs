@@ -132,6 +132,8 @@ impl Compaction {
             remove(&segment::path(folder, base, LOG))?;
             remove(&segment::path(folder, base, INDEX))?;
         }
+        // In this order: the note is all that says where the others' records are, until the new name is on the disk.
+        sealed::sync_folder(folder)?;
         let mut next = self.clone();
         next.replacing = None;
         self.write(folder, next)

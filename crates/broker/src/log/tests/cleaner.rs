@@ -24,7 +24,7 @@ fn roomy() -> Log {
     Log::new(&[COMPACT, ALWAYS_DUE])
 }
 
-fn record(offset: usize, key: Option<&str>, value: Option<&str>, make: Make) -> Record {
+pub(super) fn record(offset: usize, key: Option<&str>, value: Option<&str>, make: Make) -> Record {
     let (producer_id, producer_epoch, sequence) = make.producer;
     Record {
         transactional: false,
@@ -55,7 +55,7 @@ fn keyed_as(records: &[(&str, Option<&str>)], make: Make) -> Bytes {
     encode(&records, make.compression)
 }
 
-fn encode(records: &[Record], compression: Compression) -> Bytes {
+pub(super) fn encode(records: &[Record], compression: Compression) -> Bytes {
     let mut bytes = BytesMut::new();
     let options = RecordEncodeOptions {
         version: 2,

@@ -187,7 +187,11 @@ fn a_batch_that_is_taken_in_stays_as_it_came_and_can_be_read() {
 
 /// All that consumers see, byte for byte.
 fn read_bytes(partition: &Partition) -> Vec<u8> {
-    let (mut from, mut all) = (partition.log_start_offset(), Vec::new());
+    read_bytes_from(partition, partition.log_start_offset())
+}
+
+fn read_bytes_from(partition: &Partition, from: i64) -> Vec<u8> {
+    let (mut from, mut all) = (from, Vec::new());
     while let Some(read) = partition
         .read(from, 10_000, true)
         .ok()
@@ -216,6 +220,68 @@ fn a_damaged_folder_is_opened_or_refused_and_never_harms() {
         }
         open_and_use(random, &log);
     });
+}
+
+/// The files beside the segments: a shortcut, or found again.
+#[test]
+fn damage_beside_a_whole_log_costs_no_record_and_no_answer() {
+    inputs(|random| {
+        let log = Log::new(&settings(random));
+        live(random, &log.partition);
+        clean(&log.partition, NOW + 1_000_000_000);
+        live(random, &log.partition);
+        for _ in 0..random.below(60) {
+            // So much that an index has entries; a log that is compacted takes none without a key.
+            let _ = log.partition.append(large(1_000), NOW);
+        }
+        if random.one_in(2) {
+            log.partition.close().unwrap();
+        }
+        let start = log.partition.log_start_offset();
+        let (before, end) = (read_bytes(&log.partition), log.partition.log_end_offset());
+        let damaged = log.reopen(|folder| {
+            for _ in 0..=random.below(3) {
+                damage_beside(random, folder);
+            }
+        });
+        let partition = &damaged.partition;
+        assert_eq!(partition.log_end_offset(), end);
+        assert!(partition.log_start_offset() <= start);
+        assert_eq!(read_bytes_from(partition, start), before);
+        for ms in [0, NOW, NOW + 20, i64::MAX] {
+            let _ = partition
+                .offset_for_time(ms, Isolation::Uncommitted)
+                .unwrap();
+        }
+        partition.offset_of_max_timestamp().unwrap();
+    });
+}
+
+/// Of a file that is no segment, and not the one that says what was given up: without that one nobody knows.
+fn damage_beside(random: &mut Random, folder: &std::path::Path) {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_none_or(|ending| ending != "log"))
+        .filter(|path| !path.ends_with("log-start"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return;
+    }
+    let (file, other) = (random.pick(&files).clone(), random.pick(&files).clone());
+    let of_a_kind = |path: &PathBuf| path.extension().is_some();
+    match random.below(5) {
+        0 => fs::remove_file(file).unwrap(),
+        1 if of_a_kind(&file) == of_a_kind(&other) => {
+            fs::copy(file, other).unwrap();
+        }
+        _ => {
+            let mut bytes = fs::read(&file).unwrap();
+            mutate(random, &mut bytes);
+            fs::write(file, bytes).unwrap();
+        }
+    }
 }
 
 /// One file is changed, cut, removed, exchanged for another, or there is one too many.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::coordinator::Machine as _;
-use crate::coordinator::fuzz::{NOW, read_back, records};
+use crate::coordinator::fuzz::{NOW, read_back, read_damaged, records};
 use crate::fuzz::inputs;
 
 fn text(text: &str) -> StrBytes {
@@ -74,6 +74,19 @@ fn a_strange_log_of_transactions_is_taken_up_and_ends_them() {
             }
             machine.take_output();
             machine.deadline();
+        }
+    });
+}
+
+#[test]
+fn a_damaged_log_of_transactions_is_taken_up_or_refused_by_name() {
+    let changes = each_state();
+    inputs(|random| {
+        let make = || Machine::new(Config::default(), NOW);
+        if let Some(mut machine) = read_damaged(random, &changes, make) {
+            machine.replay_done(NOW);
+            machine.on_tick(NOW);
+            machine.take_output();
         }
     });
 }

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::coordinator::Machine as _;
-use crate::coordinator::world::{Out, World, each_seed};
+use crate::coordinator::world::{Out, World, each_seed, notices_a_bad_disk};
 
 const PARTITIONS: i32 = 3;
 const STEPS: usize = 500;
 const SEEDS: u64 = 400;
+const SEEDS_ON_DISK: u64 = 15;
 const TIMEOUT_MS: i32 = 5_000;
 
 /// Names a transaction: who began it, and its how-manieth it is.
@@ -96,14 +97,18 @@ fn topic() -> StrBytes {
     text("orders")
 }
 
+fn begin(now: Now) -> Machine {
+    Machine::new(Config::default(), now)
+}
+
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(world: World<Machine>) -> Self {
         let processes = (0..4).map(|number| Process {
             id: text(&format!("t-{}", number / 2)),
             ..Process::default()
         });
         Self {
-            world: World::new(seed, |now| Machine::new(Config::default(), now)),
+            world,
             ending: Vec::new(),
             partitions: (0..PARTITIONS)
                 .map(|index| (index, Partition::default()))
@@ -444,7 +449,7 @@ impl Simulation {
 #[test]
 fn transactions_are_whole_whatever_happens() {
     let counts = each_seed(SEEDS, |seed| {
-        let mut simulation = Simulation::new(seed);
+        let mut simulation = Simulation::new(World::new(seed, begin));
         simulation.run();
         let partitions = simulation.partitions.values();
         partitions.fold((0, 0), |(committed, aborted), partition| {
@@ -458,4 +463,11 @@ fn transactions_are_whole_whatever_happens() {
         assert!(committed > 300, "too few commits: {committed}");
         assert!(aborted > 100, "too few aborts: {aborted}");
     }
+}
+
+#[test]
+fn transactions_are_whole_on_a_disk_that_fails() {
+    let simulate = |seed| Simulation::new(World::on_disk(seed, begin)).run();
+    each_seed(SEEDS_ON_DISK, simulate);
+    assert!(notices_a_bad_disk(simulate));
 }

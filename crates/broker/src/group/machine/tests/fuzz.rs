@@ -4,7 +4,7 @@ use kafka_protocol::messages::GroupId;
 
 use super::super::*;
 use super::world::{subscription, text};
-use crate::coordinator::fuzz::{NOW, read_back, records};
+use crate::coordinator::fuzz::{NOW, read_back, read_damaged, records};
 use crate::coordinator::{ProducerEpoch, Verdict};
 use crate::fuzz::inputs;
 use crate::group::record::{
@@ -145,6 +145,19 @@ fn a_strange_log_of_groups_is_taken_up_and_served() {
             }
             machine.take_output();
             machine.deadline();
+        }
+    });
+}
+
+#[test]
+fn a_damaged_log_of_groups_is_taken_up_or_refused_by_name() {
+    let changes = each_kind();
+    inputs(|random| {
+        let make = || Machine::new(Config::default(), NOW);
+        if let Some(mut machine) = read_damaged(random, &changes, make) {
+            machine.replay_done(NOW);
+            machine.on_tick(NOW);
+            machine.take_output();
         }
     });
 }
