@@ -120,6 +120,47 @@ async fn by_key_a_slow_key_does_not_hold_up_others_and_each_key_stays_in_order()
     );
 }
 
+/// Records keep their batch in memory: one of 32 large records would keep 10 MB where 1 MiB is the limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_large_records_stays_at_its_limit() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(1).await;
+    let value = "x".repeat(300 << 10);
+    cluster.send(&topic, 0, &[("k", &*value); 24]).await;
+    let log = Arc::new(Log::default());
+    let release = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&release);
+    let mut spec = cluster.listener(
+        &topic,
+        logged(&log, move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                drop(gate.acquire().await);
+                Ok(())
+            }
+            .boxed()
+        }),
+    );
+    // All of them come in one fetch, and one batch of them is as much as may wait.
+    spec.consumer.set("max.partition.fetch.bytes", "20000000");
+    spec.limits.queued_bytes = 1;
+    let container = run(spec).await;
+    log.wait_for(1).await;
+    let full = async {
+        while container.stats().paused == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(40), full).await;
+    in_time.expect("the partition is full");
+    let taken = container.stats().polled;
+    assert!(taken <= 4, "{taken} records of 300 KiB at once");
+    release.add_permits(1);
+    log.wait_for(24).await;
+    cluster.reaches(&topic, 0, 24).await;
+    container.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_repeats_only_what_was_in_work() {
     let cluster = Cluster::start().await;

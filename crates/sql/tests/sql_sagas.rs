@@ -581,7 +581,7 @@ async fn a_transition_costs_the_same_with_50_000_open_sagas() {
     let mut worlds = Vec::new();
     for (folder, size) in folders.iter().zip([1_000, 10_000, 50_000]) {
         let (db, sagas) = (open(folder).await, trips(LONG));
-        fill(&db, &sagas, size, AT_ONCE).await;
+        fill(&db, &sagas, size).await;
         let watching = watch(&db, &sagas);
         worlds.push((size, db, sagas, watching, Vec::new()));
     }
@@ -623,10 +623,15 @@ async fn move_and_back(db: &Database, sagas: &Sagas<Trips>, number: usize) {
     told(db, sagas, id, "Declined").await;
 }
 
-async fn fill(db: &Database, sagas: &Sagas<Trips>, size: usize, at_once: usize) {
-    let names: Vec<_> = (0..size).map(|n| format!("trip {n}")).collect();
-    for names in names.chunks(at_once) {
-        let starts = names.iter().map(|name| started(db, sagas, name));
-        futures_util::future::join_all(starts).await;
+async fn fill(db: &Database, sagas: &Sagas<Trips>, size: usize) {
+    const AT_ONCE: usize = 500;
+    for first in (0..size).step_by(AT_ONCE) {
+        let mut tx = db.begin();
+        for number in first..size.min(first + AT_ONCE) {
+            let name = format!("trip {number}");
+            let trip = Trip { name: name.clone() };
+            sagas.start(&mut tx, &name, &trip).await.unwrap();
+        }
+        tx.commit().await.unwrap();
     }
 }

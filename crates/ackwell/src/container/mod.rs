@@ -3,6 +3,7 @@
 //! | stage | file | what happens |
 //! |---|---|---|
 //! | poll | `poll.rs` | one thread owns the consumer, keeps polling, and never runs a handler |
+//! | take | `take.rs` | what was fetched is taken from the client's queues and delivered to the engine |
 //! | decode | `decode.rs` | a poll's records are copied into one shared buffer |
 //! | dispatch | `dispatch.rs` | a lane's waiting records go to a task as one run |
 //! | handle | `handle.rs` | the unit of work carries the run out; its end is reported |
@@ -49,6 +50,7 @@ mod snapshots;
 mod spec;
 mod start;
 mod stats;
+mod take;
 mod track;
 mod transactions;
 mod writer;

@@ -46,6 +46,10 @@ const REFRESH_RANGE: RangeInclusive<Duration> =
 /// retry topics (`.retry.1`, `-retry`, `-retry-1000`). See
 /// [`with_dead_letters`](Self::with_dead_letters).
 ///
+/// With a pattern, records are retried in place or ordered by key, not by retry topics: those must
+/// be there with their origin's partitions before a record is read, so that a topic that appears
+/// while the listener runs, whose retry topics could not be made, would have to be left unread.
+///
 /// ```
 /// use std::time::Duration;
 /// use ackwell::Listener;

@@ -87,7 +87,10 @@
 //!   `records_max` are those of a partition; where one is reached, the partition takes no new
 //!   records until there is room, and the listener is degraded meanwhile.
 //!
-//! Handlers that take lists, and manual acknowledgement, are refused at the start.
+//! Manual acknowledgement is refused at the start, and so are handlers that take lists: a list's
+//! handler decides on all of its records in one transaction, and a failed one takes the others back
+//! with it, so that a key could only be parked after its later records were handled in vain, and the
+//! handler would be called again for the rest with each record that fails.
 //!
 //! A record that was given up no longer blocks its event's id in the inbox: a replay of the dead
 //! letter takes effect.
