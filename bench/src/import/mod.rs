@@ -29,6 +29,9 @@ const COUNTS: [&str; 7] = [
     "failed",
 ];
 
+/// What follows an order's final state, such as telling its customer, may wait behind all of them.
+const SETTLE: &str = "--settle=300";
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Orders, in the columns of cdnow.csv.
@@ -67,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Report> {
         files.iter().map(import).collect::<Outcome<Vec<_>>>()
     })?;
     let (took, cpu_after) = (started.elapsed(), system.cpu()?);
-    let (clean, audit) = system.run("audit", &["--json"])?;
+    let (clean, audit) = system.run("audit", &["--json", SETTLE])?;
 
     let mut report = Report::new(
         "import",
