@@ -4,7 +4,7 @@
 //! what it has to, while polling and heartbeats go on.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub(super) struct Callbacks {
     ids: Mutex<Ids>,
     /// After which silence a leader counts as out of reach.
     leader_silence_max: Duration,
+    /// How many lines the client has logged.
+    lines: AtomicU64,
     /// What the client says beyond this level is only read here.
     shown: i32,
     /// The container is done: a rebalance is answered on the spot.
@@ -95,6 +97,11 @@ impl Callbacks {
             .take()
     }
 
+    /// How many lines the client has logged. It does so by its queue of events.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
     /// Whether the topic has become another one and nobody was [told](Told::Recreated) yet.
     pub(super) fn is_recreated(&self, topic: &str) -> bool {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,6 +123,7 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
         // The only sign of it: to the poll it looks like a gap, or like a rewind.
         if facility == "OFFSET" && message.contains("offset reset") {
             self.tell(Told::Reset(message.to_owned()));

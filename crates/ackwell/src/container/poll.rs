@@ -220,15 +220,22 @@ impl Poller {
     pub(super) fn poll_client(&mut self) -> bool {
         let client = Arc::clone(&self.client);
         let mut busy = false;
-        while let Some(polled) = client.poll(Duration::ZERO) {
-            busy = true;
-            // Records have queues of their own; one that comes this way belongs to a partition
-            // that is not owned any more.
-            if let Err(error) = polled {
-                self.client_failed(&error);
+        loop {
+            let lines = client.context().lines();
+            match client.poll(Duration::ZERO) {
+                // Records have queues of their own; one that comes this way belongs to a partition
+                // that is not owned any more.
+                Some(polled) => {
+                    busy = true;
+                    if let Err(error) = polled {
+                        self.client_failed(&error);
+                    }
+                }
+                // A line of the log was taken, and more may stand before what matters.
+                None if client.context().lines() != lines => {}
+                None => return busy,
             }
         }
-        busy
     }
 
     fn told(&mut self, told: Told) {
