@@ -21,7 +21,7 @@ use crate::sasl::Users;
 use crate::server::{Door, Memory, Server};
 use crate::store::{Store, StoreConfig};
 use crate::transaction;
-use crate::{Config, Error, Mechanism, RecoveryReport};
+use crate::{Config, Error, RecoveryReport};
 
 /// Files of segments that responses on their way hold open: with those of the logs and the connections, fewer than
 /// the 1,024 that a process may open on most systems. Records of others go through memory.
@@ -53,7 +53,7 @@ impl Broker {
     /// # Cancel safety
     /// Not cancel safe: a cancelled start may hold the folder until its recovery has ended.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        check(&config)?;
+        config.check_bounds()?;
         let coordinator = group::Config::new(&config.groups)?;
         let transactions = transaction::Config::new(&config.transactions)?;
         // Before the folder: a second broker by mistake then fails without touching anything.
@@ -130,6 +130,19 @@ impl Broker {
         Box::new(Metrics(Arc::downgrade(&self.node)))
     }
 
+    /// Which partitions take no more records because forcing theirs to the disk failed, a sentence each
+    /// with the cause; empty when all is well. They can be read, and take records again after a
+    /// restart, which finds out what is on the disk.
+    ///
+    /// Looks at every partition: meant to be asked every second or less often, for health.
+    pub fn read_only(&self) -> Vec<String> {
+        let topics = self.node.store.topics();
+        let partitions = topics.iter().flat_map(|topic| topic.partitions().to_vec());
+        partitions
+            .filter_map(|partition| Some(partition.read_only()?.to_string()))
+            .collect()
+    }
+
     /// Stops accepting, lets requests in flight finish within their limit, writes everything to
     /// disk and marks the folder as cleanly closed.
     ///
@@ -170,53 +183,12 @@ impl Drop for Broker {
     }
 }
 
-fn check(config: &Config) -> Result<(), Error> {
-    let wrong = |what: &str| Err(Error::new(Kind::Config, what));
-    if config.default_partitions < 1 {
-        return wrong("default_partitions must be at least 1");
-    }
-    if config.limits.connections_max == 0 {
-        return wrong("limits.connections_max must be at least 1");
-    }
-    if config.limits.connections_per_address_max == Some(0) {
-        return wrong("limits.connections_per_address_max must be at least 1");
-    }
-    if config.limits.memory_max
-        < config
-            .limits
-            .request_bytes_max
-            .max(config.limits.fetch_bytes_max)
-    {
-        return wrong("limits.memory_max must be at least request_bytes_max and fetch_bytes_max");
-    }
-    if config.limits.request_bytes_max == 0 {
-        return wrong("limits.request_bytes_max must be at least 1");
-    }
-    if config.cleaning.interval.is_zero() {
-        return wrong("cleaning.interval must be longer than nothing");
-    }
-    if config.cleaning.memory_max < 1024 * 1024 {
-        return wrong("cleaning.memory_max must be at least 1 MiB");
-    }
-    if config.cleaning.bytes_per_second == Some(0) {
-        return wrong("cleaning.bytes_per_second must be at least 1");
-    }
-    if config.retention_check.is_zero() {
-        return wrong("retention_check must be longer than nothing");
-    }
-    Ok(())
-}
-
 async fn bind(config: &Config) -> Result<Vec<Door>, Error> {
     let mut doors = Vec::new();
     for listener in config.effective_listeners()? {
         let door = Door::bind(&listener).await?;
-        let readable = listener.tls.is_none() && listener.sasl.contains(&Mechanism::Plain);
-        if readable && !door.local_addr.ip().is_loopback() {
-            tracing::warn!(
-                listener = %listener.name,
-                "passwords cross the network as they are: PLAIN without TLS, beyond loopback"
-            );
+        if let Some(warning) = crate::config::warning(&listener, door.local_addr) {
+            tracing::warn!(listener = %listener.name, address = %door.local_addr, "{warning}");
         }
         doors.push(door);
     }
@@ -337,4 +309,27 @@ async fn off_the_runtime<T: Send + 'static>(
         .unwrap_or_else(|failed| {
             Err(Error::new(Kind::Closed, "working on the data folder").caused_by(failed))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_partition_that_only_reads_after_an_error_of_the_disk_is_told_with_its_cause() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new(folder.path());
+        config.listen = "127.0.0.1:0".to_owned();
+        let broker = Broker::start(config).await.unwrap();
+        let created = broker.node.store.create_topic("orders", 2, BTreeMap::new());
+        let partition = created.unwrap().partition(1).unwrap();
+        assert_eq!(broker.read_only(), Vec::<String>::new());
+        let cause = std::io::Error::other("no answer");
+        partition.fail(&Error::io("flushing", cause));
+        let told = broker.read_only();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("orders-1 only reads until the broker is restarted"));
+        assert!(told[0].contains("no answer"), "{told:?}");
+        drop(broker);
+    }
 }

@@ -1,6 +1,7 @@
 //! The broker's settings, each with its default and the reason for it.
 
 mod access;
+mod bounds;
 mod check;
 mod file;
 mod listener;
@@ -11,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use access::{Access, Right, Rule};
-pub(crate) use check::ANONYMOUS;
+pub(crate) use check::{ANONYMOUS, warning};
 pub use listener::{Listener, Mechanism, Tls};
 pub use user::{Password, User};
 
@@ -37,7 +38,8 @@ pub struct Config {
     /// [`listen`](Self::listen). Default none.
     pub listeners: Vec<Listener>,
 
-    /// Who may log in on listeners with [`sasl`](Listener::sasl). Default nobody.
+    /// Who may log in on listeners with [`sasl`](Listener::sasl). Default nobody. Users without such a
+    /// listener are refused: nobody would be asked for them.
     pub users: Vec<User>,
 
     /// Who may do what. Default: everybody may do everything.

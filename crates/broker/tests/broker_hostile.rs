@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ackwell_broker::{Broker, Config};
+use ackwell_broker::{Broker, Config, User};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -464,6 +464,15 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
         .connections_per_address_max = Some(0)));
     assert!(refused(|config| config.limits.memory_max = 1));
     assert!(refused(|config| config.cleaning.memory_max = 1));
+    assert!(refused(|config| config.limits.idle_max = Duration::ZERO));
+    assert!(refused(|config| config.limits.login_max = Duration::ZERO));
+    assert!(refused(|config| config.limits.request_elements_max = 0));
+    assert!(refused(|config| config.limits.partitions_max = 0));
+    assert!(refused(|config| config.default_partitions = 10_001));
+    assert!(refused(|config| config.segment_bytes = u32::MAX));
+    assert!(refused(|config| {
+        config.users = vec![User::new("orders", "s3cret")];
+    }));
 }
 
 /// One broker for all cases of the property tests.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ackwell::observe::{Health, Metrics};
+use ackwell::observe::{Health, Kind, Metrics, Reporter, Status};
 use ackwell_broker::{Broker, Config, Flush};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -88,7 +88,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES")]
     memory_max: Option<usize>,
 
-    /// Address to serve /metrics, /healthz and /readyz on; port 0 picks a free one [default: none]
+    /// Address to serve /metrics, /healthz and /readyz on; port 0 picks a free one. Not ready while a
+    /// partition only reads after an error of the disk [default: none]
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<String>,
 
@@ -105,9 +106,12 @@ pub(crate) struct Args {
     cleaning_bytes_per_second: Option<u64>,
 
     /// Seconds a connection may say nothing
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_max: Option<u64>,
 }
+
+/// How often health looks whether the disk still takes records.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long records are kept; `None` is for ever.
 #[derive(Debug, Clone, Copy)]
@@ -135,11 +139,15 @@ async fn serve(config: Config, metrics: Option<String>) -> Result<(), Box<dyn Er
     let broker = Broker::start(config).await?;
     announce(&broker);
     let stop = CancellationToken::new();
+    let health = Health::default();
+    let disk = health.add(Kind::Broker, "disk");
+    disk.report(condition(&broker.read_only()));
     let watched = match metrics {
-        Some(address) => Some(watch(&broker, &address, stop.clone()).await?),
+        Some(address) => Some(watch(&broker, health, &address, stop.clone()).await?),
         None => None,
     };
     tokio::select! {
+        () = look(&broker, &disk) => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
@@ -151,9 +159,29 @@ async fn serve(config: Config, metrics: Option<String>) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// Serves the broker's metrics until `stop`.
+/// Reports how the disk is, again and again.
+async fn look(broker: &Broker, disk: &Reporter) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        disk.report(condition(&broker.read_only()));
+    }
+}
+
+/// What the partitions that only read say of the broker: others go on, so it is alive, and not ready.
+fn condition(read_only: &[String]) -> Status {
+    match read_only {
+        [] => Status::Running,
+        [one] => Status::Degraded(one.clone()),
+        [first, others @ ..] => {
+            Status::Degraded(format!("{first} (and {} more such)", others.len()))
+        }
+    }
+}
+
+/// Serves the broker's metrics and health until `stop`.
 async fn watch(
     broker: &Broker,
+    health: Health,
     address: &str,
     stop: CancellationToken,
 ) -> Result<JoinHandle<std::io::Result<()>>, Box<dyn Error>> {
@@ -164,7 +192,7 @@ async fn watch(
         "metrics on http://{}/metrics",
         listener.local_addr()?
     ));
-    let routes = ackwell_http::ops_of(Health::default(), metrics);
+    let routes = ackwell_http::ops_of(health, metrics);
     let stopped = async move { stop.cancelled().await };
     Ok(tokio::spawn(ackwell_http::serve(listener, routes, stopped)))
 }
@@ -247,5 +275,23 @@ impl FromStr for Retention {
             .find_map(|(suffix, unit)| seconds(text.strip_suffix(suffix)?, *unit));
         kept.map(|seconds| Self(Some(Duration::from_secs(seconds))))
             .ok_or_else(|| "it is `forever` or a number with s, m, h or d, as in 7d".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_only_reads_makes_the_broker_not_ready_and_leaves_it_alive() {
+        let health = Health::default();
+        let disk = health.add(Kind::Broker, "disk");
+        disk.report(condition(&[]));
+        assert!(health.ready().ok);
+        let texts = ["a-0 only reads", "b-1 only reads", "c-2 only reads"].map(str::to_owned);
+        disk.report(condition(&texts[..1]));
+        assert!(!health.ready().ok && health.live().ok);
+        let several = condition(&texts);
+        assert_eq!(several.reason(), Some("a-0 only reads (and 2 more such)"));
     }
 }

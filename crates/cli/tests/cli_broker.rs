@@ -116,6 +116,7 @@ fn its_metrics_and_its_health_are_served_where_the_flag_says() {
     for path in ["/healthz", "/readyz"] {
         let answer = get(metrics, path);
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        assert!(answer.contains("disk"), "{path}: {answer}");
     }
     assert!(get(metrics, "/nothing").starts_with("HTTP/1.1 404"));
     let (code, log) = Process { child, address }.terminate();
@@ -171,6 +172,7 @@ fn wrong_flags_say_what_is_right() {
         ("--retention", "long", "7d"),
         ("--default-partitions", "0", "1.."),
         ("--cleaning-interval", "0", "1.."),
+        ("--idle-max", "0", "1.."),
     ] {
         let output = ackwell(folder.path(), &[flag, value])
             .output()

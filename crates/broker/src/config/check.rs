@@ -1,6 +1,7 @@
 //! What listeners and users must be like, told before anything is begun.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use super::{Config, Listener, Mechanism, Rule};
 use crate::Error;
@@ -14,6 +15,7 @@ impl Config {
     pub(crate) fn effective_listeners(&self) -> Result<Vec<Listener>, Error> {
         self.check_users()?;
         self.check_access()?;
+        self.check_somebody_asks()?;
         if self.listeners.is_empty() {
             let mut plain = Listener::new("plain", self.listen.clone());
             plain.advertised.clone_from(&self.advertised);
@@ -85,6 +87,24 @@ impl Config {
         Ok(())
     }
 
+    /// Users whom nobody asks for: everybody would be `ANONYMOUS`, and who wrote them down counts on
+    /// the opposite. Rules name users that are there, so rules for them are found out here as well.
+    fn check_somebody_asks(&self) -> Result<(), Error> {
+        let asked = self
+            .listeners
+            .iter()
+            .any(|listener| !listener.sasl.is_empty());
+        match self.users.first() {
+            Some(user) if !asked => Err(wrong(&format!(
+                "there are users, such as {}, and no listener asks for a login, so that everybody who \
+                 connects is {ANONYMOUS}: give a listener sasl, for instance sasl = [\"SCRAM-SHA-512\"], \
+                 or take the users out",
+                user.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn check_logins(&self, listener: &Listener) -> Result<(), Error> {
         let name = &listener.name;
         if !listener.sasl.is_empty() && self.users.is_empty() {
@@ -98,6 +118,24 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What the person on call should know of a listener at its address, and nobody has to be refused for.
+pub(crate) fn warning(listener: &Listener, address: SocketAddr) -> Option<&'static str> {
+    if address.ip().is_loopback() {
+        return None;
+    }
+    let certified = listener
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_authorities.is_some());
+    if listener.sasl.is_empty() && !certified {
+        return Some(
+            "nobody is asked who they are, beyond loopback: everybody who connects is ANONYMOUS",
+        );
+    }
+    (listener.tls.is_none() && listener.sasl.contains(&Mechanism::Plain))
+        .then_some("passwords cross the network as they are: PLAIN without TLS, beyond loopback")
 }
 
 fn check_rule(rule: &Rule) -> Result<(), Error> {
@@ -186,6 +224,53 @@ mod tests {
             config.listeners[0].sasl.push(Mechanism::Plain);
         });
         assert!(told.contains("twice"), "{told}");
+    }
+
+    #[test]
+    fn users_whom_no_listener_asks_for_are_told() {
+        let rule = || {
+            let mut rule = Rule::new("orders", [Right::Read]);
+            rule.topics = vec!["orders".to_owned()];
+            rule
+        };
+        let users = |config: &mut Config| config.users = vec![User::new("orders", "x")];
+        let told = refused(users);
+        assert!(told.contains("no listener asks for a login"), "{told}");
+        let told = refused(|config| {
+            users(config);
+            config.access = Access::ruled();
+            config.access.rules = vec![rule()];
+            config.listeners = vec![Listener::new("in", "127.0.0.1:0")];
+        });
+        assert!(told.contains("no listener asks for a login"), "{told}");
+        let mut config = Config::new("unused");
+        users(&mut config);
+        config.listeners = vec![Listener::new("in", "127.0.0.1:0"), login("out")];
+        config.effective_listeners().unwrap();
+    }
+
+    #[test]
+    fn an_open_listener_beyond_loopback_is_warned_of() {
+        let (near, far) = (
+            "[::1]:9092".parse().unwrap(),
+            "0.0.0.0:9092".parse().unwrap(),
+        );
+        let open = Listener::new("in", "unused");
+        let told = warning(&open, far).unwrap();
+        assert!(told.contains("ANONYMOUS"), "{told}");
+        assert_eq!(warning(&open, near), None);
+        let plain = login("in");
+        assert!(warning(&plain, far).unwrap().contains("PLAIN without TLS"));
+        let mut safe = login("in");
+        safe.tls = Some(Tls::new("c", "k"));
+        assert_eq!(warning(&safe, far), None);
+        safe.sasl.clear();
+        assert!(
+            warning(&safe, far).is_some(),
+            "encrypted, and open to everybody"
+        );
+        safe.tls.as_mut().unwrap().client_authorities = Some("ca".into());
+        assert_eq!(warning(&safe, far), None);
     }
 
     #[test]

@@ -180,6 +180,12 @@ mod tests {
             idle_max = "90s"
             [groups]
             members_max = 5
+            consumer_heartbeat_interval = "2s"
+            consumer_session_timeout = "20s"
+            [transactions]
+            timeout_max = "1h"
+            id_expiration = "1d"
+            state_partitions = 2
             [cleaning]
             interval = "1m"
             [[listeners]]
@@ -218,6 +224,12 @@ mod tests {
         assert_eq!(config.limits.connections_max, 7);
         assert_eq!(config.limits.idle_max, Duration::from_secs(90));
         assert_eq!(config.groups.members_max, 5);
+        let seconds = Duration::from_secs;
+        assert_eq!(config.groups.consumer_heartbeat_interval, seconds(2));
+        assert_eq!(config.groups.consumer_session_timeout, seconds(20));
+        assert_eq!(config.transactions.timeout_max, seconds(60 * 60));
+        assert_eq!(config.transactions.id_expiration, seconds(24 * 60 * 60));
+        assert_eq!(config.transactions.state_partitions, 2);
         assert_eq!(config.cleaning.interval, Duration::from_secs(60));
         let external = &config.listeners[1];
         assert_eq!(external.advertised.as_deref(), Some("broker.lan:9094"));

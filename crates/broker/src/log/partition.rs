@@ -318,7 +318,8 @@ impl Partition {
         }
     }
 
-    fn fail(&self, error: &Error) {
+    /// Takes no more records: what is on the disk is unknown.
+    pub(crate) fn fail(&self, error: &Error) {
         let cause = std::error::Error::source(error)
             .map(|cause| format!(": {cause}"))
             .unwrap_or_default();
@@ -379,7 +380,15 @@ impl Partition {
 
     /// Whether it takes no records after an error of the disk.
     pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self.writer().stopped, Some(Stopped::Failed(_)))
+        self.read_only().is_some()
+    }
+
+    /// Why it takes no records, if that is for an error of the disk.
+    pub(crate) fn read_only(&self) -> Option<Error> {
+        match &self.writer().stopped {
+            failed @ Some(Stopped::Failed(_)) => Some(self.stopped_error(failed.as_ref())),
+            _ => None,
+        }
     }
 
     /// Takes no more records; everything is flushed and a checkpoint written. Blocking; the flusher has stopped.

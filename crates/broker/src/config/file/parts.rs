@@ -10,9 +10,11 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use super::value::{Kept, Time, Written};
 use crate::{
     Access, Cleaning, Config, Flush, Groups, Limits, Listener, Mechanism, Right, Rule, Tls,
+    Transactions,
 };
 
-/// A section, or the top of the file, whose keys have the names of fields; some more may follow.
+/// A section, or the top of the file, whose keys have the names of fields; those that need more than a
+/// value of their own follow. All fields have to be there: one that is forgotten does not compile.
 macro_rules! section {
     ($name:ident for $target:ident { $($key:ident: $form:ty,)* } $(and { $($more:ident: $type:ty,)* })?) => {
         #[derive(Default, Deserialize)]
@@ -24,6 +26,7 @@ macro_rules! section {
 
         impl $name {
             fn fields(&mut self, target: &mut $target) {
+                let $target { $($key: _,)* $($($more: _,)*)? } = target;
                 $(if let Some(value) = self.$key.take() {
                     target.$key = value.into();
                 })*
@@ -47,6 +50,7 @@ section! {
         folder: Option<PathBuf>,
         cleaning: CleaningPart,
         groups: GroupsPart,
+        transactions: TransactionsPart,
         limits: LimitsPart,
         listeners: Vec<ListenerPart>,
         users: Vec<UserPart>,
@@ -68,9 +72,19 @@ section! {
         session_timeout_min: Time,
         session_timeout_max: Time,
         members_max: usize,
+        consumer_heartbeat_interval: Time,
+        consumer_session_timeout: Time,
         offset_metadata_bytes_max: usize,
         offsets_retention: Time,
         offsets_partitions: i32,
+    }
+}
+
+section! {
+    TransactionsPart for Transactions {
+        timeout_max: Time,
+        id_expiration: Time,
+        state_partitions: i32,
     }
 }
 
@@ -100,6 +114,7 @@ impl File {
         self.fields(config);
         self.cleaning.fields(&mut config.cleaning);
         self.groups.fields(&mut config.groups);
+        self.transactions.fields(&mut config.transactions);
         self.limits.fields(&mut config.limits);
         let listeners = self.listeners.into_iter();
         config.listeners = listeners.map(|part| part.listener(base)).collect();
@@ -130,15 +145,17 @@ struct TlsPart {
 
 impl ListenerPart {
     fn listener(self, base: &Path) -> Listener {
-        let mut listener = Listener::new(self.name, self.listen);
-        listener.advertised = self.advertised;
-        listener.tls = self.tls.map(|part| {
-            let mut tls = Tls::new(base.join(part.certificate), base.join(part.key));
-            tls.client_authorities = part.client_authorities.map(|path| base.join(path));
-            tls
-        });
-        listener.sasl = self.sasl.into_iter().map(|written| written.0).collect();
-        listener
+        Listener {
+            name: self.name,
+            listen: self.listen,
+            advertised: self.advertised,
+            tls: self.tls.map(|part| Tls {
+                certificate: base.join(part.certificate),
+                key: base.join(part.key),
+                client_authorities: part.client_authorities.map(|path| base.join(path)),
+            }),
+            sasl: self.sasl.into_iter().map(|written| written.0).collect(),
+        }
     }
 }
 
@@ -226,10 +243,11 @@ enum RightPart {
 
 impl AccessPart {
     fn access(self) -> Access {
-        let mut access = Access::ruled();
-        access.super_users = self.super_users;
-        access.rules = self.rules.into_iter().map(RulePart::rule).collect();
-        access
+        Access {
+            ruled: true,
+            super_users: self.super_users,
+            rules: self.rules.into_iter().map(RulePart::rule).collect(),
+        }
     }
 }
 
@@ -240,11 +258,13 @@ impl RulePart {
             RightPart::Write => Right::Write,
             RightPart::Admin => Right::Admin,
         });
-        let mut rule = Rule::new(self.user, may);
-        rule.topics = self.topics;
-        rule.groups = self.groups;
-        rule.transactional_ids = self.transactional_ids;
-        rule.cluster = self.cluster;
-        rule
+        Rule {
+            user: self.user,
+            may: may.collect(),
+            topics: self.topics,
+            groups: self.groups,
+            transactional_ids: self.transactional_ids,
+            cluster: self.cluster,
+        }
     }
 }
