@@ -271,6 +271,7 @@ impl Store {
         catalog.put(entry.clone())?;
         let topic = self.open_topic(&entry, &mut RecoveryReport::default())?;
         tracing::info!(topic = name, partitions, "created a topic");
+        tell_without_effect(name, &entry.configs);
         Ok(topic)
     }
 
@@ -400,10 +401,11 @@ impl Store {
         let topic = self.topic(name).ok_or_else(|| unknown(name))?;
         let config = TopicConfig::new(configs.clone(), &self.topic_defaults)?;
         catalog.put(Entry {
-            configs,
+            configs: configs.clone(),
             ..catalog.get(name).cloned().ok_or_else(|| unknown(name))?
         })?;
         topic.set_config(config);
+        tell_without_effect(name, &configs);
         Ok(())
     }
 
@@ -540,6 +542,16 @@ fn open<'a>(catalog: &'a mut MutexGuard<'_, Option<Catalog>>) -> Result<&'a mut 
     catalog
         .as_mut()
         .ok_or_else(|| Error::new(Kind::Closed, "the data folder is closed"))
+}
+
+fn tell_without_effect(topic: &str, configs: &BTreeMap<String, String>) {
+    for setting in topic_config::without_effect(configs) {
+        tracing::warn!(
+            topic,
+            setting,
+            "the setting is kept and changes nothing: it is about files of Apache Kafka"
+        );
+    }
 }
 
 /// Refuses what cannot be the name of a topic.

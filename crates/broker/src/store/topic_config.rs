@@ -1,7 +1,9 @@
 //! A topic's settings, by Kafka's names and with Kafka's defaults.
 //!
-//! A setting is either obeyed, or accepted because it can mean nothing on one node,
-//! or refused with the reason. None is silently ignored that a user would rely on.
+//! A setting is either obeyed, or accepted because it can mean nothing on one node, or refused with
+//! the reason. Those of [`WITHOUT_EFFECT`] say how Apache Kafka keeps its files, which are other files
+//! here: they change nothing that a client sees. They are accepted, since tools that copy topics set
+//! them, and whoever sets one to something else than its default is told in the log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -123,6 +125,32 @@ const SETTINGS: &[(&str, &str, Accepts)] = &[
     ("segment.ms", "604800000", Number(1, i64::MAX)),
     ("unclean.leader.election.enable", "false", BOOLEAN),
 ];
+
+/// About the files of Apache Kafka: how they are preallocated, indexed, and rolled and removed at other times than
+/// those of other partitions.
+const WITHOUT_EFFECT: [&str; 5] = [
+    "file.delete.delay.ms",
+    "index.interval.bytes",
+    "preallocate",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+];
+
+/// The settings among `configs` that are kept and change nothing; those at their defaults need not be told.
+pub(crate) fn without_effect(configs: &BTreeMap<String, String>) -> Vec<&'static str> {
+    let is_set = |name: &&str| {
+        let default = SETTINGS.iter().find(|(known, ..)| known == name);
+        default.is_some_and(|(_, default, _)| {
+            configs
+                .get(*name)
+                .is_some_and(|value| value.trim() != *default)
+        })
+    };
+    WITHOUT_EFFECT
+        .into_iter()
+        .filter(|name| is_set(name))
+        .collect()
+}
 
 impl TopicConfig {
     /// Checks a topic's own settings, on top of the broker's defaults for topics.
@@ -254,4 +282,29 @@ fn invalid(name: &str, value: &str, reason: &str) -> Error {
         ResponseError::InvalidConfig,
         format!("topic setting {name}={value}: {reason}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_changes_nothing_is_told_unless_it_is_at_its_default() {
+        let told = |name: &str, value: &str| {
+            let configs = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            TopicConfig::new(configs.clone(), &BTreeMap::new()).unwrap();
+            without_effect(&configs)
+        };
+        assert_eq!(told("preallocate", "true"), ["preallocate"]);
+        assert_eq!(told("segment.jitter.ms", "1000"), ["segment.jitter.ms"]);
+        assert_eq!(told("retention.ms", "1000"), Vec::<&str>::new());
+        for name in WITHOUT_EFFECT {
+            let (_, default, _) = SETTINGS.iter().find(|(known, ..)| *known == name).unwrap();
+            assert_eq!(
+                told(name, default),
+                Vec::<&str>::new(),
+                "a client sets the default"
+            );
+        }
+    }
 }
