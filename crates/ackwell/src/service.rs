@@ -6,8 +6,10 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::context::SetupError;
 use crate::observe::{Metrics, Reporter, Status};
 use crate::producer::{Producer, SendError};
+use crate::topic::TopicDeclaration;
 
 /// What a service may end with; any error will do, a text too.
 pub type ServiceError = Box<dyn Error + Send + Sync>;
@@ -37,6 +39,16 @@ pub type ServiceError = Box<dyn Error + Send + Sync>;
 pub trait Service: Send + 'static {
     /// Its name in health and logs; unique in the app.
     fn name(&self) -> String;
+
+    /// Looks at what the app is declared to do, before anything starts: `read` are the topics that
+    /// listeners with a [unit of work](crate::unit::UnitOfWork) of their own read, as declared.
+    ///
+    /// # Errors
+    /// When the service's settings contradict it; the app then does not start.
+    fn check(&self, read: &[TopicDeclaration]) -> Result<(), SetupError> {
+        let _ = read;
+        Ok(())
+    }
 
     /// Runs until [`ServiceContext::stopped`]. It says [`ServiceContext::running`] when it is at
     /// work; until then the app is not ready. A service that returns before it was told to stop,

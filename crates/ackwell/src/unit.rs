@@ -31,6 +31,7 @@ pub(crate) use run::{Ended, ProgressSink};
 use crate::extensions::Extensions;
 
 use crate::container::SnapshotStore;
+use crate::service::Service;
 
 /// Carries out the records of a run.
 pub trait UnitOfWork: Send + Sync + 'static {
@@ -52,6 +53,12 @@ pub trait UnitOfWork: Send + Sync + 'static {
     /// has a place for it; otherwise a topic is used, see
     /// [`Snapshots`](crate::container::Snapshots).
     fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
+        None
+    }
+
+    /// A service that has to run where listeners have this unit, such as one that looks after its
+    /// database. The app runs one of each name, and none of the name of a service that it has anyway.
+    fn companion(&self) -> Option<Box<dyn Service>> {
         None
     }
 }

@@ -51,6 +51,10 @@ pub struct Settings {
     /// by default. A larger one is refused when it is emitted, while the caller is there
     /// to hear it; in the outbox it would stop all that follow.
     pub message_bytes_max: usize,
+    /// How long the inbox remembers a record; 7 days, the retention of topics that declare none. At
+    /// least the retention of the topics that listeners read: a record that comes again after its mark
+    /// is gone takes effect again. All apps on a database should have the same.
+    pub inbox_retention: Duration,
 }
 
 impl Default for Settings {
@@ -66,6 +70,7 @@ impl Default for Settings {
             idle_max: Duration::from_secs(30),
             size_max: None,
             message_bytes_max: 1_000_000,
+            inbox_retention: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

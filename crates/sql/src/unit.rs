@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use ackwell::container::SnapshotStore;
 use ackwell::core::ordered::Rank;
+use ackwell::service::Service;
 use ackwell::unit::{Handling, Run, UnitOfWork};
 use ackwell::{Class, Classify, Extensions, Failure, Record};
 use futures_util::FutureExt;
@@ -30,6 +31,7 @@ use crate::group::{Outcome, Turn};
 use crate::inbox::Entry;
 use crate::mutation::{self, Fault};
 use crate::ordered::{Stay, Waiting, Way, now};
+use crate::relay::Caretaker;
 use crate::seat::{Closed, Mark, Seat, Stage};
 use crate::snapshots::Kept;
 
@@ -47,6 +49,10 @@ impl UnitOfWork for Transactional {
 
     fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
         Some(Arc::new(Kept(self.0.clone())))
+    }
+
+    fn companion(&self) -> Option<Box<dyn Service>> {
+        Some(Box::new(Caretaker::new(self.0.clone())))
     }
 }
 

@@ -1,7 +1,7 @@
 //! From an app as declared to what will be started. What can be wrong with it is found on the
 //! way, before anything runs: by [`check`], and by the handlers' own needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{App, StartError, check, clash};
@@ -35,6 +35,13 @@ pub(super) struct Plan {
 pub(super) struct PlannedListener {
     pub(super) handle: ListenerHandle,
     pub(super) notifiers: Vec<Notifier>,
+}
+
+/// What a listener's unit of work wants to run beside it.
+struct Companion {
+    service: Box<dyn Service>,
+    /// What the listener reads.
+    topics: Vec<String>,
 }
 
 /// A listener with its derived names.
@@ -89,9 +96,10 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         health: &health,
         notifiers: &notifiers,
     };
-    let listeners = (named.into_iter())
-        .map(|named| prepare(named, &common))
-        .collect::<Result<Vec<_>, _>>()?;
+    let prepared = named.into_iter().map(|named| prepare(named, &common));
+    let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+    let (listeners, companions): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
+    let services = accompanied(services, companions, &topics)?;
     let services = (services.into_iter())
         .map(|service| {
             let reporter = health.add(Kind::Service, service.name());
@@ -137,6 +145,29 @@ fn with_names(listener: Listener, app: Option<&str>) -> Result<Named, StartError
     })
 }
 
+/// The services that are declared, and those that the listeners' units of work want beside them: one of
+/// a name.
+fn accompanied(
+    mut services: Vec<Box<dyn Service>>,
+    companions: Vec<Option<Companion>>,
+    declared: &[TopicDeclaration],
+) -> Result<Vec<Box<dyn Service>>, StartError> {
+    let mut names: BTreeSet<_> = services.iter().map(|service| service.name()).collect();
+    let mut read = BTreeSet::new();
+    for companion in companions.into_iter().flatten() {
+        read.extend(companion.topics);
+        if names.insert(companion.service.name()) {
+            services.push(companion.service);
+        }
+    }
+    let read = declared.iter().filter(|topic| read.contains(&*topic.name));
+    let read: Vec<_> = read.cloned().collect();
+    for service in &services {
+        (service.check(&read)).map_err(|problem| StartError::App { problem })?;
+    }
+    Ok(services)
+}
+
 /// One declaration a topic; those without a number of partitions follow those with one.
 fn merge_declarations<'a>(
     declared: impl Iterator<Item = &'a TopicDeclaration>,
@@ -174,7 +205,10 @@ struct Common<'a> {
     notifiers: &'a [Notifier],
 }
 
-fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartError> {
+fn prepare(
+    named: Named,
+    common: &Common<'_>,
+) -> Result<(PlannedListener, Option<Companion>), StartError> {
     let Named {
         name,
         group,
@@ -233,6 +267,7 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         Some(parking) => Arc::clone(parking) as Arc<dyn UnitOfWork>,
         None => unit.unwrap_or_else(|| Arc::new(OneByOne)),
     };
+    let companion = unit.companion();
     let mut limits = options.limits;
     let batch_wait = limits.batch_wait;
     limits.stop_drain = config.stop.drain;
@@ -277,6 +312,10 @@ fn prepare(named: Named, common: &Common<'_>) -> Result<PlannedListener, StartEr
         notices: options.notices,
         observer: Arc::new(observer),
     };
+    let companion = companion.map(|service| Companion {
+        service,
+        topics: spec.topics.clone(),
+    });
     handle.set_spec(spec);
-    Ok(PlannedListener { handle, notifiers })
+    Ok((PlannedListener { handle, notifiers }, companion))
 }

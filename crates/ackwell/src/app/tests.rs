@@ -337,6 +337,86 @@ impl crate::FromRecord for Database {
 
 async fn both(_: Database, _: crate::Transaction) {}
 
+/// Looks after something, unless a topic keeps its records for longer than a day.
+struct Caretaker;
+
+impl Service for Caretaker {
+    fn name(&self) -> String {
+        "caretaker".to_owned()
+    }
+
+    fn check(&self, read: &[TopicDeclaration]) -> Result<(), crate::SetupError> {
+        let kept = read.iter().filter_map(|topic| topic.retention).max();
+        match kept > Some(Duration::from_secs(24 * 3600)) {
+            true => Err(crate::SetupError::new(
+                "they are kept for longer than a day",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn run(self: Box<Self>, _: ServiceContext) -> BoxFuture<'static, Result<(), ServiceError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A unit of work that needs looking after.
+struct Accompanied;
+
+impl crate::unit::UnitOfWork for Accompanied {
+    fn carry_out<'a>(&'a self, _: &'a mut crate::unit::Run) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn companion(&self) -> Option<Box<dyn Service>> {
+        Some(Box::new(Caretaker))
+    }
+}
+
+impl crate::FromRecord for Accompanied {
+    fn from_record(_: &mut crate::Context) -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    fn prepare(setup: &mut crate::Setup<'_>) -> Result<(), crate::SetupError> {
+        setup.unit_of_work(std::sync::Arc::new(Self));
+        Ok(())
+    }
+}
+
+async fn accompanied(_: Accompanied) {}
+
+#[test]
+fn what_a_unit_of_work_needs_beside_it_runs_once_and_is_asked_about_the_topics_read() {
+    let services = |app: App| {
+        plan(app)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .services
+            .len()
+    };
+    let two = || {
+        let app = app().listener(Listener::on("a").handle(accompanied));
+        app.listener(Listener::on("b").handle(accompanied))
+    };
+    assert_eq!(
+        services(app().listener(Listener::on("a").handle(nothing))),
+        0
+    );
+    assert_eq!(services(two()), 1);
+    assert_eq!(services(two().service(Caretaker)), 1, "it is there already");
+    let keeps = |name, days: u64| {
+        let mut topic = TopicDeclaration::named(name);
+        topic.retention = Some(Duration::from_secs(days * 24 * 3600));
+        topic
+    };
+    assert_eq!(
+        services(two().topic(keeps("a", 1)).topic(keeps("written", 2))),
+        1
+    );
+    let said = refusal(two().topic(keeps("b", 2)));
+    assert!(said.contains("longer than a day"), "{said}");
+}
+
 #[test]
 fn what_contradicts_transactions_of_kafka_is_refused_with_a_mend() {
     use crate::retry::{Ordered, fixed};

@@ -5,7 +5,7 @@
 //! use std::time::Duration;
 //! use ackwell::retry::exponential;
 //! use ackwell::{App, Config, Listener, by_key, extract::Text};
-//! use ackwell_sql::{Database, Error, Tx, ordered, params};
+//! use ackwell_sql::{Database, Error, Relay, Tx, ordered, params};
 //!
 //! async fn book(Text(order): Text, mut tx: Tx) -> Result<(), Error> {
 //!     tx.execute("INSERT INTO bookings (order_id) VALUES ($1)", params![order]).await?;
@@ -15,7 +15,8 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let db = Database::open("sqlite:data/bookings.db", &[]).await?;
 //! App::new(Config::load()?)
-//!     .state(db)
+//!     .state(db.clone())
+//!     .service(Relay::new(db)) // publishes what handlers emit, and forgets old marks
 //!     .listener(
 //!         Listener::on("order-events")
 //!             .group("bookings")
@@ -110,6 +111,7 @@ use ackwell::core;
 use ackwell::core::engine::FirstFailure;
 use ackwell::core::ordered::Terms;
 use ackwell::retry::{Ordered, ParkingPlace, RetryPolicy};
+use ackwell::service::Service;
 use ackwell::unit::{Judged, Parking, Retried, Retries, Run, UnitOfWork};
 use ackwell::{Classify, Record, Setup, SetupError};
 use futures_util::future::BoxFuture;
@@ -123,6 +125,7 @@ pub(crate) use rows::{Claim, Waiting, now};
 
 use crate::database::Database;
 use crate::error::{Error, Kind, Result};
+use crate::relay::Caretaker;
 use crate::snapshots::Kept;
 use crate::unit::{Lane, Mode, Transactional, failure};
 
@@ -246,6 +249,10 @@ impl UnitOfWork for InOrder {
 
     fn snapshot_store(&self) -> Option<Arc<dyn SnapshotStore>> {
         Some(Arc::new(Kept(self.database.clone())))
+    }
+
+    fn companion(&self) -> Option<Box<dyn Service>> {
+        Some(Box::new(Caretaker::new(self.database.clone())))
     }
 }
 

@@ -23,6 +23,15 @@ pub(super) enum Lease {
     Server(Box<server::Held>),
 }
 
+/// Whether a relay is at work on the database, in any process.
+pub(super) async fn is_held(database: &Database) -> Result<bool> {
+    match database.location().path() {
+        // Taken for a moment, in which a relay that asks for it is told to ask again.
+        Some(path) => Ok(file::Lock::try_new(path)?.is_none()),
+        None => server::is_held(database).await,
+    }
+}
+
 /// A place in the queue for the lease.
 #[derive(Debug, Default)]
 pub(super) struct Candidate {

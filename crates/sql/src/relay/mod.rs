@@ -6,6 +6,7 @@
 //! on a database at a time, reads in commit order, and sends through an idempotent producer
 //! that never gives an event up: a broker that is away is waited for.
 
+mod caretaker;
 mod lease;
 mod observe;
 mod prune;
@@ -17,10 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell::service::{Service, ServiceContext, ServiceError};
+use ackwell::{SetupError, TopicDeclaration};
 use futures_util::future::BoxFuture;
 
 use crate::database::Database;
 use crate::error::{Chain, Error};
+pub(crate) use caretaker::Caretaker;
 use lease::{Candidate, Lease};
 use observe::{Observed, Published};
 use publish::Kafka;
@@ -51,6 +54,10 @@ const STAND_BY: Duration = Duration::from_millis(250);
 ///
 /// On PostgreSQL several transactions are at work at a time, and an event is published when its own has
 /// committed: a transaction that stays open holds up nobody else's events.
+///
+/// An app whose listeners use a database and that has no relay for it looks whether another app has one:
+/// health says so where events wait and nobody publishes them. The inbox is pruned there as well, where no relay
+/// has been at work for ten minutes.
 #[derive(Debug)]
 pub struct Relay {
     database: Database,
@@ -58,21 +65,22 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// How long an inbox row is kept by default: 7 days, the retention of topics that declare none.
-    pub const INBOX_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-
     /// A relay for the outbox of `database`.
     pub fn new(database: Database) -> Self {
+        let inbox_retention = database.settings().inbox_retention;
         Self {
             database,
-            inbox_retention: Self::INBOX_RETENTION,
+            inbox_retention,
         }
     }
 
-    /// How long the inbox remembers a record; default [`INBOX_RETENTION`](Self::INBOX_RETENTION).
+    /// How long the inbox remembers a record; default
+    /// [`Settings::inbox_retention`](crate::Settings::inbox_retention), which is 7 days.
     ///
     /// It must be at least the retention of the topics that the listeners read: a record
-    /// that comes again after its row is gone takes effect again.
+    /// that comes again after its row is gone takes effect again. An app does not start if one of
+    /// its listeners with a transaction reads a topic that declares a longer one; of topics whose
+    /// retention only the broker knows, and of listeners in other apps, nobody can tell it.
     #[must_use]
     pub fn inbox_retention(mut self, retention: Duration) -> Self {
         self.inbox_retention = retention;
@@ -185,13 +193,39 @@ enum Ended {
     Failed(String),
 }
 
+/// What looks after the outbox of `database` in an app: the relay, or in its absence the caretaker.
+fn name(database: &Database) -> String {
+    format!("outbox of {}", database.name())
+}
+
+/// Refuses to forget records while they may still be read again.
+fn check_retention(retention: Duration, read: &[TopicDeclaration]) -> Result<(), SetupError> {
+    let longer = |topic: &&TopicDeclaration| topic.retention.is_some_and(|kept| kept > retention);
+    let Some(topic) = read.iter().find(longer) else {
+        return Ok(());
+    };
+    let kept = topic.retention.unwrap_or_default();
+    Err(SetupError::new(format!(
+        "the inbox forgets records after {retention:?}, and topic `{}` keeps them for {kept:?}: one that is \
+         read again in between would take effect twice",
+        topic.name
+    ))
+    .mend(format!(
+        "set `inbox_retention` of the database's `Settings` (or of the `Relay`) to {kept:?} or more"
+    )))
+}
+
 fn waiting(error: &Error) -> String {
     format!("events wait in the outbox: {}", Chain(error))
 }
 
 impl Service for Relay {
     fn name(&self) -> String {
-        format!("outbox of {}", self.database.name())
+        name(&self.database)
+    }
+
+    fn check(&self, read: &[TopicDeclaration]) -> Result<(), SetupError> {
+        check_retention(self.inbox_retention, read)
     }
 
     fn run(self: Box<Self>, cx: ServiceContext) -> BoxFuture<'static, Result<(), ServiceError>> {
@@ -199,5 +233,30 @@ impl Service for Relay {
             self.relay(cx).await;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn an_inbox_that_forgets_before_a_topic_does_is_refused_with_a_mend() {
+        let keeps = |retention| {
+            let mut topic = TopicDeclaration::named("orders");
+            topic.retention = retention;
+            [topic]
+        };
+        assert!(check_retention(7 * DAY, &keeps(None)).is_ok());
+        assert!(check_retention(7 * DAY, &keeps(Some(7 * DAY))).is_ok());
+        let refused = check_retention(7 * DAY, &keeps(Some(30 * DAY))).unwrap_err();
+        let told = refused.to_string();
+        assert!(
+            told.contains("`orders`") && told.contains("twice"),
+            "{told}"
+        );
+        assert!(told.contains("`inbox_retention`"), "{told}");
     }
 }

@@ -35,6 +35,11 @@ impl Published {
         self.count.load(Relaxed)
     }
 
+    /// What waited when it was looked at last.
+    pub(super) fn outbox(&self) -> Option<Outbox> {
+        *self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks at the outbox again and again; relays that stand by do so as well.
     pub(super) async fn sample(&self, database: &Database) {
         loop {
@@ -65,11 +70,7 @@ impl Observed {
 impl Collector for Observed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counts = self.database.counts();
-        let outbox = *self
-            .published
-            .outbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let outbox = self.published.outbox();
         let counters: [(&str, &str, u64); 6] = [
             (
                 "outbox_published",

@@ -31,6 +31,12 @@ const LOOK_SERVER: Duration = Duration::from_secs(2);
 /// How long the brokers may leave an event unacknowledged before health says so.
 const STALLED: Duration = Duration::from_secs(5);
 
+/// What may be the matter then, and what to do: the client itself waits without a word.
+const UNACKNOWLEDGED: &str = "events wait in the outbox: the brokers have not acknowledged them for 5 s. They are \
+    away, a topic has fewer in-sync replicas than its `min.insync.replicas`, or a disk is full: see `kafka` here, \
+    the warnings of the producer's client in the log, and the brokers' logs. Nothing is lost, and publishing goes \
+    on by itself once they take records again";
+
 /// How long to wait on stopping for what is in flight; the rest is sent by the next relay.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -222,7 +228,7 @@ impl<'a> Session<'a> {
         match &self.trouble {
             Some(trouble) => cx.degraded(format!("events wait in the outbox: {trouble}")),
             None if stalled => {
-                cx.degraded("events wait in the outbox: the brokers do not acknowledge them");
+                cx.degraded(UNACKNOWLEDGED);
             }
             None => cx.running(),
         }

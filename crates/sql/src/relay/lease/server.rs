@@ -23,6 +23,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const TAKE: &str = "SELECT pg_try_advisory_lock(1633905525, \
                     ('ackwell_outbox'::regclass::oid::bigint - 2147483648)::int)";
 
+/// Whether a session has it. The server keeps the two numbers without a sign.
+const HELD: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted \
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                    AND classid = 1633905525 AND objsubid = 2 AND objid::bigint = \
+                    (('ackwell_outbox'::regclass::oid::bigint - 2147483648) & 4294967295)) AS held";
+
 /// Rows whose transaction numbers are those of another server, from which the tables were copied,
 /// belong to no snapshot of this one.
 const ADOPT: &str = "WITH foreign_rows AS (UPDATE ackwell_outbox SET written_by = pg_current_xact_id() \
@@ -70,6 +76,11 @@ impl Candidate {
         }
         Ok(Ok(Held(self)))
     }
+}
+
+pub(super) async fn is_held(database: &Database) -> Result<bool> {
+    let row = database.query_opt(HELD, &[]).await?;
+    row.map_or(Ok(false), |row| row.get("held"))
 }
 
 impl Held {
