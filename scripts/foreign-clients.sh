@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the embedded broker with clients that we did not write: kcat, confluent-kafka, kafka-python, aiokafka,
-# kafkajs, the Java client, and Kafka's own command-line tools; then all of them again with TLS and logins.
+# kafkajs, the Java client, and Kafka's own command-line tools; then each of them again with TLS and logins: every
+# client by every mechanism, and the tools that administer, write, read and measure.
 #
 #   scripts/foreign-clients.sh                 builds `ackwell`, starts a broker, runs every check
 #   scripts/foreign-clients.sh --only kcat     one client's checks

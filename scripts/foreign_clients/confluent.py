@@ -24,14 +24,15 @@ from confluent_kafka.admin import (
 from .check import CODECS, RECORDS, WAIT_MAX_SECONDS, eventually, fresh, same
 
 
+def settings_for(broker):
+    """Where the broker is, and how to log in if it asks for that."""
+    return {"bootstrap.servers": broker.address, **getattr(broker, "login", {})}
+
+
 @functools.cache
-def admin_at(address):
-    return AdminClient({"bootstrap.servers": address})
-
-
 def admin(broker):
     """One client for all checks: an answer is lost with the client that asked."""
-    return admin_at(broker.address)
+    return AdminClient(settings_for(broker))
 
 
 def answers(futures):
@@ -53,7 +54,7 @@ def topic(broker, partitions=1, **configs):
 
 def produce(broker, name, records, **settings):
     """Sends records and returns the offsets that the broker gave them."""
-    producer = Producer({"bootstrap.servers": broker.address, "linger.ms": 5, **settings})
+    producer = Producer({**settings_for(broker), "linger.ms": 5, **settings})
     offsets, errors = [], []
 
     def delivered(error, message):
@@ -68,7 +69,7 @@ def produce(broker, name, records, **settings):
 
 def consumer(broker, group, **settings):
     defaults = {
-        "bootstrap.servers": broker.address,
+        **settings_for(broker),
         "group.id": group,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,

@@ -43,6 +43,9 @@ class Broker(broker.Broker):
         (secrets / "password").write_text(PASSWORD)
         (secrets / "odd-password").write_text(ODD_PASSWORD)
         self.secrets, self.authority = secrets, str(secrets / "authority.pem")
+        # For checks that were written for a broker without logins.
+        self.login = librdkafka(self, "SCRAM-SHA-512")
+        self.properties = java_properties(self, "SCRAM-SHA-512")
 
     def arguments(self):
         wanted = {"listen": self.address or "127.0.0.1:0", "mechanisms": json.dumps(MECHANISMS)}
@@ -167,11 +170,10 @@ def the_java_client_logs_in_by_every_mechanism(broker):
 
 def kafkas_own_tools_log_in(broker):
     name, login = topic(broker, 3), java_properties(broker, "SCRAM-SHA-256")
-    described = tools.run(broker, "kafka-topics", "--describe", "--topic", name, "--command-config", login)
+    described = tools.run(broker, "kafka-topics", "--describe", "--topic", name, properties=login)
     tools.contains("described", described, "PartitionCount: 3")
-    login = java_properties(broker, "SCRAM-SHA-512")
-    tools.run(broker, "kafka-console-producer", "--topic", name, "--producer.config", login, stdin="one\ntwo\n")
-    offsets = tools.run(broker, "kafka-get-offsets", "--topic", name, "--command-config", login).split()
+    tools.run(broker, "kafka-console-producer", "--topic", name, stdin="one\ntwo\n")
+    offsets = tools.run(broker, "kafka-get-offsets", "--topic", name, properties=java_properties(broker, "PLAIN")).split()
     same("records there", sum(int(offset.rsplit(":", 1)[1]) for offset in offsets), 2)
 
 
@@ -226,6 +228,7 @@ CHECKS = [
     kafkajs_logs_in_by_every_mechanism,
     the_java_client_logs_in_by_every_mechanism,
     kafkas_own_tools_log_in,
+    *tools.WITH_LOGIN,
     a_wrong_password_and_an_unknown_user_are_refused_alike,
     who_does_not_speak_tls_or_does_not_log_in_gets_nothing,
     a_broker_under_an_unknown_authority_is_not_trusted,

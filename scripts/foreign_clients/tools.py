@@ -31,9 +31,23 @@ def command(tool, *arguments):
     return [*JAVA, "-cp", os.environ["KAFKA_TOOLS"] + "/*", TOOLS[tool], *map(str, arguments)]
 
 
-def run(broker, tool, *arguments, stdin=""):
+# How a tool is told of a file with a login.
+LOGIN = {
+    "kafka-console-producer": "--producer.config", "kafka-console-consumer": "--consumer.config",
+    "kafka-producer-perf-test": "--producer.config",
+    "kafka-verifiable-producer": "--producer.config", "kafka-verifiable-consumer": "--consumer.config",
+}
+
+
+def login(broker, tool, file=None):
+    """The arguments with which a tool logs in, if the broker asks for that."""
+    file = file or getattr(broker, "properties", None)
+    return [LOGIN.get(tool, "--command-config"), file] if file else []
+
+
+def run(broker, tool, *arguments, stdin="", properties=None):
     """What a tool prints; it must end well."""
-    line = command(tool, "--bootstrap-server", broker.address, *arguments)
+    line = command(tool, "--bootstrap-server", broker.address, *login(broker, tool, properties), *arguments)
     done = subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=4 * WAIT_MAX_SECONDS)
     if done.returncode != 0 or "Exception" in done.stderr:
         told = f"{done.stdout}\n{done.stderr}"
@@ -113,6 +127,7 @@ def kafka_configs_alters_groups(broker):
 def kafka_producer_perf_test_is_served(broker):
     name = confluent.topic(broker, partitions=3)
     line = command("kafka-producer-perf-test", "--topic", name, "--num-records", 50_000, "--record-size", 100, "--throughput", -1,
+                   *login(broker, "kafka-producer-perf-test"),
                    "--producer-props", f"bootstrap.servers={broker.address}", "acks=all")
     done = subprocess.run(line, capture_output=True, text=True, timeout=4 * WAIT_MAX_SECONDS)
     contains("its report", done.stdout + done.stderr, "50000 records sent")
@@ -154,7 +169,7 @@ def kafka_broker_api_versions_understands_the_answer(broker):
 @needs(LIST_TRANSACTIONS)
 def kafka_transactions_lists_and_describes(broker):
     name, transactional_id = confluent.topic(broker), fresh("tools-transaction")
-    settings = {"bootstrap.servers": broker.address, "transactional.id": transactional_id}
+    settings = {**confluent.settings_for(broker), "transactional.id": transactional_id}
     producer = confluent.Producer(settings)
     producer.init_transactions(WAIT_MAX_SECONDS)
     producer.begin_transaction()
@@ -173,7 +188,7 @@ def kafka_transactions_lists_and_describes(broker):
 def with_open_transaction(broker, name):
     """A producer with one record in an open transaction, whose id this returns, too."""
     transactional_id = fresh("tools-open")
-    producer = confluent.Producer({"bootstrap.servers": broker.address, "transactional.id": transactional_id})
+    producer = confluent.Producer({**confluent.settings_for(broker), "transactional.id": transactional_id})
     producer.init_transactions(WAIT_MAX_SECONDS)
     producer.begin_transaction()
     producer.produce(name, b"in it", partition=0)
@@ -251,6 +266,7 @@ def kafka_producer_perf_test_commits_its_transactions(broker):
     name, count = confluent.topic(broker, partitions=3), 20_000
     line = command("kafka-producer-perf-test", "--topic", name, "--num-records", count, "--record-size", 100, "--throughput", -1,
                    "--transactional-id", fresh("perf"), "--transaction-duration-ms", 20,
+                   *login(broker, "kafka-producer-perf-test"),
                    "--producer-props", f"bootstrap.servers={broker.address}", "acks=all")
     done = subprocess.run(line, capture_output=True, text=True, timeout=4 * WAIT_MAX_SECONDS)
     contains("its report", done.stdout + done.stderr, f"{count} records sent")
@@ -274,4 +290,14 @@ CHECKS = [
     kafka_transactions_ends_one_by_its_id,
     the_message_copier_copies_each_record_once_while_it_aborts_at_random,
     kafka_producer_perf_test_commits_its_transactions,
+]
+
+# Those that are worth their time once more with TLS and a login; the copier takes no file of settings.
+WITH_LOGIN = [
+    the_consoles_write_and_read,
+    kafka_consumer_groups_describes_resets_and_deletes,
+    kafka_configs_describes_and_alters,
+    kafka_producer_perf_test_is_served,
+    what_the_verifiable_producer_sends_the_verifiable_consumer_sees,
+    kafka_transactions_lists_and_describes,
 ]
