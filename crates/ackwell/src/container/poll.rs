@@ -18,7 +18,7 @@ use super::command::Seeks;
 use super::commit::Committer;
 use super::consumer::{Client, Named, Told};
 use super::dead_letter::DeadLetterWriter;
-use super::decode::Decoder;
+use super::decode::Names;
 use super::dispatch::Dispatcher;
 use super::forward::RetryTopics;
 use super::health::Health;
@@ -66,7 +66,7 @@ pub(super) struct Poller {
     /// The end, once its last announcement has been heard.
     pub(super) ending: Option<End>,
     pub(super) end: Option<End>,
-    pub(super) decoder: Decoder,
+    pub(super) names: Arc<Names>,
 }
 
 /// A wall clock that never goes back.
@@ -164,7 +164,7 @@ impl Poller {
             losing: false,
             ending: None,
             end: None,
-            decoder: Decoder::default(),
+            names: Arc::default(),
         }
     }
 
