@@ -4,16 +4,17 @@
 //! it and its place in it, so it costs no allocation of its own, moves as two words, and can be
 //! cloned, sent to another thread and kept for a retry.
 
+mod batch;
 mod headers;
 
 use std::fmt;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use ackwell_core::Timestamp;
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
 
+pub(crate) use batch::{Batch, Contents, Detail, Place};
 pub use headers::{Header, Headers};
 
 use crate::returned::{FirstFailure, Returned};
@@ -23,160 +24,6 @@ use crate::returned::{FirstFailure, Returned};
 pub struct Record {
     batch: Arc<Batch>,
     index: usize,
-}
-
-/// Records of one partition that were polled together.
-///
-/// Where they stand and how long they are is known at once. What they hold is
-/// [read](Batch::contents) when somebody first looks: by the thread that handles them, as a rule,
-/// while the one that polls goes on.
-pub(crate) struct Batch {
-    topic: Arc<str>,
-    partition: i32,
-    places: Vec<Place>,
-    contents: OnceLock<Contents>,
-    unread: Mutex<Option<Read>>,
-}
-
-/// Reads what a batch holds.
-type Read = Box<dyn FnOnce() -> Contents + Send>;
-
-/// Where one record stands.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    offset: i64,
-    /// Where its key begins, directly followed by its value.
-    start: usize,
-    key_len: Option<u32>,
-    value_len: Option<u32>,
-    /// How it came back by a retry topic.
-    returned: Option<Box<Returned>>,
-}
-
-/// What records hold.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    /// The keys and values of all of them.
-    pub(crate) data: Bytes,
-    /// What else there is to each.
-    pub(crate) details: Vec<Detail>,
-}
-
-/// What there is to a record besides its key and value.
-#[derive(Debug, Clone)]
-pub(crate) struct Detail {
-    /// Milliseconds since the Unix epoch; -1 is none.
-    pub(crate) timestamp: i64,
-    /// Whether the timestamp is the broker's, from when the record was appended.
-    pub(crate) appended: bool,
-    pub(crate) headers: Headers,
-    /// Headers that are no text, as the client library holds them: nobody can read them, and yet
-    /// they can be passed on as they are.
-    pub(crate) unreadable: Option<OwnedHeaders>,
-}
-
-impl Detail {
-    const NONE: Self = Detail {
-        timestamp: -1,
-        appended: false,
-        headers: Headers::new(),
-        unreadable: None,
-    };
-}
-
-impl Batch {
-    /// Records whose contents are read later. `read` gives a detail for each place.
-    pub(crate) fn unread(
-        topic: Arc<str>,
-        partition: i32,
-        places: Vec<Place>,
-        read: impl FnOnce() -> Contents + Send + 'static,
-    ) -> Self {
-        Batch {
-            topic,
-            partition,
-            places,
-            contents: OnceLock::new(),
-            unread: Mutex::new(Some(Box::new(read))),
-        }
-    }
-
-    /// One record.
-    fn of_one(topic: Arc<str>, partition: i32, place: Place, contents: Contents) -> Self {
-        Batch {
-            topic,
-            partition,
-            places: vec![place],
-            contents: OnceLock::from(contents),
-            unread: Mutex::new(None),
-        }
-    }
-
-    /// Its records, in order.
-    pub(crate) fn into_records(self: Arc<Self>) -> Vec<Record> {
-        let count = self.places.len();
-        let shared = std::iter::repeat_n(self, count);
-        let records = shared.zip(0..count);
-        records
-            .map(|(batch, index)| Record { batch, index })
-            .collect()
-    }
-
-    /// What its records hold; the first to ask reads it, and others wait for that.
-    pub(crate) fn contents(&self) -> &Contents {
-        self.contents.get_or_init(|| {
-            let read = self.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
-            read.map_or_else(Contents::default, |read| read())
-        })
-    }
-
-    /// Whether somebody has looked at what its records hold.
-    pub(crate) fn is_read(&self) -> bool {
-        self.contents.get().is_some()
-    }
-}
-
-impl fmt::Debug for Batch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
-            .field("topic", &self.topic)
-            .field("partition", &self.partition)
-            .field("records", &self.places.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Place {
-    /// A record whose key and value begin at `start` of its batch's data.
-    pub(crate) fn new(offset: i64, start: usize, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
-        Place {
-            offset,
-            start,
-            key_len: key.map(len),
-            value_len: value.map(len),
-            returned: None,
-        }
-    }
-
-    /// Bytes of its key and value.
-    pub(crate) fn size(&self) -> usize {
-        self.key_len.unwrap_or(0) as usize + self.value_len.unwrap_or(0) as usize
-    }
-
-    fn key(&self) -> Option<Range<usize>> {
-        let len = self.key_len?;
-        Some(self.start..self.start + len as usize)
-    }
-
-    fn value(&self) -> Option<Range<usize>> {
-        let start = self.start + self.key_len.unwrap_or(0) as usize;
-        Some(start..start + self.value_len? as usize)
-    }
-}
-
-/// Kafka gives lengths as 32 bits; more does not fit into a request.
-fn len(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Record {
@@ -198,12 +45,7 @@ impl Record {
     }
 
     /// A record whose contents were read.
-    pub(crate) fn read(
-        topic: Arc<str>,
-        partition: i32,
-        place: Place,
-        contents: Contents,
-    ) -> Self {
+    pub(crate) fn read(topic: Arc<str>, partition: i32, place: Place, contents: Contents) -> Self {
         Record {
             batch: Arc::new(Batch::of_one(topic, partition, place, contents)),
             index: 0,
@@ -223,7 +65,7 @@ impl Record {
     }
 
     fn changed(self, change: impl FnOnce(&mut Place, &mut Detail)) -> Self {
-        let (mut place, mut detail) = (self.found().clone(), self.detail().clone());
+        let (mut place, mut detail) = (self.placed().clone(), self.detail().clone());
         change(&mut place, &mut detail);
         let topic = Arc::clone(&self.batch.topic);
         let contents = Contents {
@@ -233,7 +75,7 @@ impl Record {
         Self::read(topic, self.batch.partition, place, contents)
     }
 
-    fn found(&self) -> &Place {
+    fn placed(&self) -> &Place {
         // A record is made for each place of its batch, and batches don't change.
         &self.batch.places[self.index]
     }
@@ -268,7 +110,7 @@ impl Record {
     }
 
     fn as_returned(&self) -> Option<&Returned> {
-        self.found().returned.as_deref()
+        self.placed().returned.as_deref()
     }
 
     /// Its topic. For a record that came back by a retry topic, here and in all that follows, it
@@ -293,7 +135,7 @@ impl Record {
     /// Its offset within the partition.
     pub fn offset(&self) -> i64 {
         let came = self.as_returned();
-        came.map_or(self.found().offset, |came| came.offset)
+        came.map_or(self.placed().offset, |came| came.offset)
     }
 
     /// Milliseconds since the Unix epoch: when it was created or appended, as the topic's
@@ -310,13 +152,13 @@ impl Record {
         let Batch {
             topic, partition, ..
         } = &*self.batch;
-        (topic, *partition, self.found().offset)
+        (topic, *partition, self.placed().offset)
     }
 
     /// The offset at which it was read, also on a retry topic: the one that the engine knows, and
     /// that positions count.
     pub(crate) fn offset_read(&self) -> i64 {
-        self.found().offset
+        self.placed().offset
     }
 
     /// How many retry topics it has passed: 0 where it was first read.
@@ -336,24 +178,26 @@ impl Record {
 
     /// The key; `None` is no key, which differs from an empty one.
     pub fn key(&self) -> Option<&[u8]> {
-        let key = self.found().key()?;
+        let key = self.placed().key()?;
         Some(self.batch.contents().data.get(key).unwrap_or_default())
     }
 
     /// The value; `None` is a tombstone, which differs from an empty one.
     pub fn value(&self) -> Option<&[u8]> {
-        let value = self.found().value()?;
+        let value = self.placed().value()?;
         Some(self.batch.contents().data.get(value).unwrap_or_default())
     }
 
     /// The key as a slice of the shared buffer, to keep beyond the record.
     pub fn key_bytes(&self) -> Option<Bytes> {
-        self.key().map(|key| self.batch.contents().data.slice_ref(key))
+        self.key()
+            .map(|key| self.batch.contents().data.slice_ref(key))
     }
 
     /// The value as a slice of the shared buffer, to keep beyond the record.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value().map(|value| self.batch.contents().data.slice_ref(value))
+        self.value()
+            .map(|value| self.batch.contents().data.slice_ref(value))
     }
 
     /// The headers, in the order in which they were sent.
@@ -363,7 +207,7 @@ impl Record {
 
     /// Bytes of key, value and headers.
     pub fn size(&self) -> usize {
-        self.found().size() + self.headers().size()
+        self.placed().data_size() + self.headers().size()
     }
 }
 
@@ -390,9 +234,9 @@ impl ackwell_core::engine::Record for Record {
             .map(|key| u64::from(ackwell_core::murmur2::hash(key)))
     }
 
-    /// Without its headers, which nobody may have read yet.
+    /// With its headers estimated, which nobody may have read yet.
     fn size(&self) -> usize {
-        self.found().size()
+        self.placed().size()
     }
 
     fn due(&self) -> Option<Timestamp> {

@@ -60,21 +60,25 @@ fn find(names: &[Arc<str>], name: &str) -> Option<Arc<str>> {
     names.iter().find(|known| &***known == name).cloned()
 }
 
-/// The place of a message whose key and value begin at `start` of its batch.
-pub(super) fn place(message: &BorrowedMessage<'_>, start: usize) -> Place {
+/// The place of a message whose key and value begin at `start` of its batch. Its headers are not
+/// looked at: librdkafka only finds out whether there are any by building a buffer for them.
+pub(super) fn place(message: &BorrowedMessage<'_>, start: usize, header_bytes: usize) -> Place {
     Place::new(message.offset(), start, message.key(), message.payload())
+        .with_headers_of(header_bytes)
 }
 
 /// One message as a record.
 pub(crate) fn record(topic: &Arc<str>, message: BorrowedMessage<'_>, names: &Names) -> Record {
-    let (place, partition) = (place(&message, 0), message.partition());
+    let (place, partition) = (place(&message, 0, 0), message.partition());
     let contents = contents(&[message], names);
     Record::read(Arc::clone(topic), partition, place, contents)
 }
 
 /// What messages hold, in one buffer.
 fn contents(messages: &[BorrowedMessage<'_>], names: &Names) -> Contents {
-    let sizes = messages.iter().map(|message| message.key_len() + message.payload_len());
+    let sizes = messages
+        .iter()
+        .map(|message| message.key_len() + message.payload_len());
     let mut data = Vec::with_capacity(sizes.sum());
     let mut details = Vec::with_capacity(messages.len());
     let mut headers = HeaderReader::new(names);

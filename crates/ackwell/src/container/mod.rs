@@ -53,6 +53,7 @@ mod stats;
 mod take;
 mod track;
 mod transactions;
+mod unread;
 mod writer;
 
 use std::fmt;

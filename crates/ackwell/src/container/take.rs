@@ -20,8 +20,7 @@ use crate::record::{Place, Record};
 
 /// Records taken from a partition at once, as Kafka's `max.poll.records`.
 const BATCH_RECORDS: usize = 500;
-/// The bytes of their keys and values: a kept record keeps its batch in memory, so a batch stays
-/// small.
+/// Their bytes: a kept record keeps its batch in memory, so a batch stays small.
 const BATCH_BYTES: usize = 1 << 20;
 /// Records that wait for each other at most before they are dispatched: together they wake the
 /// handlers' threads once, and yet the first does not wait for the polls of a thousand partitions.
@@ -64,11 +63,16 @@ impl Poller {
         if queue.paused || self.seeks.is_late(id) || !queue.take_ready() {
             return 0;
         }
-        let Taken { places, fetched, next, error } = drain(queue);
+        let Taken {
+            places,
+            fetched,
+            next,
+            error,
+        } = drain(queue);
         let count = places.len();
         let topic = Arc::clone(&queue.topic);
         if let Some(next) = next {
-            let batch = queue.batch(places, fetched, &self.names);
+            let batch = queue.unread.add(places, fetched);
             if !self.is_of_another_log(&topic) {
                 self.deliver(id, &topic, batch.into_records(), CommitOffset(next));
             }
@@ -144,17 +148,16 @@ impl Poller {
 
 /// Takes what a queue holds, as much as a batch may be.
 fn drain(queue: &Queue) -> Taken {
-    let (mut places, mut bytes, mut next, mut error) = (Vec::new(), 0, None, None);
+    let (mut places, mut start, mut bytes) = (Vec::new(), 0, 0);
+    let (mut next, mut error) = (None, None);
+    let header_bytes = queue.unread.header_bytes();
     let fetched = Fetched::new(Arc::clone(&queue.queue), |partition| {
         let mut messages = Vec::new();
         loop {
             match partition.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    if messages.is_empty() {
-                        messages.reserve(BATCH_RECORDS);
-                        places.reserve(BATCH_RECORDS);
-                    }
-                    let place = place(&message, bytes);
+                    let place = place(&message, start, header_bytes);
+                    start = place.end();
                     bytes += place.size();
                     next = Some(message.offset().saturating_add(1));
                     places.push(place);
@@ -170,5 +173,10 @@ fn drain(queue: &Queue) -> Taken {
         }
         messages
     });
-    Taken { places, fetched, next, error }
+    Taken {
+        places,
+        fetched,
+        next,
+        error,
+    }
 }

@@ -1,6 +1,6 @@
 //! Partitions come and go; what was settled before is read back with the position.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -12,12 +12,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::consumer::{Callbacks, Client, Named};
 use super::control::TopicPartition;
-use super::decode::{Fetched, Names};
 use super::lookup::Positions;
 use super::mailbox::Waker;
 use super::transactions::Transactional;
+use super::unread::Unread;
 use crate::mutation::{self, Fault};
-use crate::record::{Batch, Place};
 
 /// Names of partitions and their queues.
 ///
@@ -35,11 +34,10 @@ pub(super) struct Partitions {
 
 /// The fetched records of one owned partition.
 pub(super) struct Queue {
+    /// Before the queue: what was taken from it is let go first.
+    pub(super) unread: Unread,
     pub(super) queue: Arc<PartitionQueue<Callbacks>>,
-    /// What was taken from it and nobody may have read yet, the oldest first.
-    unread: VecDeque<Weak<Batch>>,
     pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
     pub(super) paused: bool,
     /// The client has stopped reading; only a new client goes on.
     stopped: bool,
@@ -60,49 +58,10 @@ impl Stay {
     }
 }
 
-/// Batches of a partition that wait at most for somebody to read them. They pin the responses that
-/// they came with.
-const UNREAD_MAX: usize = 64;
-
-fn read(batch: &Weak<Batch>) {
-    if let Some(batch) = batch.upgrade() {
-        batch.contents();
-    }
-}
-
-/// Nothing may refer to the client's queue any more when the partition goes: dropped later, it
-/// would take the callback of the one that replaces it.
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.unread.iter().for_each(read);
-        while Arc::strong_count(&self.queue) > 1 {
-            std::thread::yield_now();
-        }
-    }
-}
-
 impl Queue {
     /// Whether there may be records to take; a poll that finds none clears it.
     pub(super) fn take_ready(&self) -> bool {
         self.ready.swap(false, Ordering::AcqRel)
-    }
-
-    /// Taken records as a batch. Beyond [`UNREAD_MAX`] the oldest unread one is read here.
-    pub(super) fn batch(
-        &mut self,
-        places: Vec<Place>,
-        fetched: Fetched,
-        names: &Arc<Names>,
-    ) -> Arc<Batch> {
-        let (topic, names) = (Arc::clone(&self.topic), Arc::clone(names));
-        let batch = Batch::unread(topic, self.partition, places, move || fetched.read(&names));
-        let batch = Arc::new(batch);
-        self.unread.retain(|batch| batch.upgrade().is_some_and(|batch| !batch.is_read()));
-        if self.unread.len() >= UNREAD_MAX {
-            self.unread.pop_front().map(|batch| read(&batch));
-        }
-        self.unread.push_back(Arc::downgrade(&batch));
-        batch
     }
 
     pub(super) fn set_ready(&self) {
@@ -213,6 +172,14 @@ impl Partitions {
         }
     }
 
+    /// Has what waits be read that nobody has looked at since the last time: it holds more of the
+    /// client's memory than its own.
+    pub(super) fn read_waiting(&mut self) {
+        for queue in self.queues.iter_mut().flatten() {
+            queue.unread.read_waiting();
+        }
+    }
+
     /// How many are paused.
     pub(super) fn paused(&self) -> usize {
         self.queues
@@ -288,12 +255,12 @@ impl Partitions {
             flag.store(true, Ordering::Release);
             waker.wake();
         });
+        let queue = Arc::new(queue);
         if let Some(place) = self.queues.get_mut(id.0 as usize) {
             *place = Some(Queue {
-                queue: Arc::new(queue),
-                unread: VecDeque::new(),
+                unread: Unread::of(&queue, &topic, partition),
+                queue,
                 topic,
-                partition,
                 paused: false,
                 stopped: false,
                 ready,
