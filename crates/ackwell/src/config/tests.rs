@@ -104,6 +104,27 @@ fn what_the_promise_depends_on_is_set() {
     }
 }
 
+#[test]
+fn javas_word_for_no_reset_is_understood() {
+    let file = "[kafka.consumer]\nauto.offset.reset = \"none\"";
+    let config = read(file, &[]).unwrap();
+    let consumer = config.kafka.consumer("g");
+    assert_eq!(consumer.get("auto.offset.reset"), Some("error"));
+    assert!(consumer.create_native_config().is_ok());
+}
+
+#[test]
+fn who_reads_outside_a_group_takes_no_protocol_of_it() {
+    let file =
+        "[kafka.consumer]\ngroup.protocol = \"consumer\"\ngroup.remote.assignor = \"uniform\"";
+    let config = read(file, &[]).unwrap();
+    let reader = config.kafka.reader("g");
+    assert_eq!(reader.get("group.protocol"), None);
+    reader
+        .create::<rdkafka::consumer::BaseConsumer>()
+        .expect("the client takes it");
+}
+
 /// File, and what the refusal must say.
 const REFUSED: &[(&str, &[&str])] = &[
     (
@@ -222,6 +243,56 @@ const REFUSED: &[(&str, &[&str])] = &[
         "[kafka.consumer]\nheartbeat.interval.ms = 40000",
         &["heartbeat.interval.ms", "third"],
     ),
+    (
+        "[kafka.consumer]\nsession.timout.ms = 9000",
+        &[
+            "kafka.consumer.session.timout.ms",
+            "line 2",
+            "no such property",
+            "did you mean `session.timeout.ms`?",
+        ],
+    ),
+    (
+        "[kafka.extra]\nsocket.timeout.ms = \"soon\"",
+        &["kafka.extra.socket.timeout.ms", "line 2", "Invalid value"],
+    ),
+    (
+        "[kafka.consumer]\nbatch.size = 1000",
+        &["batch.size", "no effect", "[kafka.producer]"],
+    ),
+    (
+        "[kafka.producer]\nfetch.min.bytes = 1000",
+        &["fetch.min.bytes", "no effect", "[kafka.consumer]"],
+    ),
+    (
+        "[kafka.consumer]\nauto.commit.interval.ms = 1000",
+        &["no effect", "ack_mode"],
+    ),
+    (
+        "[kafka.producer]\ntransaction.timeout.ms = 1000",
+        &["transactions.timeout"],
+    ),
+    (
+        "[kafka.consumer]\npartition.assignment.strategy = \"org.apache.kafka.clients.consumer.RangeAssignor\"",
+        &["no strategy", "write \"range\""],
+    ),
+    (
+        "[kafka.consumer]\nstatistics.interval.ms = 0",
+        &["line 2", "silent broker", "remove it"],
+    ),
+    (
+        "[kafka.consumer]\ngroup.protocol = \"consumer\"\nsession.timeout.ms = 9000",
+        &["line 3", "the broker decides", "remove it"],
+    ),
+    (
+        "[producer]\nlinger = \"1h\"\ndelivery_timeout = \"2h\"",
+        &["producer.linger", "line 2", "outside allowed range"],
+    ),
+    (
+        "[topics]\nreplication_factor = 0",
+        &["topics.replication_factor", "line 2", "0 replicas", "-1"],
+    ),
+    ("[stop]\ndrain = \"25h\"", &["stop.drain", "line 2", "24 h"]),
     ("[kafka.extra]\nx = [1]", &["must be a text, a number"]),
     (
         "[topics]\ncreate = \"perhaps\"",
