@@ -124,7 +124,11 @@ pub(super) fn refused_by_client(section: &str, name: &str, value: &str) -> Optio
         return Some(Problem::new(key, error.to_string()));
     };
     if result != RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
-        return Some(Problem::new(key, said).mend("correct its value"));
+        let mend = match said.contains("OpenSSL not available") {
+            true => "build with the crate's feature `tls`",
+            false => "correct its value",
+        };
+        return Some(Problem::new(key, said).mend(mend));
     }
     let names = PROPERTIES.lines().filter_map(|line| line.split_once(' '));
     let mend = match nearest(name, names.map(|(_, name)| name)) {

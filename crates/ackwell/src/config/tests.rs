@@ -58,7 +58,7 @@ fn every_setting_can_be_given_by_a_variable() {
             ("ACKWELL_PRODUCER__QUEUE_RECORDS", "500"),
             ("ACKWELL_PRODUCER__COMPRESSION", "lz4"),
             ("ACKWELL_TOPICS__CREATE", "false"),
-            ("ACKWELL_KAFKA__EXTRA__SECURITY_PROTOCOL", "ssl"),
+            ("ACKWELL_KAFKA__EXTRA__SECURITY_PROTOCOL", "sasl_plaintext"),
             ("DATABASE_URL", "sqlite:1"),
         ],
     )
@@ -67,14 +67,14 @@ fn every_setting_can_be_given_by_a_variable() {
     assert_eq!(config.producer.queue_records, 500);
     assert_eq!(config.producer.compression, Compression::Lz4);
     assert!(!config.topics.create);
-    assert_eq!(config.kafka.extra["security.protocol"], "ssl");
+    assert_eq!(config.kafka.extra["security.protocol"], "sasl_plaintext");
 }
 
 #[test]
 fn client_properties_may_be_quoted_or_dotted_and_of_any_scalar() {
-    let config = read("[kafka.extra]\nsocket.timeout.ms = 5000\n\"ssl.ca.location\" = \"ca.pem\"\n[kafka.consumer]\ncheck.crcs = true", &[]).unwrap();
+    let config = read("[kafka.extra]\nsocket.timeout.ms = 5000\n\"client.rack\" = \"a\"\n[kafka.consumer]\ncheck.crcs = true", &[]).unwrap();
     assert_eq!(config.kafka.extra["socket.timeout.ms"], "5000");
-    assert_eq!(config.kafka.extra["ssl.ca.location"], "ca.pem");
+    assert_eq!(config.kafka.extra["client.rack"], "a");
     assert_eq!(config.kafka.consumer["check.crcs"], "true");
     let client = config.kafka.consumer("g");
     assert_eq!(client.get("socket.timeout.ms"), Some("5000"));
