@@ -6,6 +6,8 @@
 
 pub mod acl;
 pub mod raw;
+#[path = "../support/topic.rs"]
+mod topic;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +18,7 @@ use ackwell::failure::Failure;
 use ackwell::record::Record;
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -96,12 +98,7 @@ impl Cluster {
         let new = settings
             .iter()
             .fold(new, |new, (key, value)| new.set(key, value));
-        let made = admin
-            .create_topics([&new], &AdminOptions::new())
-            .await
-            .expect("topics are made");
-        made.into_iter()
-            .for_each(|made| drop(made.expect("the topic is made")));
+        topic::create(&admin, &new).await;
     }
 
     /// A listener with its own group on one topic.
