@@ -70,7 +70,7 @@ impl Collector for Observed {
             .outbox
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let counters: [(&str, &str, u64); 6] = [
+        let counters: [(&str, &str, u64); 7] = [
             (
                 "outbox_published",
                 "Events that the brokers acknowledged",
@@ -95,6 +95,11 @@ impl Collector for Observed {
                 "database_rollbacks",
                 "Units of work that were taken back alone",
                 counts.rolled_back,
+            ),
+            (
+                "database_gave_way",
+                "Records that were handled again because their group and another one waited for each other's locks",
+                counts.gave_way,
             ),
             (
                 "inbox_duplicates",
