@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell::extract::{Attempt, State, Text};
-use ackwell::observe::Status;
+use ackwell::observe::{Metrics, Status};
 use ackwell::producer::OutgoingRecord;
 use ackwell::retry::{fixed, topics};
 use ackwell::transaction::{Transaction, TransactionError, Transactions};
@@ -506,4 +506,49 @@ async fn partitions_move_between_members_without_a_loss_or_a_repetition() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_transactions_outside_of_listeners_is_counted_and_timed() {
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
+    let topic = scene.cluster.topic(1).await;
+    let instance = |data: &str| {
+        let mut config = scene.config();
+        config.data = config.data.join(data);
+        config.transactions.instance = Some(format!("same-{topic}"));
+        config
+    };
+    let metrics = Metrics::new();
+    let transactions = Transactions::observed(&instance("one"), &metrics).await;
+    let transactions = transactions.unwrap();
+    let send = || transactions.run(async |tx| tx.send_record(out(&topic, "a")).await);
+    let sent: Result<(), TransactionError> = send().await;
+    sent.unwrap();
+    let refused: Result<(), Failure> = transactions
+        .run(async |_| Err(Failure::permanent("no")))
+        .await;
+    refused.unwrap_err();
+    let dropped = transactions
+        .run(async |_| -> Result<(), TransactionError> { std::future::pending().await });
+    let waited = tokio::time::timeout(Duration::from_millis(100), dropped).await;
+    waited.unwrap_err();
+    // The same ids from another folder, as if it were another machine.
+    let newer = Transactions::open(&instance("other")).await.unwrap();
+    let fenced: Result<(), TransactionError> = send().await;
+    assert!(fenced.unwrap_err().is_fenced());
+    newer.close(LONG).await.unwrap();
+
+    let text = metrics.render();
+    let ended = "ackwell_transactions_total{listener=\"\",outcome=";
+    for line in [
+        format!("{ended}\"committed\"}} 1"),
+        format!("{ended}\"aborted\"}} 2"),
+        format!("{ended}\"fenced\"}} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    let timed = "ackwell_transaction_commit_seconds_count{listener=\"\"}";
+    assert!(text.contains(timed), "{text}");
 }
