@@ -122,7 +122,7 @@ impl Reader {
     }
 
     fn in_group(kafka: &Kafka, group: &str, topic: &str) -> Result<Self, ReadError> {
-        let mut config = kafka.consumer(group);
+        let mut config = kafka.reader(group);
         config
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", AHEAD_KBYTES);
