@@ -16,7 +16,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::Kafka;
-use crate::container::Decoder;
+use crate::container::{self, Names};
 use crate::record::Record;
 
 mod positions;
@@ -108,7 +108,7 @@ pub struct Reader {
     consumer: BaseConsumer,
     topic: Arc<str>,
     servers: String,
-    decoder: Decoder,
+    names: Names,
 }
 
 impl Reader {
@@ -122,7 +122,7 @@ impl Reader {
     }
 
     fn in_group(kafka: &Kafka, group: &str, topic: &str) -> Result<Self, ReadError> {
-        let mut config = kafka.consumer(group);
+        let mut config = kafka.reader(group);
         config
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", AHEAD_KBYTES);
@@ -132,7 +132,7 @@ impl Reader {
                 consumer,
                 topic: topic.into(),
                 servers,
-                decoder: Decoder::default(),
+                names: Names::default(),
             }),
             Err(source) => Err(failed(topic, servers, source)),
         }
@@ -232,9 +232,8 @@ impl Reader {
                     };
                     if (span.from..span.end).contains(&offset) {
                         records += 1;
-                        self.decoder.push(&message);
-                        let found = self.decoder.finish(&self.topic, partition);
-                        if found.iter().any(|record| each(record).is_break()) {
+                        let record = container::record(&self.topic, message, &self.names);
+                        if each(&record).is_break() {
                             break;
                         }
                     }
@@ -275,7 +274,21 @@ impl Reader {
         Ok(open)
     }
 
+    /// Asks again while a partition has no leader that knows that it leads: a new topic's, or one
+    /// that moves.
     fn find_spans(&self, topic: &str) -> Result<Vec<Span>, KafkaError> {
+        let began = Instant::now();
+        loop {
+            match self.spans_now(topic) {
+                Err(error) if is_moving(&error) && began.elapsed() < REQUEST_MAX => {
+                    std::thread::sleep(POLL_MAX);
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn spans_now(&self, topic: &str) -> Result<Vec<Span>, KafkaError> {
         let consumer = &self.consumer;
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_MAX)?;
         let mut spans = Vec::new();
@@ -323,4 +336,11 @@ fn failed(topic: &str, servers: String, source: KafkaError) -> ReadError {
 
 fn is_unknown(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
+}
+
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }

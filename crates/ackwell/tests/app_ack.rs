@@ -113,7 +113,7 @@ async fn what_an_ack_mode_cannot_give_is_refused_at_the_start_with_a_mend() {
         ),
         (
             on().unacknowledged_limit(Duration::ZERO).handle(at_once),
-            "positive",
+            "in between",
         ),
     ];
     for (listener, mend) in cases {

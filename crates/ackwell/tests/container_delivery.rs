@@ -9,7 +9,7 @@ use std::time::Duration;
 use ackwell::container::End;
 use ackwell::core::Concurrency;
 use ackwell::core::commit::AckMode;
-use container_support::{Cluster, Log, logged, run};
+use container_support::{Cluster, Log, logged, patiently, run};
 use futures_util::FutureExt;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +151,7 @@ async fn a_batch_of_large_records_stays_at_its_limit() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let in_time = tokio::time::timeout(Duration::from_secs(40), full).await;
+    let in_time = patiently(full).await;
     in_time.expect("the partition is full");
     let taken = container.stats().polled;
     assert!(taken <= 4, "{taken} records of 300 KiB at once");

@@ -34,7 +34,9 @@ pub struct Settings {
     /// How many may wait for their turn; 10,000. More are answered at once as unavailable.
     pub waiters_max: usize,
     /// How long to wait for another process that writes to the same SQLite file, and for a row or
-    /// table that another transaction has locked on PostgreSQL; 5 s.
+    /// table that another transaction has locked on PostgreSQL; 5 s. There, a record that shares a transaction with
+    /// records before it waits 100 ms; then they are committed, and it is handled again by itself, at the same
+    /// attempt. Otherwise two lanes that lock the same rows in another order would wait for each other.
     pub lock_wait: Duration,
     /// Connections for [`Database::query`]; 4.
     pub readers: usize,

@@ -12,7 +12,10 @@
 //! **PostgreSQL** has several writers, and its rows are locked one by one until the commit. Strangers in one
 //! transaction would hold each other's locks, and wait for each other in circles; so here a group is the
 //! records of one lane's run, and several groups commit at a time, which the server then writes
-//! to the disk together.
+//! to the disk together. Two lanes' groups can still meet so, in rows that their records share. The server
+//! would notice after a second; instead, a group with members waits for a lock only [for a moment](GROUP_LOCK_WAIT).
+//! Then it gives way: it commits, which frees what it has locked, and the record that had to wait is handled again as
+//! the first of the next group. That one has no locks of others' records, and waits as long as it has to.
 //!
 //! Nothing is left half done: a turn that is dropped takes its work back and sees to the
 //! group, and a waiter that gives up checks whether it was the one to commit.
@@ -24,7 +27,7 @@ mod turn;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -40,6 +43,11 @@ use crate::stats::Stats;
 /// Members of a group on PostgreSQL. Each savepoint is a subtransaction there, and a server keeps 64
 /// of a transaction at hand; with more, every other transaction becomes slower.
 const SUBTRANSACTIONS: usize = 60;
+
+/// How long a record waits for a lock on PostgreSQL while its group holds those of records before it. A group
+/// that waits for nobody is over sooner: it gathers for 20 ms ([`Settings::group_time`]), and a
+/// commit takes a few more on most disks. A deadlock lasts that long, instead of the server's `deadlock_timeout` of 1 s.
+pub(crate) const GROUP_LOCK_WAIT: Duration = Duration::from_millis(100);
 
 /// The writing connections and those who wait for one.
 pub(crate) struct Gate {

@@ -11,6 +11,7 @@ pub(crate) struct Stats {
     commit_micros: AtomicU64,
     failed: AtomicU64,
     rolled_back: AtomicU64,
+    gave_way: AtomicU64,
     duplicates: AtomicU64,
 }
 
@@ -28,6 +29,9 @@ pub struct Counts {
     pub failed_commits: u64,
     /// Units of work that were taken back alone.
     pub rolled_back: u64,
+    /// Among those: records on PostgreSQL that waited for a lock while their group held others, and were handled
+    /// again after it was committed.
+    pub gave_way: u64,
     /// Records that were recognised as handled before.
     pub duplicates: u64,
 }
@@ -48,6 +52,10 @@ impl Stats {
         self.rolled_back.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn gave_way(&self) {
+        self.gave_way.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn duplicate(&self) {
         self.duplicates.fetch_add(1, Relaxed);
     }
@@ -59,6 +67,7 @@ impl Stats {
             commit_time: Duration::from_micros(self.commit_micros.load(Relaxed)),
             failed_commits: self.failed.load(Relaxed),
             rolled_back: self.rolled_back.load(Relaxed),
+            gave_way: self.gave_way.load(Relaxed),
             duplicates: self.duplicates.load(Relaxed),
         }
     }

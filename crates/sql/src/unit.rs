@@ -74,6 +74,9 @@ pub(crate) enum Halt {
     Failed(Failure),
     /// Nothing failed, and yet it can't go on now.
     Held(String),
+    /// A record would have had to wait for others while its group kept them waiting. It was taken back,
+    /// and is to be handled again when its group is committed.
+    GaveWay(Error),
 }
 
 impl From<Error> for Halt {
@@ -129,18 +132,23 @@ impl<'a> Lane<'a> {
             Ok(()) => {}
             Err(Halt::Failed(failure)) => run.failed(failure),
             Err(Halt::Held(reason)) => run.hold(reason),
+            Err(Halt::GaveWay(error)) => run.failed(unavailable(error)),
         }
     }
 
     async fn handle_all(&mut self, run: &mut Run) -> Result<(), Halt> {
         while let Some(record) = run.peek() {
             let record = record.clone();
-            match &self.mode {
-                Mode::Transaction => self.handle(run, record, None).await?,
+            let end = match &self.mode {
+                Mode::Transaction => self.handle(run, record, None).await,
                 Mode::Ordered { stay, transaction } => {
                     let (stay, transaction) = (stay.clone(), *transaction);
-                    self.in_order(run, record, stay, transaction).await?;
+                    self.in_order(run, record, stay, transaction).await
                 }
+            };
+            match end {
+                Err(Halt::GaveWay(error)) => self.start_again(run, error).await?,
+                end => end?,
             }
             if self.turn.as_ref().is_some_and(Turn::is_full) {
                 self.turn = None;
@@ -149,6 +157,16 @@ impl<'a> Lane<'a> {
             tokio::task::coop::consume_budget().await;
         }
         Ok(())
+    }
+
+    /// Commits what was handled, and goes on with the record that was taken back.
+    async fn start_again(&mut self, run: &mut Run, error: Error) -> Result<(), Halt> {
+        self.turn = None;
+        self.settle_all(run).await.map_err(unavailable_halt)?;
+        match run.start_again() {
+            true => Ok(()),
+            false => Err(Halt::GaveWay(error)),
+        }
     }
 
     /// Has the next record handled in a transaction.
@@ -262,7 +280,14 @@ impl<'a> Lane<'a> {
         if let Some(before) = self.unsettled.back() {
             before.outcome.check().map_err(unavailable_halt)?;
         }
-        if let Some(rank) = stay.park(&mut turn, record, waiting).await? {
+        let parked = match stay.park(&mut turn, record, waiting).await {
+            Err(error) if turn.gives_way(&error) => {
+                turn.give_way().await;
+                return Err(Halt::GaveWay(error));
+            }
+            parked => parked?,
+        };
+        if let Some(rank) = parked {
             turn.keep(false)?;
             self.batch(&turn).handled += 1;
             if rank == Rank::Head {
@@ -323,6 +348,12 @@ impl<'a> Lane<'a> {
             emitted,
             ..
         } = closed;
+        if let Stage::Failed(error) = &stage
+            && let Some(turn) = turn.take_if(|turn| turn.gives_way(error))
+        {
+            turn.give_way().await;
+            return Err(Halt::GaveWay(error.clone()));
+        }
         let result = match (stage, end.unwrap_or(Ok(()))) {
             (Stage::Duplicate, _) => {
                 self.database.stats().duplicate();

@@ -4,10 +4,14 @@
 //! record, or never. Each function of [`CHECKS`] looks at one concern of a listener's settings; a
 //! new setting adds its own function, or a line to the one of its concern.
 
+mod limits;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ackwell_core::envelope;
+
+pub(super) use limits::{batches, consumer};
 
 use super::StartError;
 use super::plan::Named;
@@ -28,8 +32,10 @@ const CHECKS: &[fn(&Named) -> Checked] = &[
     pattern,
     dead_letters,
     lanes,
-    limits,
-    batch_wait,
+    limits::sizes,
+    limits::waits,
+    limits::batch_wait,
+    limits::without_effect,
     commits,
     policies,
     retry_topics,
@@ -101,53 +107,6 @@ fn lanes(named: &Named) -> Checked {
     })
 }
 
-fn limits(named: &Named) -> Checked {
-    let limits = &named.options.limits;
-    let sizes = [
-        (
-            "queued_records",
-            limits.queued_records.unwrap_or(usize::MAX),
-        ),
-        ("queued_bytes", limits.queued_bytes),
-        ("run_limit", limits.run_records),
-    ];
-    sizes.into_iter().try_for_each(|(setting, value)| {
-        refuse_if(value == 0, || {
-            SetupError::new(format!("`{setting}(0)` leaves no room for a record"))
-                .mend("write a positive number")
-        })
-    })
-}
-
-/// The engine's clock counts milliseconds; records that may wait for longer than an hour want a
-/// scheduler.
-const BATCH_WAIT_MIN: Duration = Duration::from_millis(1);
-const BATCH_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
-
-fn batch_wait(named: &Named) -> Checked {
-    let wait = named.options.limits.batch_wait;
-    if wait.is_zero() {
-        return Ok(());
-    }
-    refuse_if(!(BATCH_WAIT_MIN..=BATCH_WAIT_MAX).contains(&wait), || {
-        SetupError::new("`batch_wait` must be from 1 ms to 1 h").mend("give a time in between")
-    })?;
-    refuse_if(named.options.strict_commits, || {
-        SetupError::new(
-            "strict commits hand out one poll or record at a time, so no batch would fill",
-        )
-        .mend("remove `.batch_wait(..)` or `.strict_commits()`")
-    })
-}
-
-/// Only batches are worth waiting for.
-pub(super) fn batches(wait: Duration, is_batch: bool) -> Checked {
-    refuse_if(!wait.is_zero() && !is_batch, || {
-        SetupError::new("`batch_wait` has single records wait for others, to no purpose")
-            .mend("remove it, or use `.handle_batch(..)`")
-    })
-}
-
 fn commits(named: &Named) -> Checked {
     let (mode, strict) = (named.options.ack_mode, named.options.strict_commits);
     let checked = mode.check(strict);
@@ -158,11 +117,7 @@ fn commits(named: &Named) -> Checked {
                 .mend("use up to 249 letters, digits, `.`, `_` and `-`")
         })?;
     }
-    let limit = named.options.limits.unacknowledged_limit;
-    refuse_if(limit.is_zero(), || {
-        SetupError::new("`unacknowledged_limit` of 0 lets no record wait for its acknowledgement")
-            .mend("write a positive time")
-    })
+    Ok(())
 }
 
 fn policies(named: &Named) -> Checked {
@@ -330,6 +285,15 @@ pub(super) fn parking(parks: bool, is_batch: bool) -> Checked {
 
 /// What is sent to its topics, as far as they tell, against what its handlers know.
 pub(super) fn events(options: &Options, known: &[KnownEvents]) -> Checked {
+    refuse_if(
+        options.on_unknown_event.is_some() && known.is_empty(),
+        || {
+            SetupError::new(
+                "`on_unknown_event` has no effect, since its handler asks for no `Event`",
+            )
+            .mend("remove it, or take `Event<E>` in the handler")
+        },
+    )?;
     let told = (options.topics.iter()).all(|topic| !topic.event_types.is_empty());
     let listed = known.iter().all(|events| !events.types.is_empty());
     if !told || !listed || known.is_empty() {
@@ -388,6 +352,11 @@ pub(super) fn transactional(options: &Options, consumer: &rdkafka::ClientConfig)
             "ordered retry keeps records in a database, which is no part of its transactions",
         )
         .mend("retry in place or by topics")
+    })?;
+    let snapshots = matches!(options.snapshots, Snapshots::Automatic | Snapshots::Off);
+    refuse_if(!snapshots, || {
+        SetupError::new("`snapshots` has no effect, since nothing is settled beyond a position that transactions commit")
+            .mend("remove `.snapshots(..)`")
     })?;
     let isolation = consumer.get("isolation.level");
     refuse_if(isolation == Some("read_uncommitted"), || {

@@ -1,4 +1,5 @@
-//! Listeners of one group that would share a topic: each would see only some of its records.
+//! Listeners of one group that would share a topic, or be the same member: each would see only some
+//! of its records, or the broker would throw out one.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use ackwell_core::envelope;
 
 use super::StartError;
 use super::plan::Named;
+use crate::config::Kafka;
 use crate::context::SetupError;
 use crate::listener::{Common, Matcher, Options};
 use crate::retry::Later;
@@ -29,6 +31,30 @@ pub(super) fn check(listeners: &[Named]) -> Result<(), StartError> {
             if first.group == second.group {
                 between(first, second)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses static members of a group with the same id: of two, the broker fences one.
+pub(super) fn members(listeners: &[Named], kafka: &Kafka) -> Result<(), StartError> {
+    let mut seen: BTreeMap<(&str, &str), &Named> = BTreeMap::new();
+    for listener in listeners {
+        let own = listener.options.member.instance_id.as_deref();
+        let for_all = kafka.given("group.instance.id");
+        let Some(id) = own.or(for_all.map(|(_, id)| id)) else {
+            continue;
+        };
+        if let Some(first) = seen.insert((&listener.group, id), listener) {
+            let (first, group) = (&first.name, &listener.group);
+            let what = format!(
+                "it is the static member `{id}` of the group `{group}`, and so is `{first}`"
+            );
+            let mend = "give each listener an `.instance_id(..)` of its own, in place of `group.instance.id` in the settings";
+            return Err(StartError::Listener {
+                listener: listener.name.clone(),
+                problem: SetupError::new(what).mend(mend),
+            });
         }
     }
     Ok(())

@@ -65,9 +65,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         hooks,
         metrics,
     } = app;
-    config.kafka.check()?;
-    config.producer.check()?;
-    config.transactions.check()?;
+    config.check()?;
     config.kafka.client_id = config
         .kafka
         .client_id
@@ -78,6 +76,7 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         .map(|listener| with_names(listener, name.as_deref()))
         .collect::<Result<_, _>>()?;
     clash::check(&named)?;
+    clash::members(&named, &config.kafka)?;
     let names = named.iter().map(|named| named.name.clone());
     check::names(names.chain(services.iter().map(|service| service.name())))?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
@@ -231,6 +230,8 @@ fn prepare(
     })?;
 
     let consumer = options.member.consumer(&config.kafka, &group);
+    let consumer =
+        consumer.and_then(|consumer| check::consumer(&options, &consumer).map(|()| consumer));
     let consumer = consumer.map_err(|problem| StartError::Listener {
         listener: name.clone(),
         problem,

@@ -87,12 +87,111 @@ fn limits_of_zero_and_illegal_names_are_refused() {
         (Listener::on("a").queued_records(0), "queued_records(0)"),
         (Listener::on("a").queued_bytes(0), "queued_bytes(0)"),
         (Listener::on("a").run_limit(0), "run_limit(0)"),
+        (Listener::on("a").total_records(0), "total_records(0)"),
+        (Listener::on("a").total_bytes(0), "total_bytes(0)"),
         (Listener::on("a b"), "`a b` is not a topic's name"),
         (Listener::on(".."), "not a topic's name"),
     ] {
         let said = refusal(app().listener(listener.handle(nothing)));
         assert!(said.contains(says), "{said}");
     }
+}
+
+/// Has nothing to do when partitions come and go.
+struct Quiet;
+
+impl crate::container::RebalanceListener for Quiet {}
+
+#[test]
+fn waits_out_of_range_or_without_effect_are_refused_with_a_mend() {
+    use crate::container::Snapshots;
+    use crate::listener::OnUndecodable;
+    let on = || Listener::on("a");
+    let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+    let minute = 60 * second;
+    let kept = || Snapshots::Topic("kept".to_owned());
+    let loses = AckMode::AutoCommitMayLoseRecords(second);
+    for (listener, says, mend) in [
+        (on().idle_after(zero), "`idle_after(0ns)`", "leave it out"),
+        (on().partition_idle_after(zero), "1 ms", "leave it out"),
+        (on().non_responsive_after(zero), "1 ms", "leave it out"),
+        (on().non_responsive_after(second), "every 2s", "lengthen"),
+        (on().idle_after(Duration::MAX), "365 days", "in between"),
+        (
+            on().on_rebalance(Quiet).rebalance_callback(zero),
+            "1 ms",
+            "leave it out",
+        ),
+        (
+            on().on_rebalance(Quiet).rebalance_callback(Duration::MAX),
+            "1 h",
+            "in between",
+        ),
+        (
+            on().rebalance_callback(second),
+            "nobody hears",
+            "on_rebalance",
+        ),
+        (on().revoke_drain(Duration::MAX), "24 h", "max.poll"),
+        (on().revoke_drain(5 * minute), "take 300s", "shorten"),
+        (
+            on().on_rebalance(Quiet).rebalance_callback(145 * second),
+            "take 310s",
+            "shorten",
+        ),
+        (
+            on().unacknowledged_limit(second),
+            "does not acknowledge",
+            "manual",
+        ),
+        (
+            on().ack_mode(AckMode::Manual).unacknowledged_limit(zero),
+            "1 ms",
+            "in between",
+        ),
+        (
+            on().ack_mode(loses).snapshots(kept()),
+            "`snapshots` has no effect",
+            "another ack mode",
+        ),
+        (
+            on().on_unknown_event(OnUndecodable::Skip),
+            "asks for no `Event`",
+            "remove it",
+        ),
+    ] {
+        let said = refusal(app().listener(listener.handle(nothing)));
+        assert!(said.contains(says) && said.contains(mend), "{said}");
+    }
+    let said = refusal(app().listener(on().snapshots(kept()).handle(sends)));
+    assert!(said.contains("transactions commit"), "{said}");
+}
+
+#[test]
+fn two_listeners_must_not_be_the_same_member() {
+    let on = |topic| Listener::on(Topic::<()>::new(topic)).group("g");
+    let twins = app()
+        .listener(on("a").instance_id("one").handle(nothing))
+        .listener(on("b").instance_id("one").handle(nothing));
+    let said = refusal(twins);
+    assert!(
+        said.contains("member `one`") && said.contains("of its own"),
+        "{said}"
+    );
+    let mut config = Config::default();
+    let (name, id) = ("group.instance.id".to_owned(), "one".to_owned());
+    config.kafka.consumer.insert(name, id);
+    let app = || App::new(config.clone()).named("orders");
+    let said = refusal(
+        app()
+            .listener(on("a").handle(nothing))
+            .listener(on("b").handle(nothing)),
+    );
+    assert!(said.contains("group.instance.id"), "{said}");
+    let apart = app()
+        .listener(on("a").handle(nothing))
+        .listener(on("b").instance_id("two").handle(nothing));
+    assert!(plan(apart).is_ok());
 }
 
 #[test]

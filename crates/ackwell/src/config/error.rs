@@ -84,6 +84,12 @@ impl Problem {
         self
     }
 
+    /// The same of the setting by which the user gives it.
+    pub(super) fn of(mut self, key: impl Into<String>) -> Self {
+        self.key = key.into();
+        self
+    }
+
     /// The setting's full dotted name.
     pub fn key(&self) -> &str {
         &self.key

@@ -1,7 +1,15 @@
-//! Property names of the Java client that librdkafka does not have.
+//! Property names and values of the Java client that librdkafka does not have.
 //!
 //! librdkafka refuses them with "No such configuration property", which leaves people who come
 //! from Java guessing. Each is answered with what takes its place.
+
+/// A value as librdkafka writes it, where Java's word for the same is another.
+pub(super) fn in_librdkafka<'a>(name: &str, value: &'a str) -> &'a str {
+    match (name, value) {
+        ("auto.offset.reset", "none") => "error",
+        _ => value,
+    }
+}
 
 /// What to use in place of a Java property, if `name` is one that librdkafka lacks.
 pub(super) fn instead_of(name: &str) -> Option<&'static str> {

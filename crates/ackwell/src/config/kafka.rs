@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use serde::Deserialize;
 
 use super::error::{Error, Problem};
+use super::java;
 use super::producer::{Acks, Producer};
 use super::properties;
 
@@ -66,6 +67,16 @@ const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
     ("statistics.interval.ms", "2000"),
 ];
 
+/// What the broker decides where it assigns (KIP-848); librdkafka refuses the members' own.
+pub(crate) const DECIDED_BY_BROKER: [(&str, &str); 3] = [
+    ("partition.assignment.strategy", "group.remote.assignor"),
+    ("session.timeout.ms", "group.consumer.session.timeout.ms"),
+    (
+        "heartbeat.interval.ms",
+        "group.consumer.heartbeat.interval.ms",
+    ),
+];
+
 /// Producer properties that the promise depends on.
 pub(super) const PRODUCER_FIXED: [(&str, &str); 3] = [
     ("acks", "all"),
@@ -80,7 +91,29 @@ impl Kafka {
         let mut config = self.client(&CONSUMER_DEFAULTS, &self.consumer);
         apply(&mut config, CONSUMER_FIXED);
         config.set("group.id", group);
+        if is_assigned_by_broker(&config) && self.given("session.timeout.ms").is_none() {
+            config.remove("session.timeout.ms");
+        }
         config
+    }
+
+    /// The configuration of a consumer that is no member of `group` and reads what it likes.
+    pub(crate) fn reader(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group);
+        for name in ["group.protocol", "group.remote.assignor"] {
+            config.remove(name);
+        }
+        config
+    }
+
+    /// A consumer's property as it is set, and where.
+    pub(crate) fn given(&self, name: &str) -> Option<(&'static str, &str)> {
+        let own = self
+            .consumer
+            .get(name)
+            .map(|value| ("kafka.consumer", value));
+        let value = own.or_else(|| self.extra.get(name).map(|value| ("kafka.extra", value)));
+        value.map(|(section, value)| (section, value.as_str()))
     }
 
     /// The configuration of a producer: `acks=all`, idempotent, Java's partitioner.
@@ -133,7 +166,8 @@ impl Kafka {
                     .filter_map(|(name, value)| properties::refuse(section, name, value)),
             );
         }
-        problems.extend(self.check_timeouts());
+        problems.extend(self.check_group());
+        problems.extend(self.check_statistics());
         Error::from_problems(problems)
     }
 
@@ -144,7 +178,7 @@ impl Kafka {
             config.set("client.id", client_id);
         }
         for (name, value) in self.extra.iter().chain(own) {
-            config.set(name, value);
+            config.set(name, java::in_librdkafka(name, value));
         }
         config.set("bootstrap.servers", &self.bootstrap_servers);
         config
@@ -174,12 +208,36 @@ impl Kafka {
         .collect()
     }
 
+    fn check_group(&self) -> Vec<Problem> {
+        let by_broker = self
+            .given("group.protocol")
+            .is_some_and(|(_, protocol)| is_consumer(protocol));
+        if !by_broker {
+            return self.check_timeouts();
+        }
+        let given = DECIDED_BY_BROKER.iter().filter_map(|(name, instead)| {
+            let (section, _) = self.given(name)?;
+            let what = "with `group.protocol = \"consumer\"` the broker decides it";
+            let problem = Problem::new(format!("{section}.{name}"), what);
+            Some(problem.mend(format!("remove it; see the group's `{instead}`")))
+        });
+        given.collect()
+    }
+
+    /// Lag, silent brokers and leaders out of reach are seen by statistics alone.
+    fn check_statistics(&self) -> Option<Problem> {
+        let name = "statistics.interval.ms";
+        let (section, _) = self.given(name).filter(|(_, value)| value.trim() == "0")?;
+        let what = "without statistics neither lag nor a silent broker is seen";
+        let problem = Problem::new(format!("{section}.{name}"), what);
+        Some(problem.mend("remove it (the default is 2000), or write a longer interval"))
+    }
+
     fn check_timeouts(&self) -> Vec<Problem> {
         let number = |name: &str, default: u64| {
-            let value = self.consumer.get(name).or_else(|| self.extra.get(name));
-            value
-                .and_then(|value| value.parse().ok())
-                .unwrap_or(default)
+            let given = self.given(name);
+            let value = given.and_then(|(_, value)| value.parse().ok());
+            value.unwrap_or(default)
         };
         let session = number("session.timeout.ms", 45_000);
         let poll = number("max.poll.interval.ms", 300_000);
@@ -199,6 +257,15 @@ impl Kafka {
         }
         problems
     }
+}
+
+/// Whether the broker deals out a group's partitions (KIP-848).
+pub(crate) fn is_assigned_by_broker(consumer: &ClientConfig) -> bool {
+    consumer.get("group.protocol").is_some_and(is_consumer)
+}
+
+fn is_consumer(protocol: &str) -> bool {
+    protocol.eq_ignore_ascii_case("consumer")
 }
 
 fn apply<'a>(config: &mut ClientConfig, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {

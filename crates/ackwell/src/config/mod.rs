@@ -49,6 +49,7 @@ use serde::Deserialize;
 pub use duration::deserialize as duration;
 pub use error::{Error, Problem};
 pub use kafka::Kafka;
+pub(crate) use kafka::{DECIDED_BY_BROKER, is_assigned_by_broker};
 pub use producer::{Acks, Compression, Producer};
 pub use settings::Settings;
 pub use sources::Sources;
@@ -99,6 +100,24 @@ impl Config {
         Ok(config)
     }
 
+    /// Refuses what can't be used or contradicts itself, in every section. An app does so when it
+    /// starts.
+    ///
+    /// # Errors
+    /// With every problem found, each with a mend.
+    pub fn check(&self) -> Result<(), Error> {
+        let checks = [
+            self.kafka.check(),
+            self.producer.check(),
+            self.transactions.check(),
+            self.topics.check(),
+            self.stop.check(),
+        ];
+        let errors = checks.into_iter().filter_map(Result::err);
+        let problems = errors.flat_map(|error| error.problems().to_vec());
+        Error::from_problems(problems.collect())
+    }
+
     /// The defaults with another broker: for tests and for embedding.
     pub fn with_bootstrap_servers(servers: impl Into<String>) -> Self {
         let kafka = Kafka {
@@ -139,6 +158,27 @@ impl Default for Topics {
     }
 }
 
+impl Topics {
+    /// Refuses a number of replicas that no broker takes.
+    ///
+    /// # Errors
+    /// With what is wrong, and a mend.
+    pub fn check(&self) -> Result<(), Error> {
+        let replicas = self.replication_factor;
+        if replicas == -1 || (1..=REPLICAS_MAX).contains(&replicas) {
+            return Ok(());
+        }
+        let what = format!("a topic can't have {replicas} replicas");
+        let problem = Problem::new("topics.replication_factor", what);
+        Err(problem
+            .mend("write how many brokers keep each record, or -1 for the broker's default")
+            .into())
+    }
+}
+
+/// Kafka's protocol has 16 bits for it.
+const REPLICAS_MAX: i32 = i16::MAX as i32;
+
 /// Stopping, section `[stop]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -154,5 +194,24 @@ impl Default for Stop {
         Self {
             drain: Duration::from_secs(10),
         }
+    }
+}
+
+/// Longer than any orchestrator waits, and well within what clocks can count.
+const DRAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Stop {
+    /// Refuses a wait that nobody can mean.
+    ///
+    /// # Errors
+    /// With what is wrong, and a mend.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.drain <= DRAIN_MAX {
+            return Ok(());
+        }
+        let problem = Problem::new("stop.drain", "it is longer than 24 h");
+        Err(problem
+            .mend("write less than what the orchestrator waits before it kills a process")
+            .into())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::error::{Error, Problem};
+use super::properties;
 
 /// How records are sent, section `[producer]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -85,7 +86,23 @@ impl Producer {
                 );
             }
         }
+        problems.extend(self.check_ranges());
         Error::from_problems(problems)
+    }
+
+    /// What librdkafka has no room for.
+    fn check_ranges(&self) -> Vec<Problem> {
+        let millis = |time: Duration| time.as_millis().to_string();
+        let linger = ("linger", "linger.ms", millis(self.linger));
+        let timeout = millis(self.delivery_timeout);
+        let timeout = ("delivery_timeout", "message.timeout.ms", timeout);
+        let refused = [linger, timeout]
+            .into_iter()
+            .filter_map(|(key, name, value)| {
+                let problem = properties::refused_by_client("producer", name, &value)?;
+                Some(problem.of(format!("producer.{key}")))
+            });
+        refused.collect()
     }
 }
 

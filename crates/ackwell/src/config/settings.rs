@@ -47,21 +47,14 @@ impl Settings {
             topics: self.section::<Topics>("topics")?,
             stop: self.section::<Stop>("stop")?,
         };
-        let checks = [
-            config.kafka.check(),
-            config.producer.check(),
-            config.transactions.check(),
-        ];
-        let problems = checks
-            .into_iter()
-            .filter_map(Result::err)
-            .flat_map(|e| e.problems().to_vec());
-        let located = problems.map(|problem| {
+        let Err(error) = config.check() else {
+            return Ok(config);
+        };
+        let located = error.problems().iter().cloned().map(|problem| {
             let source = self.source_of(problem.key());
             problem.found_in_opt(source)
         });
-        Error::from_problems(located.collect())?;
-        Ok(config)
+        Error::from_problems(located.collect()).map(|()| config)
     }
 
     /// A section of the service's own. Derive `Deserialize` with
@@ -198,7 +191,7 @@ impl Settings {
     }
 }
 
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness >= ALIKE)

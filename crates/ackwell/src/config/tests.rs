@@ -58,7 +58,7 @@ fn every_setting_can_be_given_by_a_variable() {
             ("ACKWELL_PRODUCER__QUEUE_RECORDS", "500"),
             ("ACKWELL_PRODUCER__COMPRESSION", "lz4"),
             ("ACKWELL_TOPICS__CREATE", "false"),
-            ("ACKWELL_KAFKA__EXTRA__SECURITY_PROTOCOL", "ssl"),
+            ("ACKWELL_KAFKA__EXTRA__SECURITY_PROTOCOL", "sasl_plaintext"),
             ("DATABASE_URL", "sqlite:1"),
         ],
     )
@@ -67,14 +67,14 @@ fn every_setting_can_be_given_by_a_variable() {
     assert_eq!(config.producer.queue_records, 500);
     assert_eq!(config.producer.compression, Compression::Lz4);
     assert!(!config.topics.create);
-    assert_eq!(config.kafka.extra["security.protocol"], "ssl");
+    assert_eq!(config.kafka.extra["security.protocol"], "sasl_plaintext");
 }
 
 #[test]
 fn client_properties_may_be_quoted_or_dotted_and_of_any_scalar() {
-    let config = read("[kafka.extra]\nsocket.timeout.ms = 5000\n\"ssl.ca.location\" = \"ca.pem\"\n[kafka.consumer]\ncheck.crcs = true", &[]).unwrap();
+    let config = read("[kafka.extra]\nsocket.timeout.ms = 5000\n\"client.rack\" = \"a\"\n[kafka.consumer]\ncheck.crcs = true", &[]).unwrap();
     assert_eq!(config.kafka.extra["socket.timeout.ms"], "5000");
-    assert_eq!(config.kafka.extra["ssl.ca.location"], "ca.pem");
+    assert_eq!(config.kafka.extra["client.rack"], "a");
     assert_eq!(config.kafka.consumer["check.crcs"], "true");
     let client = config.kafka.consumer("g");
     assert_eq!(client.get("socket.timeout.ms"), Some("5000"));
@@ -102,6 +102,27 @@ fn what_the_promise_depends_on_is_set() {
     ] {
         assert_eq!(producer.get(name), Some(value), "{name}");
     }
+}
+
+#[test]
+fn javas_word_for_no_reset_is_understood() {
+    let file = "[kafka.consumer]\nauto.offset.reset = \"none\"";
+    let config = read(file, &[]).unwrap();
+    let consumer = config.kafka.consumer("g");
+    assert_eq!(consumer.get("auto.offset.reset"), Some("error"));
+    assert!(consumer.create_native_config().is_ok());
+}
+
+#[test]
+fn who_reads_outside_a_group_takes_no_protocol_of_it() {
+    let file =
+        "[kafka.consumer]\ngroup.protocol = \"consumer\"\ngroup.remote.assignor = \"uniform\"";
+    let config = read(file, &[]).unwrap();
+    let reader = config.kafka.reader("g");
+    assert_eq!(reader.get("group.protocol"), None);
+    reader
+        .create::<rdkafka::consumer::BaseConsumer>()
+        .expect("the client takes it");
 }
 
 /// File, and what the refusal must say.
@@ -222,6 +243,56 @@ const REFUSED: &[(&str, &[&str])] = &[
         "[kafka.consumer]\nheartbeat.interval.ms = 40000",
         &["heartbeat.interval.ms", "third"],
     ),
+    (
+        "[kafka.consumer]\nsession.timout.ms = 9000",
+        &[
+            "kafka.consumer.session.timout.ms",
+            "line 2",
+            "no such property",
+            "did you mean `session.timeout.ms`?",
+        ],
+    ),
+    (
+        "[kafka.extra]\nsocket.timeout.ms = \"soon\"",
+        &["kafka.extra.socket.timeout.ms", "line 2", "Invalid value"],
+    ),
+    (
+        "[kafka.consumer]\nbatch.size = 1000",
+        &["batch.size", "no effect", "[kafka.producer]"],
+    ),
+    (
+        "[kafka.producer]\nfetch.min.bytes = 1000",
+        &["fetch.min.bytes", "no effect", "[kafka.consumer]"],
+    ),
+    (
+        "[kafka.consumer]\nauto.commit.interval.ms = 1000",
+        &["no effect", "ack_mode"],
+    ),
+    (
+        "[kafka.producer]\ntransaction.timeout.ms = 1000",
+        &["transactions.timeout"],
+    ),
+    (
+        "[kafka.consumer]\npartition.assignment.strategy = \"org.apache.kafka.clients.consumer.RangeAssignor\"",
+        &["no strategy", "write \"range\""],
+    ),
+    (
+        "[kafka.consumer]\nstatistics.interval.ms = 0",
+        &["line 2", "silent broker", "remove it"],
+    ),
+    (
+        "[kafka.consumer]\ngroup.protocol = \"consumer\"\nsession.timeout.ms = 9000",
+        &["line 3", "the broker decides", "remove it"],
+    ),
+    (
+        "[producer]\nlinger = \"1h\"\ndelivery_timeout = \"2h\"",
+        &["producer.linger", "line 2", "outside allowed range"],
+    ),
+    (
+        "[topics]\nreplication_factor = 0",
+        &["topics.replication_factor", "line 2", "0 replicas", "-1"],
+    ),
+    ("[stop]\ndrain = \"25h\"", &["stop.drain", "line 2", "24 h"]),
     ("[kafka.extra]\nx = [1]", &["must be a text, a number"]),
     (
         "[topics]\ncreate = \"perhaps\"",

@@ -248,7 +248,7 @@ pub(super) fn names(partitions: &TopicPartitionList) -> Vec<Named> {
 
 /// Whether the broker assigns (KIP-848).
 pub(super) fn by_broker(config: &ClientConfig) -> bool {
-    config.get("group.protocol") == Some("consumer")
+    crate::config::is_assigned_by_broker(config)
 }
 
 /// What is shown of what the client says. By default its level is that of the `log` crate, which

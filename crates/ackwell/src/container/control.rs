@@ -91,7 +91,7 @@ pub enum ControlError {
         /// What the client said.
         reason: String,
     },
-    /// Reading has stopped for good: `auto.offset.reset` is `none`, and the log does not hold
+    /// Reading has stopped for good: `auto.offset.reset` is `error`, and the log does not hold
     /// the group's position.
     #[error(
         "the client has stopped reading {partition}; set the group's position, then stop and start the listener"

@@ -261,7 +261,7 @@ impl Default for Limits {
 #[non_exhaustive]
 pub enum StartError {
     /// The client library refuses its settings or could not subscribe.
-    #[error("starting listener {listener}: the Kafka client refuses its settings")]
+    #[error("starting listener {listener}: the Kafka client refuses its settings: {source}")]
     Client {
         /// The listener's name.
         listener: String,

@@ -29,6 +29,9 @@ use crate::rights::{self, Rights};
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long a record may wait for room in the producer's queue before it counts as failed.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the broker's answer to a copy is awaited, whatever `producer.delivery_timeout` grants to
+/// what handlers send.
+const WRITE_WAIT_MS: &str = "10000";
 /// How long a retry topic keeps its records: a week, seven times the longest delay, so that a
 /// listener that is down for days misses none.
 const WAITING_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -371,15 +374,12 @@ fn options() -> AdminOptions {
 /// Settings of a producer whose writes are safe when they are acknowledged.
 pub(super) fn settings(base: &ClientConfig) -> ClientConfig {
     let mut config = base.clone();
-    for (name, value) in [
-        ("message.timeout.ms", "10000"),
-        ("partitioner", "murmur2_random"),
-    ] {
-        if config.get(name).is_none() {
-            config.set(name, value);
-        }
+    if config.get("partitioner").is_none() {
+        config.set("partitioner", "murmur2_random");
     }
     config
+        // Health says after this time what is wrong; the write is repeated for as long as it takes.
+        .set("message.timeout.ms", WRITE_WAIT_MS)
         .set("enable.idempotence", "true")
         .set("acks", "all")
         // Looking for a topic must not create it, with whatever partitions the broker thinks of.
@@ -390,4 +390,22 @@ pub(super) fn settings(base: &ClientConfig) -> ClientConfig {
         .set("batch.num.messages", "1")
         .set("linger.ms", "0");
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Kafka, Producer};
+
+    #[test]
+    fn a_copy_that_is_not_taken_is_known_soon_whatever_producers_wait() {
+        for delivery_timeout in [Duration::ZERO, Duration::from_secs(120)] {
+            let producer = Producer {
+                delivery_timeout,
+                ..Producer::default()
+            };
+            let settings = settings(&Kafka::default().producer(&producer));
+            assert_eq!(settings.get("message.timeout.ms"), Some(WRITE_WAIT_MS));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rdkafka::ClientConfig;
 
-use crate::config::Kafka;
+use crate::config::{DECIDED_BY_BROKER, Kafka, is_assigned_by_broker};
 use crate::context::SetupError;
 
 /// How partitions are dealt to the members of a group. All members must agree; to change it in a
@@ -40,13 +40,6 @@ pub(crate) struct Member {
     pub(crate) instance_id: Option<Cow<'static, str>>,
 }
 
-/// Properties that the broker decides with KIP-848.
-const BY_BROKER: [&str; 3] = [
-    "partition.assignment.strategy",
-    "session.timeout.ms",
-    "heartbeat.interval.ms",
-];
-
 impl Member {
     /// The consumer's configuration in `group`.
     pub(crate) fn consumer(&self, kafka: &Kafka, group: &str) -> Result<ClientConfig, SetupError> {
@@ -54,13 +47,14 @@ impl Member {
         if let Some(id) = &self.instance_id {
             config.set("group.instance.id", id.as_ref());
         }
-        match self.assignment {
+        let by_property = is_assigned_by_broker(&config).then_some(Assignment::ByBroker);
+        match self.assignment.or(by_property) {
             None => {}
             Some(Assignment::ByBroker) => {
-                for name in BY_BROKER {
-                    if kafka.consumer.contains_key(name) || kafka.extra.contains_key(name) {
+                for (name, _) in DECIDED_BY_BROKER {
+                    if kafka.given(name).is_some() {
                         return Err(SetupError::new(format!(
-                            "`{name}` is set, but with `Assignment::ByBroker` the broker decides it"
+                            "`{name}` is set, but where the broker assigns it decides that"
                         ))
                         .mend(format!("remove `{name}` from the settings")));
                     }
@@ -69,7 +63,7 @@ impl Member {
                 config.set("group.protocol", "consumer");
             }
             Some(by_members) => {
-                if config.get("group.protocol") == Some("consumer") {
+                if is_assigned_by_broker(&config) {
                     return Err(SetupError::new(
                         "`group.protocol=consumer` is set, with which the broker assigns",
                     )
@@ -101,7 +95,26 @@ mod tests {
         let config = config.expect("no contradiction");
         assert_eq!(config.get("group.protocol"), Some("consumer"));
         assert_eq!(config.get("group.instance.id"), Some("a-1"));
-        assert!(BY_BROKER.iter().all(|name| config.get(name).is_none()));
+        assert_eq!(decided(&config), Vec::<&str>::new());
+    }
+
+    /// What the client would refuse.
+    fn decided(config: &ClientConfig) -> Vec<&'static str> {
+        let names = DECIDED_BY_BROKER.iter().map(|(name, _)| *name);
+        names.filter(|name| config.get(name).is_some()).collect()
+    }
+
+    #[test]
+    fn the_property_alone_has_the_broker_assign() {
+        let mut kafka = Kafka::default();
+        let (name, value) = ("group.protocol".to_owned(), "consumer".to_owned());
+        kafka.consumer.insert(name, value);
+        assert_eq!(kafka.check(), Ok(()));
+        let config = Member::default().consumer(&kafka, "g").expect("it starts");
+        assert_eq!(decided(&config), Vec::<&str>::new());
+        config
+            .create::<rdkafka::consumer::BaseConsumer>()
+            .expect("the client takes it");
     }
 
     #[test]

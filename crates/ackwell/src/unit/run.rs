@@ -366,6 +366,16 @@ impl Run {
         self.sink.retry_at(at);
     }
 
+    /// Starts what is not settled once more, at the same attempts: it was taken back for a reason that is none of
+    /// its own. `false`, and nothing has changed, in a manual ack mode: its handler has had its acknowledgement.
+    pub fn start_again(&mut self) -> bool {
+        if self.acks.is_some() {
+            return false;
+        }
+        self.begin_again();
+        true
+    }
+
     /// Ends the run although nothing failed: its unsettled records can't be taken on now, for
     /// this reason, which health shows. They are offered again a little later.
     pub fn hold(&mut self, reason: impl Into<String>) {

@@ -6,7 +6,10 @@
 
 pub mod acl;
 pub mod raw;
+#[path = "../support/topic.rs"]
+mod topic;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,14 +22,50 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
-/// How long a condition is awaited before the test fails.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a condition is awaited before the test fails. A cluster that has stood still, as on a machine that was
+/// suspended, needs a minute until all have found each other again.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Awaits `future` for [`PATIENCE`], in which time does not count in which this process itself stood still.
+pub async fn patiently<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for _ in 0..PATIENCE.as_secs() {
+        let second = tokio::time::timeout(Duration::from_secs(1), &mut future);
+        if let Ok(output) = second.await {
+            return Some(output);
+        }
+    }
+    None
+}
+
+/// Whether the same question may be answered later: brokers are being found, or elected, or are slow.
+pub fn may_be_answered_later(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotCoordinator
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::UnknownTopic
+                | Code::RequestTimedOut
+                | Code::OperationTimedOut
+                | Code::MessageTimedOut
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::NetworkException
+        )
+    )
+}
 
 /// A broker for one test.
 pub struct Cluster {
@@ -96,12 +135,23 @@ impl Cluster {
         let new = settings
             .iter()
             .fold(new, |new, (key, value)| new.set(key, value));
-        let made = admin
-            .create_topics([&new], &AdminOptions::new())
-            .await
-            .expect("topics are made");
-        made.into_iter()
-            .for_each(|made| drop(made.expect("the topic is made")));
+        let made = patiently(async {
+            loop {
+                match admin.create_topics([&new], &AdminOptions::new()).await {
+                    Err(error) if may_be_answered_later(&error) => {}
+                    made => break made.expect("topics are made"),
+                }
+            }
+        });
+        let made = made.await.expect("topics are made in time");
+        for made in made {
+            match made {
+                // By a question before, whose answer did not come.
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err(refused) => panic!("the topic is made: {refused:?}"),
+            }
+        }
+        topic::known(&admin, &new).await;
     }
 
     /// A listener with its own group on one topic.
@@ -187,7 +237,7 @@ impl Cluster {
         self.committed_of(&format!("g-{topic}"), topic, partition)
     }
 
-    /// The committed position of any group, or -1; so too while its coordinator is being found.
+    /// The committed position of any group, or -1; so too while nobody answers.
     pub fn committed_of(&self, group: &str, topic: &str, partition: i32) -> i64 {
         let consumer: BaseConsumer = self
             .client()
@@ -196,16 +246,10 @@ impl Cluster {
             .expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        let found = match consumer.committed_offsets(list, Duration::from_secs(10)) {
+        let found = match consumer.committed_offsets(list, Duration::from_secs(5)) {
             Ok(found) => found,
-            Err(error) => match error.rdkafka_error_code() {
-                Some(
-                    Code::NotCoordinator
-                    | Code::CoordinatorNotAvailable
-                    | Code::CoordinatorLoadInProgress,
-                ) => return -1,
-                _ => panic!("asking for what {group} has committed: {error}"),
-            },
+            Err(error) if may_be_answered_later(&error) => return -1,
+            Err(error) => panic!("asking for what {group} has committed: {error}"),
         };
         match found.elements().first().map(|element| element.offset()) {
             Some(Offset::Offset(at)) => at,
@@ -227,9 +271,9 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let in_time = tokio::time::timeout(PATIENCE, reached).await;
+        let in_time = patiently(reached).await;
         assert!(
-            in_time.is_ok(),
+            in_time.is_some(),
             "committed is {}, not {position}",
             committed()
         );
@@ -317,7 +361,7 @@ impl Log {
                 changed.await;
             }
         };
-        if tokio::time::timeout(PATIENCE, met).await.is_err() {
+        if patiently(met).await.is_none() {
             let calls = self.calls();
             let tail = &calls[calls.len().saturating_sub(20)..];
             panic!(

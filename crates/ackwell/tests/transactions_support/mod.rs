@@ -6,6 +6,7 @@
     reason = "helpers of tests"
 )]
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,16 +21,16 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
-use crate::container_support::Cluster;
+use crate::container_support::{Cluster, PATIENCE, may_be_answered_later, patiently};
 
-/// Longer than anything here takes on a busy machine; a test that waits for it has failed.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long one question to a broker waits before it is asked again.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Awaits `future`, and names what was waited for if it takes too long.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(LIMIT, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("waited too long for {what}"),
+    match patiently(future).await {
+        Some(output) => output,
+        None => panic!("waited too long for {what}"),
     }
 }
 
@@ -97,6 +98,14 @@ impl Scene {
         config
     }
 
+    /// The same for who looks at how often something was done: no broker is slow enough to abort a transaction by
+    /// itself, and so to have it repeated.
+    pub(crate) fn patient(&self) -> Config {
+        let mut config = self.config();
+        config.transactions.timeout = PATIENCE / 2;
+        config
+    }
+
     pub(crate) async fn out(&self) -> Out {
         Out(self.cluster.topic(1).await, self.cluster.topic(1).await)
     }
@@ -133,63 +142,96 @@ impl Scene {
     /// What readers of committed records see in a topic, partition by partition, when no transaction is open any
     /// more that keeps the end from them, such as that of a process that was killed.
     pub(crate) fn seen(&self, topic: &str) -> Vec<String> {
-        self.await_decisions(topic);
-        let consumer: BaseConsumer = self
-            .cluster
-            .client()
-            .set("group.id", "reader")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", "read_committed")
-            .create()
-            .unwrap();
-        let metadata = consumer.fetch_metadata(Some(topic), LIMIT).unwrap();
+        let read = self.read(topic).into_iter();
+        read.map(|(_, _, value)| value).collect()
+    }
+
+    /// The position behind the last record that they see in a topic of one partition. What was aborted before it, and
+    /// the ends of transactions, have offsets, too.
+    pub(crate) fn end(&self, topic: &str) -> i64 {
+        let read = self.read(topic);
+        read.last().map_or(0, |(_, offset, _)| offset + 1)
+    }
+
+    /// Partitions, offsets and values.
+    fn read(&self, topic: &str) -> Vec<(i32, i64, String)> {
+        let until = Instant::now() + PATIENCE;
+        let partitions = self.partitions(topic, until);
+        self.await_decisions(topic, &partitions, until);
+        let consumer = self.reader("read_committed");
         let mut list = TopicPartitionList::new();
-        let partitions = metadata.topics()[0].partitions();
-        for partition in partitions {
+        for partition in &partitions {
             let offset = Offset::Beginning;
-            list.add_partition_offset(topic, partition.id(), offset)
+            list.add_partition_offset(topic, *partition, offset)
                 .unwrap();
         }
         consumer.assign(&list).unwrap();
-        let (mut seen, mut ends) = (Vec::new(), 0);
-        while ends < partitions.len() {
-            match consumer.poll(LIMIT) {
+        let (mut seen, mut ended) = (Vec::new(), BTreeSet::new());
+        while ended.len() < partitions.len() {
+            match consumer.poll(ANSWER) {
                 Some(Ok(message)) => {
                     let value = message.payload().unwrap_or_default();
                     let value = String::from_utf8_lossy(value).into_owned();
-                    seen.push((message.partition(), value));
+                    seen.push((message.partition(), message.offset(), value));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
-                Some(Err(error)) => panic!("{topic}: {error}"),
-                None => panic!("{topic} does not end"),
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+                Some(Err(error)) if !may_be_answered_later(&error) => panic!("{topic}: {error}"),
+                Some(Err(_)) | None => assert!(Instant::now() < until, "{topic} does not end"),
             }
         }
-        seen.sort_by_key(|(partition, _)| *partition);
-        seen.into_iter().map(|(_, value)| value).collect()
+        seen.sort();
+        seen
+    }
+
+    fn reader(&self, isolation: &str) -> BaseConsumer {
+        let mut client = self.cluster.client();
+        client.set("group.id", "reader");
+        client.set("enable.partition.eof", "true");
+        client.set("isolation.level", isolation).create().unwrap()
+    }
+
+    /// The partitions of a topic, as soon as the broker that is asked knows of it, and of their leaders.
+    fn partitions(&self, topic: &str, until: Instant) -> Vec<i32> {
+        let reader = self.reader("read_committed");
+        answered(topic, until, || {
+            let metadata = reader.fetch_metadata(Some(topic), ANSWER)?;
+            let partitions = metadata.topics()[0].partitions();
+            let led = partitions.iter().all(|partition| partition.leader() >= 0);
+            let ids = partitions.iter().map(|partition| partition.id());
+            Ok((led && !partitions.is_empty()).then(|| ids.collect()))
+        })
     }
 
     /// Waits until the last stable offset of each partition is its end.
-    fn await_decisions(&self, topic: &str) {
-        let asking = |isolation| -> BaseConsumer {
-            let mut client = self.cluster.client();
-            client.set("group.id", "reader");
-            client.set("isolation.level", isolation).create().unwrap()
-        };
-        let (committed, all) = (asking("read_committed"), asking("read_uncommitted"));
-        let metadata = all.fetch_metadata(Some(topic), LIMIT).unwrap();
-        let until = Instant::now() + LIMIT;
-        for partition in metadata.topics()[0].partitions() {
-            let end = |consumer: &BaseConsumer| {
-                let marks = consumer.fetch_watermarks(topic, partition.id(), LIMIT);
-                marks.unwrap().1
-            };
-            while end(&committed) < end(&all) {
-                assert!(
-                    Instant::now() < until,
-                    "a transaction on {topic} stays open"
-                );
-                std::thread::sleep(Duration::from_millis(20));
-            }
+    fn await_decisions(&self, topic: &str, partitions: &[i32], until: Instant) {
+        let committed = self.reader("read_committed");
+        let all = self.reader("read_uncommitted");
+        for partition in partitions {
+            answered(topic, until, || {
+                let end = |reader: &BaseConsumer| {
+                    let marks = reader.fetch_watermarks(topic, *partition, ANSWER);
+                    marks.map(|(_, end)| end)
+                };
+                Ok((end(&committed)? >= end(&all)?).then_some(()))
+            });
         }
+    }
+}
+
+/// Asks until there is an answer.
+fn answered<T>(
+    topic: &str,
+    until: Instant,
+    mut ask: impl FnMut() -> Result<Option<T>, KafkaError>,
+) -> T {
+    loop {
+        let missing = match ask() {
+            Ok(Some(answer)) => return answer,
+            Ok(None) => "it is not decided".to_owned(),
+            Err(error) if may_be_answered_later(&error) => error.to_string(),
+            Err(error) => panic!("{topic}: {error}"),
+        };
+        assert!(Instant::now() < until, "{topic}: {missing}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

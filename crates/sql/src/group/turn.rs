@@ -7,7 +7,7 @@ use ackwell::EncodedEvent;
 use super::leave::leave;
 use super::{Group, Lease, Outcome};
 use crate::backend::{Connection, Dialect};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::row::Row;
 use crate::value::Value;
 
@@ -165,6 +165,22 @@ impl Turn {
         {
             lease.undo().await;
             self.pending = false;
+        }
+    }
+
+    /// Whether the member at work failed only because its group holds locks of members before it, so that it is
+    /// to be taken back, and handled again when they are committed.
+    pub(crate) fn gives_way(&self, error: &Error) -> bool {
+        let group = self.lease.as_ref().and_then(|lease| lease.group.as_ref());
+        matches!(error.kind(), Kind::Locked | Kind::Conflict)
+            && group.is_some_and(|group| group.members > 0)
+    }
+
+    /// Takes the member at work back and gives the turn up, so that those before it are committed.
+    pub(crate) async fn give_way(mut self) {
+        self.undo().await;
+        if let Some(lease) = &self.lease {
+            lease.gate.stats.gave_way();
         }
     }
 

@@ -54,6 +54,12 @@ impl Retry<'_> {
             },
         ) = closed;
         progress.turn = turn;
+        if let Stage::Failed(error) = &stage
+            && let Some(turn) = progress.turn.take_if(|turn| turn.gives_way(error))
+        {
+            turn.give_way().await;
+            return Err(Halt::GaveWay(error.clone()));
+        }
         match (stage, end.unwrap_or(Ok(()))) {
             (Stage::Duplicate, _) => {
                 progress.undo().await;

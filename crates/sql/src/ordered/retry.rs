@@ -111,6 +111,7 @@ impl<'a> Retry<'a> {
                 retried.next = Some(due.unwrap_or_else(now).max(now()));
                 retried.failure = Some(failure);
             }
+            Some(Halt::GaveWay(_)) => retried.next = Some(now()),
             Some(Halt::Held(reason)) => {
                 retried.next = Some(now() + PAUSE);
                 retried.problem = Some(reason);
@@ -150,7 +151,12 @@ impl<'a> Retry<'a> {
             let (found, mut bytes) = (records.len(), 0);
             for mut parked in records {
                 bytes += parked.record.size();
-                match self.attempt(progress, &parked).await? {
+                let end = match self.attempt(progress, &parked).await {
+                    // It is read again, when those before it are committed.
+                    Err(Halt::GaveWay(_)) => break,
+                    end => end?,
+                };
+                match end {
                     End::Done => progress.passed(&parked),
                     End::Gone => return Ok(Stop::Paused),
                     End::Again(at) => return Ok(Stop::Again(at)),

@@ -71,7 +71,7 @@ impl Collector for Observed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counts = self.database.counts();
         let outbox = self.published.outbox();
-        let counters: [(&str, &str, u64); 6] = [
+        let counters: [(&str, &str, u64); 7] = [
             (
                 "outbox_published",
                 "Events that the brokers acknowledged",
@@ -96,6 +96,11 @@ impl Collector for Observed {
                 "database_rollbacks",
                 "Units of work that were taken back alone",
                 counts.rolled_back,
+            ),
+            (
+                "database_gave_way",
+                "Records that were handled again because their group and another one waited for each other's locks",
+                counts.gave_way,
             ),
             (
                 "inbox_duplicates",

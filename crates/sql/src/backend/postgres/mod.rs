@@ -16,6 +16,7 @@ mod value;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{join, join3};
 use tokio::task::JoinHandle;
@@ -24,6 +25,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::statement;
 use crate::error::{Chain, Error, Kind, Result};
+use crate::group::GROUP_LOCK_WAIT;
 use crate::inbox;
 use crate::row::Row;
 use crate::value::Value;
@@ -49,12 +51,26 @@ pub(crate) struct Postgres {
     open: bool,
     /// Whether the server may have one open that was given up.
     stale: bool,
+    /// Whose locks the transaction holds, and how long it waits for others'.
+    locks: Locks,
     /// What is sent before the next statement.
     ahead: String,
     /// The mark of the member at work.
     mark: Ahead,
     /// What is written to the outbox last.
     emitted: Emitted,
+}
+
+/// Whose locks a transaction holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Locks {
+    /// Those of the member at work: it waits as the session does.
+    #[default]
+    Own,
+    /// Also those of members that are kept: from the next member on, it is to wait for a moment only.
+    Members,
+    /// The same, and the server knows how long to wait.
+    Brief,
 }
 
 struct Link {
@@ -78,6 +94,7 @@ impl Postgres {
             link: None,
             open: false,
             stale: false,
+            locks: Locks::Own,
             ahead: String::new(),
             mark: Ahead::Nothing,
             emitted: Emitted::default(),
@@ -92,6 +109,7 @@ impl Postgres {
         self.ahead.clear();
         self.mark = Ahead::Nothing;
         self.emitted.clear();
+        self.locks = Locks::Own;
         self.open = false;
         if self.is_linked() {
             match self.send_begin().await {
@@ -142,7 +160,10 @@ impl Postgres {
 
     /// Makes the transaction durable. An error without a word from the server leaves open whether it is.
     pub(super) async fn commit(&mut self) -> Result<()> {
-        let committed = self.place_and_commit().await;
+        let committed = match self.wait_for_the_commit() {
+            Ok(()) => self.place_and_commit().await,
+            Err(error) => Err(error),
+        };
         self.emitted.clear();
         self.open = false;
         self.stale = committed.is_err();
@@ -179,7 +200,25 @@ impl Postgres {
     }
 
     pub(super) fn savepoint(&mut self) -> Result<()> {
+        if self.locks == Locks::Members {
+            // Before the savepoint, it holds until the transaction ends.
+            self.wait_for_locks(GROUP_LOCK_WAIT.min(self.session.lock_wait))?;
+            self.locks = Locks::Brief;
+        }
         self.later("SAVEPOINT member; ")
+    }
+
+    /// What is checked at the commit concerns all members, and none can be taken back alone any more.
+    fn wait_for_the_commit(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.locks) {
+            Locks::Brief => self.wait_for_locks(self.session.lock_wait),
+            Locks::Own | Locks::Members => Ok(()),
+        }
+    }
+
+    /// In the open transaction, statements wait so long for what another one has locked.
+    fn wait_for_locks(&mut self, wait: Duration) -> Result<()> {
+        self.later(&format!("SET LOCAL lock_timeout = {}; ", wait.as_millis()))
     }
 
     pub(super) fn release(&mut self) -> Result<()> {
@@ -187,6 +226,9 @@ impl Postgres {
             return Err(Error::usage("keeping work without its mark"));
         }
         self.emitted.keep();
+        if self.locks == Locks::Own {
+            self.locks = Locks::Members;
+        }
         self.later("RELEASE member; ")
     }
 
