@@ -46,6 +46,9 @@ pub(super) struct Named {
     handler: Box<dyn Erased>,
 }
 
+/// What the app's [`Transactions`](transaction::Transactions) are called in health.
+const TEMPLATE: &str = "transactions";
+
 pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     let App {
         mut config,
@@ -80,6 +83,9 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     let health = Health::default();
     let broker = health.add(Kind::Broker, "kafka");
     let states = States::from_values(states);
+    if let Some(template) = states.get::<transaction::Transactions>() {
+        template.report_to(health.add(Kind::Service, TEMPLATE));
+    }
     let common = Common {
         config: &config,
         states: &states,

@@ -4,7 +4,7 @@
 //! made when they are needed, up to a limit, and kept.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -16,6 +16,7 @@ use super::lease::{Lease, Leases};
 use super::{Limits, TransactionError};
 use crate::config::{Acks, Config};
 use crate::failure::Class;
+use crate::observe::{Reporter, Status};
 
 /// How long to wait when the client's queue is full.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
@@ -93,6 +94,9 @@ struct Inner {
     leases: Leases,
     permits: Arc<Semaphore>,
     free: Mutex<Vec<Client>>,
+    /// The id that another instance has taken over.
+    fenced: OnceLock<String>,
+    reporter: OnceLock<Reporter>,
 }
 
 impl Pool {
@@ -106,6 +110,8 @@ impl Pool {
             leases,
             permits: Arc::new(Semaphore::new(settings.producers)),
             free: Mutex::default(),
+            fenced: OnceLock::new(),
+            reporter: OnceLock::new(),
             settings,
         })))
     }
@@ -147,6 +153,7 @@ impl Pool {
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit =
             permit.map_err(|_| TransactionError::new(Class::Stop, "transactions are closed"))?;
+        self.check()?;
         let free = self.free().pop();
         let mut client = match free {
             Some(client) => client,
@@ -180,7 +187,41 @@ impl Pool {
         }
     }
 
+    /// Has health tell when another instance has taken over.
+    pub(super) fn report_to(&self, reporter: Reporter) {
+        reporter.report(Status::Running);
+        if self.0.reporter.set(reporter).is_ok() && self.0.fenced.get().is_some() {
+            self.report();
+        }
+    }
+
+    /// A new producer would fence the other instance back, and that one this.
+    fn check(&self) -> Result<(), TransactionError> {
+        let fenced = self.0.fenced.get();
+        fenced.map_or(Ok(()), |id| Err(TransactionError::fenced(id)))
+    }
+
+    /// Another instance has taken over this id.
+    fn fenced(&self, lease: &Lease) {
+        if self.0.fenced.set(lease.id().to_owned()).is_ok() {
+            tracing::error!(
+                id = lease.id(),
+                "another instance has taken over a transactional id"
+            );
+            self.report();
+        }
+    }
+
+    fn report(&self) {
+        if let (Some(reporter), Err(error)) = (self.0.reporter.get(), self.check()) {
+            reporter.report(Status::Failed(error.to_string()));
+        }
+    }
+
     async fn connect(&self, lease: Lease) -> Result<Client, (Option<Lease>, TransactionError)> {
+        if let Err(error) = self.check() {
+            return Err((Some(lease), error));
+        }
         let Settings {
             client, timeout, ..
         } = self.0.settings.clone();
@@ -252,10 +293,19 @@ impl Open {
                     pool.free().push(client);
                     result.map_err(Uncommitted::from)
                 }
-                End::Broken(lease, error) => Err(Uncommitted {
+                End::Broken {
+                    lease,
                     error,
-                    lease: Some(lease),
-                }),
+                    fenced,
+                } => {
+                    if fenced {
+                        pool.fenced(&lease);
+                    }
+                    Err(Uncommitted {
+                        error,
+                        lease: Some(lease),
+                    })
+                }
             }
         });
         ended.await.unwrap_or_else(|_| {
@@ -279,8 +329,12 @@ impl Open {
             let _permit = permit;
             if !client.is_open() {
                 pool.free().push(client);
-            } else if let Ok(client) = client.abort() {
-                pool.free().push(client);
+                return;
+            }
+            match client.abort() {
+                End::Usable(client, _) => pool.free().push(client),
+                End::Broken { lease, fenced, .. } if fenced => pool.fenced(&lease),
+                End::Broken { .. } => {}
             }
         })
     }
