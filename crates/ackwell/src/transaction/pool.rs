@@ -96,7 +96,8 @@ struct Inner {
     free: Mutex<Vec<Client>>,
     /// The id that another instance has taken over.
     fenced: OnceLock<String>,
-    reporter: OnceLock<Reporter>,
+    /// Of the apps whose state it is.
+    reporters: Mutex<Vec<Reporter>>,
 }
 
 impl Pool {
@@ -111,7 +112,7 @@ impl Pool {
             permits: Arc::new(Semaphore::new(settings.producers)),
             free: Mutex::default(),
             fenced: OnceLock::new(),
-            reporter: OnceLock::new(),
+            reporters: Mutex::default(),
             settings,
         })))
     }
@@ -190,9 +191,8 @@ impl Pool {
     /// Has health tell when another instance has taken over.
     pub(super) fn report_to(&self, reporter: Reporter) {
         reporter.report(Status::Running);
-        if self.0.reporter.set(reporter).is_ok() && self.0.fenced.get().is_some() {
-            self.report();
-        }
+        self.reporters().push(reporter);
+        self.report();
     }
 
     /// A new producer would fence the other instance back, and that one this.
@@ -213,9 +213,17 @@ impl Pool {
     }
 
     fn report(&self) {
-        if let (Some(reporter), Err(error)) = (self.0.reporter.get(), self.check()) {
+        let Err(error) = self.check() else {
+            return;
+        };
+        for reporter in self.reporters().iter() {
             reporter.report(Status::Failed(error.to_string()));
         }
+    }
+
+    fn reporters(&self) -> MutexGuard<'_, Vec<Reporter>> {
+        let reporters = self.0.reporters.lock();
+        reporters.unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(&self, lease: Lease) -> Result<Client, (Option<Lease>, TransactionError)> {
