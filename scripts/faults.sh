@@ -5,6 +5,7 @@
 #   scripts/faults.sh                     each fault by its test, and the tests without any fault
 #   scripts/faults.sh NAME..              only these faults
 #   scripts/faults.sh --suite NAME..      the whole suite against these faults: who else finds them?
+#   scripts/faults.sh --build             only builds what the others run
 #
 # JOBS tests run at a time (default 3); they mostly wait. The faults of `ackwell-core` are found by
 # its simulation. Exits with 0 if every fault is found and nothing fails without one.
@@ -30,8 +31,9 @@ DeletedBeforePublished    sql_relay            a_broker_that_is_away_is_waited_f
 TABLE
 }
 
-suite=
+suite= build=
 if [ "${1-}" = --suite ]; then suite=yes; shift; fi
+if [ "${1-}" = --build ]; then build=yes; shift; fi
 jobs=${JOBS:-3}
 work=$(mktemp -d)
 trap '[ $? -ne 0 ] && echo "the logs are in $work" >&2 || rm -rf "$work"' EXIT
@@ -56,6 +58,7 @@ if ! cargo test --locked --workspace --features ackwell-sql/mutations --no-run \
   cat "$work/build" >&2
   exit 2
 fi
+[ -z "$build" ] || exit 0
 binary() { sed -nE "s|^ *Executable tests/$1\.rs \((.*)\)$|\1|p" "$work/build"; }
 
 # Runs one test, or all of a file, with a fault or `-` for none.

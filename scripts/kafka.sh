@@ -5,6 +5,7 @@
 #   scripts/kafka.sh start --acl [PORT]           one node that demands rights, prints KAFKA_ACL_BOOTSTRAP_SERVERS=..
 #   scripts/kafka.sh stop [PORT]                  kills them and removes their data
 #   scripts/kafka.sh status [PORT]                one line a node; fails unless all answer
+#   scripts/kafka.sh fetch                        only gets the jars that `start` needs
 #   scripts/kafka.sh kill N [PORT]                SIGKILL for node N
 #   scripts/kafka.sh pause N [PORT]               SIGSTOP for node N; `continue N` wakes it
 #   scripts/kafka.sh restart N [PORT]             starts node N again on its data, stopping it before if it runs
@@ -299,7 +300,7 @@ case $command in
         if [ "${1:-}" = --nodes ]; then nodes=${2:-}; shift 2 || usage; fi
         if [ "${1:-}" = --acl ]; then acl=yes; shift; fi
         [[ $nodes =~ ^[13]$ && ($acl = no || $nodes = 1) ]] || usage ;;
-    stop | status) ;;
+    stop | status | fetch) ;;
     kill | pause | continue | restart)
         node=${1:-}
         [[ $node =~ ^[123]$ ]] || usage
@@ -317,6 +318,7 @@ flock 9
 
 case $command in
     start) start "$nodes" ;;
+    fetch) java_is_there; fetch ;;
     stop) stop ;;
     status) status ;;
     kill) id=$(running "$node"); end "$node" "$id" KILL ;;

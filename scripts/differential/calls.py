@@ -98,7 +98,8 @@ class Calls:
 
     # Records
 
-    def produce(self, name, records, *, partition=0, acks=-1, transactional_id=None, at=None, note="", on="main", **how):
+    def produce(self, name, records, *, partition=0, acks=-1, transactional_id=None, at=None, note="", on="main", at_least=0,
+                **how):
         """`records` are tuples, or a batch as bytes, or None for none at all."""
         if isinstance(records, list):
             records = batch(records, at=self.clock if at is None else at, **how)
@@ -114,7 +115,7 @@ class Calls:
             api = self.definitions.apis["Produce"]
             self.connection(on).send(api, version, api.request.encode(body, version))
             return None
-        answer = self.ask("Produce", on=on, note=note, **body)
+        answer = self.ask("Produce", on=on, note=note, at_least=at_least, **body)
         if acks != -1:
             # Readers see a record when it is durable, and these acknowledgements do not wait for that.
             self.pause(0.1)

@@ -275,7 +275,21 @@ impl Reader {
         Ok(open)
     }
 
+    /// Asks again while a partition has no leader that knows that it leads: a new topic's, or one
+    /// that moves.
     fn find_spans(&self, topic: &str) -> Result<Vec<Span>, KafkaError> {
+        let began = Instant::now();
+        loop {
+            match self.spans_now(topic) {
+                Err(error) if is_moving(&error) && began.elapsed() < REQUEST_MAX => {
+                    std::thread::sleep(POLL_MAX);
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn spans_now(&self, topic: &str) -> Result<Vec<Span>, KafkaError> {
         let consumer = &self.consumer;
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_MAX)?;
         let mut spans = Vec::new();
@@ -323,4 +337,11 @@ fn failed(topic: &str, servers: String, source: KafkaError) -> ReadError {
 
 fn is_unknown(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
+}
+
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }

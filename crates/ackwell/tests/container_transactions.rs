@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell::extract::{Attempt, State, Text};
-use ackwell::observe::Status;
+use ackwell::observe::{Metrics, Status};
 use ackwell::producer::OutgoingRecord;
 use ackwell::retry::{fixed, topics};
 use ackwell::transaction::{Transaction, TransactionError, Transactions};
@@ -42,7 +42,7 @@ async fn what_is_sent_in_a_transaction_is_seen_together_or_not_at_all() {
         return;
     };
     let (one, other) = (scene.cluster.topic(1).await, scene.cluster.topic(3).await);
-    let transactions = Transactions::open(&scene.config()).await.unwrap();
+    let transactions = Transactions::open(&scene.patient()).await.unwrap();
     let sent: Result<u32, TransactionError> = transactions
         .run(async |tx| {
             tx.send_record(out(&one, "a")).await?;
@@ -76,7 +76,7 @@ async fn a_closure_that_is_dropped_or_panics_leaves_nothing_and_the_producer_goe
         return;
     };
     let topic = scene.cluster.topic(1).await;
-    let mut config = scene.config();
+    let mut config = scene.patient();
     config.transactions.producers = 1;
     let transactions = Transactions::open(&config).await.unwrap();
     let hanging = transactions.run(async |tx| -> Result<(), TransactionError> {
@@ -115,7 +115,7 @@ async fn a_record_that_the_broker_refuses_fails_the_transaction_whoever_looked()
         return;
     };
     let (topic, small) = (scene.cluster.topic(1).await, scene.small().await);
-    let transactions = Transactions::open(&scene.config()).await.unwrap();
+    let transactions = Transactions::open(&scene.patient()).await.unwrap();
     let sent: Result<(), TransactionError> = transactions
         .run(async |tx| {
             tx.send_record(out(&topic, "never")).await?;
@@ -149,7 +149,7 @@ async fn each_record_is_sent_on_once_with_its_position() {
     };
     let app = scene
         .start(
-            App::new(scene.config())
+            App::new(scene.patient())
                 .state(to.clone())
                 .listener(listener()),
         )
@@ -161,7 +161,7 @@ async fn each_record_is_sent_on_once_with_its_position() {
     // Nothing is left to do for another one.
     let app = scene
         .start(
-            App::new(scene.config())
+            App::new(scene.patient())
                 .state(to.clone())
                 .listener(listener()),
         )
@@ -212,7 +212,7 @@ async fn a_failing_record_has_sent_nothing_and_its_neighbours_are_not_repeated()
         .group(format!("g-{from}"))
         .retry(fixed(Duration::from_millis(20)).max_attempts(5))
         .handle(fail_some);
-    let app = App::new(scene.config())
+    let app = App::new(scene.patient())
         .state(to.clone())
         .state(calls.clone());
     let app = scene.start(app.listener(listener)).await;
@@ -265,7 +265,7 @@ async fn a_group_that_the_broker_refuses_is_taken_apart_until_the_one_to_blame_i
     let listener = Listener::on(TopicDeclaration::named(from.clone()))
         .group(format!("g-{from}"))
         .handle(to_small);
-    let app = App::new(scene.config())
+    let app = App::new(scene.patient())
         .state(to.clone())
         .state(calls.clone());
     let app = scene.start(app.listener(listener)).await;
@@ -300,7 +300,7 @@ async fn a_handler_that_waits_holds_up_nobody_before_it_and_outlasts_the_timeout
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let values = ["a", "b", "slow", "c"];
     scene.send(&from, 0, &values.map(str::to_owned)).await;
-    let mut config = scene.config();
+    let mut config = scene.patient();
     config.transactions.timeout = Duration::from_secs(2);
     let go = Arc::new(Notify::new());
     let listener = Listener::on(TopicDeclaration::named(from.clone()))
@@ -346,7 +346,7 @@ async fn a_list_has_one_transaction_and_the_bad_one_in_it_is_found() {
     let listener = Listener::on(TopicDeclaration::named(from.clone()))
         .group(format!("g-{from}"))
         .handle_batch(sum);
-    let app = App::new(scene.config())
+    let app = App::new(scene.patient())
         .state(to.clone())
         .state(calls.clone());
     let app = scene.start(app.listener(listener)).await;
@@ -371,7 +371,7 @@ async fn a_record_goes_to_its_retry_topic_once_and_comes_back() {
         .group(format!("g-{from}"))
         .retry(topics(delays))
         .handle(fail_some);
-    let app = App::new(scene.config())
+    let app = App::new(scene.patient())
         .state(to.clone())
         .state(calls.clone());
     let app = scene.start(app.listener(listener)).await;
@@ -390,7 +390,8 @@ async fn a_record_goes_to_its_retry_topic_once_and_comes_back() {
         let retry = format!("{from}.retry.{number}");
         assert_eq!(scene.seen(&retry), ["flaky"]);
         let group = format!("g-{from}");
-        scene.cluster.reaches_of(&group, &retry, 0, 1).await;
+        let end = scene.end(&retry);
+        scene.cluster.reaches_of(&group, &retry, 0, end).await;
     }
 }
 
@@ -407,7 +408,7 @@ async fn what_a_filter_passes_over_moves_the_position_without_a_record() {
         .handle(transform);
     let app = scene
         .start(
-            App::new(scene.config())
+            App::new(scene.patient())
                 .state(to.clone())
                 .listener(listener),
         )
@@ -424,7 +425,7 @@ async fn an_instance_whose_ids_were_taken_over_stops_visibly_and_loses_nothing()
     };
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let instance = |data: &str| {
-        let mut config = scene.config();
+        let mut config = scene.patient();
         config.data = config.data.join(data);
         config.transactions.instance = Some(format!("same-{from}"));
         config
@@ -478,7 +479,7 @@ async fn partitions_move_between_members_without_a_loss_or_a_repetition() {
             .handle(transform)
     };
     let member = || async {
-        let app = App::new(scene.config())
+        let app = App::new(scene.patient())
             .state(to.clone())
             .listener(listener());
         scene.start(app).await
@@ -518,7 +519,7 @@ async fn fenced_transactions_begin_nothing_and_leave_the_id_to_the_other_instanc
     let (folders, same) = (
         [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()],
         |folder: &tempfile::TempDir| {
-            let mut config = scene.config();
+            let mut config = scene.patient();
             config.data = folder.path().to_owned();
             config.transactions.instance = Some(instance.clone());
             config
@@ -546,4 +547,49 @@ async fn fenced_transactions_begin_nothing_and_leave_the_id_to_the_other_instanc
     assert!(said.contains("another instance"), "{said}");
     assert_eq!(scene.seen(&topic), ["before", "after", "after"]);
     app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_transactions_outside_of_listeners_is_counted_and_timed() {
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
+    let topic = scene.cluster.topic(1).await;
+    let instance = |data: &str| {
+        let mut config = scene.patient();
+        config.data = config.data.join(data);
+        config.transactions.instance = Some(format!("same-{topic}"));
+        config
+    };
+    let metrics = Metrics::new();
+    let transactions = Transactions::observed(&instance("one"), &metrics).await;
+    let transactions = transactions.unwrap();
+    let send = || transactions.run(async |tx| tx.send_record(out(&topic, "a")).await);
+    let sent: Result<(), TransactionError> = send().await;
+    sent.unwrap();
+    let refused: Result<(), Failure> = transactions
+        .run(async |_| Err(Failure::permanent("no")))
+        .await;
+    refused.unwrap_err();
+    let dropped = transactions
+        .run(async |_| -> Result<(), TransactionError> { std::future::pending().await });
+    let waited = tokio::time::timeout(Duration::from_millis(100), dropped).await;
+    waited.unwrap_err();
+    // The same ids from another folder, as if it were another machine.
+    let newer = Transactions::open(&instance("other")).await.unwrap();
+    let fenced: Result<(), TransactionError> = send().await;
+    assert!(fenced.unwrap_err().is_fenced());
+    newer.close(LONG).await.unwrap();
+
+    let text = metrics.render();
+    let ended = "ackwell_transactions_total{listener=\"\",outcome=";
+    for line in [
+        format!("{ended}\"committed\"}} 1"),
+        format!("{ended}\"aborted\"}} 2"),
+        format!("{ended}\"fenced\"}} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    let timed = "ackwell_transaction_commit_seconds_count{listener=\"\"}";
+    assert!(text.contains(timed), "{text}");
 }

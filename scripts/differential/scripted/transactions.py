@@ -59,6 +59,118 @@ class Producer:
         self.s.until(it_is_complete)
 
 
+class OwnEpochs(Producer):
+    """Each transaction has an epoch of its own, and records and offsets take what they reach into it (KIP-890)."""
+
+    def __init__(self, s, name="payments", **how):
+        s.versions.of("EndTxn", OLD_END + 1)
+        super().__init__(s, name, **how)
+        self.before = None
+
+    def send(self, topic, records, sequence, **more):
+        return super().send(topic, records, sequence, at_least=12, **more)
+
+    def commit_offset(self, group, topic, offset, **more):
+        spot = {"PartitionIndex": 0, "CommittedOffset": offset, "CommittedMetadata": "in a transaction"}
+        return self.s.ask(
+            "TxnOffsetCommit", at_least=5, TransactionalId=self.s.named(self.name), GroupId=self.s.group(group),
+            ProducerId=self.id[0], ProducerEpoch=self.id[1],
+            Topics=[{**self.s.name_and_id(topic), "Partitions": [spot]}], **more,
+        )
+
+    def end(self, committed, **more):
+        told = self.ask_for_end(self.id, committed, **more)
+        if told["ErrorCode"] == 0:
+            self.before, self.id = self.id, (told["ProducerId"], told["ProducerEpoch"])
+        self.settled()
+
+    def ask_for_end(self, producer, committed, **more):
+        return self.s.ask(
+            "EndTxn", at_least=OLD_END + 1, TransactionalId=self.s.named(self.name), ProducerId=producer[0],
+            ProducerEpoch=producer[1], Committed=committed, **more,
+        )
+
+
+def each_has_its_own_epoch(s):
+    s.create("orders", 2)
+    me = OwnEpochs(s)
+    me.send("orders", values(2), 0)
+    me.send("orders", values(1), 0, partition=1)
+    me.send("orders", values(1), 2)
+    me.end(True)
+    s.fetch("orders", 0, isolation=READ_COMMITTED, note="committed")
+    me.send("orders", values(1, 5), 0)
+    me.end(False)
+    me.send("orders", values(1, 9), 0, partition=1)
+    me.end(True)
+    s.fetch("orders", 0, isolation=READ_COMMITTED, note="one aborted")
+
+
+def ends_are_asked_for_again(s):
+    s.create("orders")
+    me = OwnEpochs(s)
+    for committed in (True, False):
+        me.send("orders", values(1), 0)
+        me.end(committed)
+        me.ask_for_end(me.before, committed, note="the same again")
+        me.ask_for_end(me.before, not committed, note="the other way")
+    oldest = me.before
+    me.end(False, note="nothing to abort")
+    me.ask_for_end(me.id, True, note="nothing to commit")
+    me.ask_for_end(oldest, False, note="long ago")
+    me.ask_for_end((me.id[0], me.id[1] + 1), False, note="an epoch that nobody has")
+    me.send("orders", values(1), 0)
+    me.ask_for_end(me.before, False, note="while the next is open")
+    me.end(True)
+
+
+def nothing_arrives_late(s):
+    s.create("orders", 2)
+    me = OwnEpochs(s)
+    me.ask_for_end(me.id, True, note="none was begun")
+    me.end(False, note="none was begun")
+    me.send("orders", values(1), 0)
+    me.end(True)
+    now, me.id = me.id, me.before
+    me.send("orders", values(1), 1, note="late, where it was")
+    me.send("orders", values(1), 0, partition=1, note="late, where it was not")
+    me.id = now
+    me.send("orders", values(1), 0)
+    me.end(True)
+
+
+def offsets_take_their_group_along(s):
+    s.create("orders")
+    me = OwnEpochs(s)
+    me.commit_offset("payment", "orders", 5)
+    s.committed("payment", "orders", note="while it is open")
+    me.end(True)
+    s.until(lambda: offset_of(s) == 5)
+    me.commit_offset("payment", "orders", 9)
+    me.end(False)
+    s.committed("payment", "orders", note="aborted")
+    me.id = me.before
+    me.commit_offset("payment", "orders", 11, note="late")
+
+
+def who_ran_out_of_time_goes_on(s):
+    s.create("orders")
+    me = OwnEpochs(s, timeout_ms=1000)
+    me.send("orders", values(1), 0)
+
+    def it_is_aborted():
+        told = s.quietly("DescribeTransactions", TransactionalIds=[s.named("payments")])["TransactionStates"][0]
+        return told["TransactionState"] == "CompleteAbort"
+
+    s.until(it_is_aborted)
+    me.send("orders", values(1), 1, note="too late")
+    me.ask_for_end(me.id, True, note="too late")
+    me.end(False, note="it gives up")
+    me.send("orders", values(1), 0, note="the next")
+    me.end(True)
+    s.fetch("orders", 0, isolation=READ_COMMITTED)
+
+
 def one_is_committed_and_one_aborted(s):
     s.create("orders", 2)
     me = Producer(s)
@@ -236,4 +348,9 @@ SESSIONS = [
     time_runs_out,
     transactions_are_described,
     an_empty_transactional_id,
+    each_has_its_own_epoch,
+    ends_are_asked_for_again,
+    nothing_arrives_late,
+    offsets_take_their_group_along,
+    who_ran_out_of_time_goes_on,
 ]

@@ -167,6 +167,12 @@ impl Metrics {
             families: self.producers.clone(),
         }
     }
+
+    pub(crate) fn transactions(&self) -> TransactionMetrics {
+        TransactionMetrics {
+            families: self.listeners.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -297,7 +303,7 @@ impl ListenerFamilies {
         );
         to.register(
             "transactions",
-            "Transactions of transactional listeners: committed, or why not",
+            "Transactions of Kafka: committed, or why not; those outside of listeners have no listener",
             self.transactions.clone(),
         );
         to.register_with_unit(
@@ -370,5 +376,32 @@ impl ProducerMetrics {
                 outcome,
             })
             .inc();
+    }
+}
+
+/// What transactions outside of listeners report: the same as those of listeners, whose name is empty.
+#[derive(Clone)]
+pub(crate) struct TransactionMetrics {
+    families: ListenerFamilies,
+}
+
+impl TransactionMetrics {
+    /// A commit has ended so.
+    pub(crate) fn committed(&self, outcome: &'static str, elapsed: std::time::Duration) {
+        let listener = String::new();
+        let commits = &self.families.transaction_commits;
+        commits
+            .get_or_create(&ByListener { listener })
+            .observe(elapsed);
+        self.ended(outcome);
+    }
+
+    /// A transaction has ended so, without a commit.
+    pub(crate) fn ended(&self, outcome: &'static str) {
+        let by = ByOutcome {
+            listener: String::new(),
+            outcome,
+        };
+        self.families.transactions.get_or_create(&by).inc();
     }
 }

@@ -13,6 +13,6 @@ pub use health::{Component, Health, Kind, Reporter, Status, Verdict};
 pub use histogram::{Histogram, Tally};
 pub(crate) use listener::{ListenerObserver, watch_parked, watch_queues};
 pub use metrics::Metrics;
-pub(crate) use metrics::ProducerMetrics;
+pub(crate) use metrics::{ProducerMetrics, TransactionMetrics};
 /// For metrics of one's own: [`Metrics::register`] takes its types.
 pub use prometheus_client;

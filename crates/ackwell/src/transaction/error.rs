@@ -105,6 +105,14 @@ impl TransactionError {
         self
     }
 
+    /// What whoever goes on after `refused` is told.
+    pub(super) fn refused_before(refused: &Self) -> Self {
+        let what = format!("a record was refused before: {refused}");
+        let mut error = Self::new(Class::Permanent, what);
+        error.0.kind = refused.kind();
+        error
+    }
+
     pub(crate) fn outdated(what: impl Into<String>) -> Self {
         let mut error = Self::new(Class::Unavailable, what);
         error.0.kind = Kind::Outdated;

@@ -93,6 +93,9 @@
 //! - When it is not known whether a transaction was committed, because the broker did not answer,
 //!   the group's stored position tells before anything is handled again.
 //!
+//! Every transaction is counted by how it ended, and its commit timed: `ackwell_transactions_total` and
+//! `ackwell_transaction_commit_seconds`, by listener; see [`Transactions::observed`].
+//!
 //! Databases are not part of it: a handler that writes to one takes `Tx` and its outbox, and not
 //! this, which is refused together at the start.
 //!
@@ -114,7 +117,7 @@ mod pool;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use error::TransactionError;
 pub use pool::Settings;
@@ -130,7 +133,7 @@ use crate::context::{Context, Setup, SetupError};
 use crate::encode::EncodedEvent;
 use crate::extract::FromRecord;
 use crate::failure::{Class, Failure};
-use crate::observe::Reporter;
+use crate::observe::{Metrics, Reporter, TransactionMetrics};
 use crate::producer::OutgoingRecord;
 use crate::topic::Event;
 
@@ -148,6 +151,7 @@ pub(crate) struct Limits {
 #[derive(Clone)]
 pub struct Transactions {
     pool: Pool,
+    metrics: TransactionMetrics,
 }
 
 impl Transactions {
@@ -161,9 +165,26 @@ impl Transactions {
     /// # Cancel safety
     /// Safe.
     pub async fn open(config: &Config) -> Result<Self, TransactionError> {
+        Self::observed(config, &Metrics::new()).await
+    }
+
+    /// The same, reporting to `metrics`, under the names of transactional listeners and without a listener's name:
+    ///
+    /// - `ackwell_transactions_total{listener="",outcome}`: `committed`; `aborted`, also when its closure failed,
+    ///   panicked or was dropped, or when it could not be begun; `fenced`, by another instance with the same id;
+    ///   `unknown`, if the broker did not answer.
+    /// - `ackwell_transaction_commit_seconds{listener=""}`: how long commits took, those included that failed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn observed(config: &Config, metrics: &Metrics) -> Result<Self, TransactionError> {
         let pool = Pool::new(Settings::new(config)?)?;
         pool.open().await?;
-        Ok(Self { pool })
+        let metrics = metrics.transactions();
+        Ok(Self { pool, metrics })
     }
 
     /// Calls `work` with a transaction. When it returns `Ok`, everything that it sent is committed
@@ -186,23 +207,21 @@ impl Transactions {
     where
         E: From<TransactionError>,
     {
-        let direct = Direct {
-            open: self.pool.begin().await?,
-            failed: None,
-        };
-        let seat = Arc::new(tokio::sync::Mutex::new(Some(direct)));
-        let guard = Ended(Arc::clone(&seat));
-        let done = work(Transaction(Way::Direct(seat))).await;
-        let Some(Direct { open, failed }) = guard.0.lock().await.take() else {
+        let guard = self.begin().await?;
+        let done = work(Transaction(Way::Direct(Arc::clone(&guard.seat)))).await;
+        let Some(Direct { open, failed }) = guard.end().await else {
             return Err(TransactionError::ended().into());
         };
         match (done, failed) {
             (Ok(value), None) => {
-                let committed = open.commit(None).await;
-                committed.map_err(|uncommitted| uncommitted.error)?;
+                self.commit(open).await?;
                 Ok(value)
             }
             (done, failed) => {
+                let why = failed
+                    .as_ref()
+                    .map_or(Kind::Aborted, TransactionError::kind);
+                self.metrics.ended(why.word());
                 open.abort().await;
                 done.and_then(|_| Err(failed.unwrap_or_else(TransactionError::ended).into()))
             }
@@ -212,6 +231,28 @@ impl Transactions {
     /// Has an app's health tell of it.
     pub(crate) fn report_to(&self, reporter: Reporter) {
         self.pool.report_to(reporter);
+    }
+
+    async fn begin(&self) -> Result<Guard, TransactionError> {
+        let open = self.pool.begin().await;
+        let open = open.inspect_err(|error| self.metrics.ended(error.kind().word()))?;
+        let direct = Direct { open, failed: None };
+        Ok(Guard {
+            seat: Arc::new(tokio::sync::Mutex::new(Some(direct))),
+            metrics: Some(self.metrics.clone()),
+        })
+    }
+
+    async fn commit(&self, open: Open) -> Result<(), TransactionError> {
+        let began = Instant::now();
+        let committed = open.commit(None).await;
+        let committed = committed.map_err(|uncommitted| uncommitted.error);
+        let outcome = match &committed {
+            Ok(()) => "committed",
+            Err(error) => error.kind().word(),
+        };
+        self.metrics.committed(outcome, began.elapsed());
+        committed
     }
 
     /// Waits until no transaction is open, and lets none begin.
@@ -261,11 +302,28 @@ struct Held {
 }
 
 /// Ends a transaction whose closure was dropped or has panicked, whoever still has a clone of it.
-struct Ended(Arc<tokio::sync::Mutex<Option<Direct>>>);
+struct Guard {
+    seat: Arc<tokio::sync::Mutex<Option<Direct>>>,
+    /// Where that is counted; until the closure has returned.
+    metrics: Option<TransactionMetrics>,
+}
 
-impl Drop for Ended {
+impl Guard {
+    /// The closure has returned: nobody sends any more.
+    async fn end(mut self) -> Option<Direct> {
+        let direct = self.seat.lock().await.take();
+        self.metrics = None;
+        direct
+    }
+}
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        if let Ok(mut direct) = self.0.try_lock() {
+        let Some(metrics) = &self.metrics else {
+            return;
+        };
+        metrics.ended(Kind::Aborted.word());
+        if let Ok(mut direct) = self.seat.try_lock() {
             *direct = None;
         }
     }
@@ -342,9 +400,8 @@ impl Direct {
     async fn send(&mut self, record: &OutgoingRecord) -> Result<(), TransactionError> {
         let sent = self.open.send(record.to_client(())).await;
         sent.inspect_err(|error| {
-            let what = format!("a record was refused before: {error}");
             self.failed
-                .get_or_insert_with(|| TransactionError::new(Class::Permanent, what));
+                .get_or_insert_with(|| TransactionError::refused_before(error));
         })
     }
 }

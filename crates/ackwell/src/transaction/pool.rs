@@ -3,6 +3,7 @@
 //! A producer has one transaction at a time, so as many are needed as are open at once. They are
 //! made when they are needed, up to a limit, and kept.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,12 @@ use crate::observe::{Reporter, Status};
 
 /// How long to wait when the client's queue is full.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
+/// How long a connection may be silent, within half of a transaction's timeout.
+///
+/// librdkafka (2.12) can lose a question for the group's coordinator, such as while that one moves to another
+/// broker: it looks at it again when a connection comes or goes, and never at its timeout. Until then
+/// `send_offsets_to_transaction` does not return, and so long was ten minutes, when brokers close what is silent.
+const SILENCE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(15);
 /// Where ids are leased, in the data folder.
 const FOLDER: &str = "transactions";
 
@@ -63,6 +70,10 @@ impl Settings {
         if client.get("message.max.bytes").is_none() {
             // The topic's own limit decides what is too large, not the client's guess.
             client.set("message.max.bytes", "1000000000");
+        }
+        if client.get("connections.max.idle.ms").is_none() {
+            let silence = (transactions.timeout / 2).clamp(*SILENCE.start(), *SILENCE.end());
+            client.set("connections.max.idle.ms", silence.as_millis().to_string());
         }
         let prefix = (transactions.prefix.clone())
             .or_else(|| config.kafka.client_id.clone())
@@ -359,5 +370,27 @@ impl Drop for Open {
 impl From<TransactionError> for Uncommitted {
     fn from(error: TransactionError) -> Self {
         Uncommitted { error, lease: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn silence(timeout: Duration) -> Option<String> {
+        let mut config = Config::default();
+        config.transactions.timeout = timeout;
+        let settings = Settings::new(&config).unwrap();
+        let silence = settings.client.get("connections.max.idle.ms");
+        silence.map(str::to_owned)
+    }
+
+    #[test]
+    fn a_question_that_the_client_has_lost_is_asked_again_before_the_transaction_is_over() {
+        let seconds = |seconds| silence(Duration::from_secs(seconds)).unwrap();
+        assert_eq!(seconds(10), "5000");
+        assert_eq!(seconds(30), "15000");
+        assert_eq!(seconds(900), "15000");
+        assert_eq!(seconds(1), "2000");
     }
 }

@@ -6,6 +6,8 @@
 
 pub mod acl;
 pub mod raw;
+#[path = "../support/topic.rs"]
+mod topic;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -149,6 +151,7 @@ impl Cluster {
                 Err(refused) => panic!("the topic is made: {refused:?}"),
             }
         }
+        topic::known(&admin, &new).await;
     }
 
     /// A listener with its own group on one topic.

@@ -13,6 +13,9 @@
 )]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "topic.rs"]
+mod topic;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -125,10 +128,7 @@ impl Kafka {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
         // The answer comes to the client, which must live until then.
         let admin = admin(&self.address);
-        let made = admin.create_topics([&topic], &AdminOptions::new()).await;
-        for made in made.unwrap() {
-            made.unwrap();
-        }
+        topic::create(&admin, &topic).await;
     }
 }
 

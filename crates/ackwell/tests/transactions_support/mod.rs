@@ -98,6 +98,14 @@ impl Scene {
         config
     }
 
+    /// The same for who looks at how often something was done: no broker is slow enough to abort a transaction by
+    /// itself, and so to have it repeated.
+    pub(crate) fn patient(&self) -> Config {
+        let mut config = self.config();
+        config.transactions.timeout = PATIENCE / 2;
+        config
+    }
+
     pub(crate) async fn out(&self) -> Out {
         Out(self.cluster.topic(1).await, self.cluster.topic(1).await)
     }
@@ -134,6 +142,19 @@ impl Scene {
     /// What readers of committed records see in a topic, partition by partition, when no transaction is open any
     /// more that keeps the end from them, such as that of a process that was killed.
     pub(crate) fn seen(&self, topic: &str) -> Vec<String> {
+        let read = self.read(topic).into_iter();
+        read.map(|(_, _, value)| value).collect()
+    }
+
+    /// The position behind the last record that they see in a topic of one partition. What was aborted before it, and
+    /// the ends of transactions, have offsets, too.
+    pub(crate) fn end(&self, topic: &str) -> i64 {
+        let read = self.read(topic);
+        read.last().map_or(0, |(_, offset, _)| offset + 1)
+    }
+
+    /// Partitions, offsets and values.
+    fn read(&self, topic: &str) -> Vec<(i32, i64, String)> {
         let until = Instant::now() + PATIENCE;
         let partitions = self.partitions(topic, until);
         self.await_decisions(topic, &partitions, until);
@@ -151,15 +172,15 @@ impl Scene {
                 Some(Ok(message)) => {
                     let value = message.payload().unwrap_or_default();
                     let value = String::from_utf8_lossy(value).into_owned();
-                    seen.push((message.partition(), value));
+                    seen.push((message.partition(), message.offset(), value));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
                 Some(Err(error)) if !may_be_answered_later(&error) => panic!("{topic}: {error}"),
                 Some(Err(_)) | None => assert!(Instant::now() < until, "{topic} does not end"),
             }
         }
-        seen.sort_by_key(|(partition, _)| *partition);
-        seen.into_iter().map(|(_, value)| value).collect()
+        seen.sort();
+        seen
     }
 
     fn reader(&self, isolation: &str) -> BaseConsumer {

@@ -1,15 +1,44 @@
-//! ApiVersions: what is served, from the table.
+//! ApiVersions: what is served, from the table, and the one feature that clients look for.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::reply::frame;
 use super::{Api, Context, Refusal, Reply, TABLE};
 
-pub(super) async fn handle(_cx: &Context, _request: ApiVersionsRequest) -> ApiVersionsResponse {
-    ApiVersionsResponse::default().with_api_keys(TABLE.iter().map(advertise).collect())
+/// By it clients know that each transaction has an epoch of its own (KIP-890).
+const TRANSACTIONS: &str = "transaction.version";
+const TRANSACTIONS_LEVEL: i16 = 2;
+/// Answers name features since this version.
+const FEATURES: i16 = 3;
+/// Clients before this version take no feature that is supported from level 0 on (KAFKA-17011).
+const FEATURES_FROM_ZERO: i16 = 4;
+
+pub(super) async fn handle(cx: &Context, _request: ApiVersionsRequest) -> ApiVersionsResponse {
+    let mut response =
+        ApiVersionsResponse::default().with_api_keys(TABLE.iter().map(advertise).collect());
+    if cx.version >= FEATURES_FROM_ZERO {
+        response.supported_features = vec![
+            SupportedFeatureKey::default()
+                .with_name(StrBytes::from_static_str(TRANSACTIONS))
+                .with_max_version(TRANSACTIONS_LEVEL),
+        ];
+    }
+    if cx.version >= FEATURES {
+        response.finalized_features_epoch = 0;
+        response.finalized_features = vec![
+            FinalizedFeatureKey::default()
+                .with_name(StrBytes::from_static_str(TRANSACTIONS))
+                .with_min_version_level(TRANSACTIONS_LEVEL)
+                .with_max_version_level(TRANSACTIONS_LEVEL),
+        ];
+    }
+    response
 }
 
 /// A version that is not known is answered in version 0 with what is (KIP-511), so that a client

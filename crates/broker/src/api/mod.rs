@@ -118,9 +118,9 @@ apis! {
     InitProducerId          0..=5,  INIT_PRODUCER_ID          => now(init_producer_id::handle);
     AddPartitionsToTxn      0..=3,  ADD_PARTITIONS_TO_TXN     => now(transactions::add_partitions);
     AddOffsetsToTxn         0..=4,  ADD_OFFSETS_TO_TXN        => now(transactions::add_offsets);
-    EndTxn                  0..=4,  END_TXN                   => now(transactions::end);
+    EndTxn                  0..=5,  END_TXN                   => now(transactions::end);
     WriteTxnMarkers         1..=1,  WRITE_TXN_MARKERS         => now(transactions::write_markers);
-    TxnOffsetCommit         0..=4,  TXN_OFFSET_COMMIT         => now(transactions::offset_commit);
+    TxnOffsetCommit         0..=5,  TXN_OFFSET_COMMIT         => now(transactions::offset_commit);
     DescribeProducers       0..=0,  DESCRIBE_PRODUCERS        => now(describe_producers::handle);
     DescribeTransactions    0..=0,  DESCRIBE_TRANSACTIONS     => now(transactions::describe);
     ListTransactions        0..=1,  LIST_TRANSACTIONS         => now(transactions::list);

@@ -13,7 +13,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
@@ -23,9 +23,13 @@ use super::reply::Answer;
 use crate::access::Use;
 use crate::log::{AppendError, Appended, Partition};
 use crate::store::Topic;
+use crate::transaction::Partitions;
 
 /// Since this version, topics are named by their ids.
 const TOPIC_IDS: i16 = 13;
+
+/// Since this version, records take their partition into the producer's transaction (KIP-890).
+const JOINING: i16 = 12;
 
 /// How safe a record must be before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +59,11 @@ pub(super) async fn handle(cx: &Context, request: ProduceRequest) -> Answer<Prod
     {
         return refuse_all(&request, |_, _| error);
     }
-    let appended = |topic| append_topic(cx, topic);
+    let joined = match &request.transactional_id {
+        Some(id) if cx.version >= JOINING => join(cx, id, &request.topic_data).await,
+        _ => Ok(()),
+    };
+    let appended = |topic| append_topic(cx, topic, joined);
     let topics: Vec<_> = request.topic_data.into_iter().map(appended).collect();
     match acks {
         Acks::None => silence(&topics),
@@ -89,12 +97,55 @@ impl From<ResponseError> for Rejected {
 /// A topic of the answer, without its partitions, and what became of these.
 type Outcomes = (TopicProduceResponse, Vec<Outcome>);
 
-fn append_topic(cx: &Context, data: TopicProduceData) -> Outcomes {
+/// Takes the partitions into the transaction that it did not reach until now. The connection's next
+/// requests wait meanwhile, as they would for AddPartitionsToTxn.
+async fn join(
+    cx: &Context,
+    id: &TransactionalId,
+    topics: &[TopicProduceData],
+) -> Result<(), ResponseError> {
+    let mut partitions = Partitions::new();
+    let mut producer = None;
+    for data in topics {
+        // Who may not write there is told so when it comes to that.
+        let Ok(topic) = writable(cx, data) else {
+            continue;
+        };
+        for of in &data.partition_data {
+            let records = of.records.as_deref().unwrap_or_default();
+            let partition = topic.partition(of.index);
+            let Some(writes) = partition.and_then(|partition| partition.newcomer(records)) else {
+                continue;
+            };
+            if *producer.get_or_insert(writes) != writes {
+                return Err(ResponseError::InvalidProducerIdMapping);
+            }
+            let name = StrBytes::from_string(topic.name.clone());
+            partitions.entry(name).or_default().insert(of.index);
+        }
+    }
+    let Some(producer) = producer else {
+        return Ok(());
+    };
+    let added = cx.transactions().add(id.0.clone(), producer, partitions);
+    added.await.map_err(|error| match error {
+        ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
+        // Sent again without looking for a leader anew.
+        ResponseError::CoordinatorNotAvailable => ResponseError::NotEnoughReplicas,
+        error => error,
+    })
+}
+
+fn append_topic(
+    cx: &Context,
+    data: TopicProduceData,
+    joined: Result<(), ResponseError>,
+) -> Outcomes {
     let topic = writable(cx, &data);
     let append = |data: PartitionProduceData| Outcome {
         index: data.index,
         result: match &topic {
-            Ok(topic) => append(cx, topic, data.index, data.records),
+            Ok(topic) => append(cx, topic, data.index, data.records, joined),
             Err(refused) => Err((*refused).into()),
         },
     };
@@ -122,6 +173,7 @@ fn append(
     topic: &Topic,
     index: i32,
     records: Option<Bytes>,
+    joined: Result<(), ResponseError>,
 ) -> Result<(Arc<Partition>, Appended), Rejected> {
     let partition = topic
         .partition(index)
@@ -130,7 +182,7 @@ fn append(
     let appended = partition
         .append(records, now_ms())
         .map_err(|error| Rejected {
-            code: told(cx.version, &error),
+            code: told(cx.version, &error, joined),
             message: Some(error.to_string()),
             records: error.records().to_vec(),
         })?;
@@ -138,10 +190,13 @@ fn append(
 }
 
 /// A producer that knows how (KIP-890) aborts and goes on where others give up.
-fn told(version: i16, error: &AppendError) -> ResponseError {
-    match error {
-        AppendError::NoTransaction { .. } if version >= 11 => ResponseError::TransactionAbortable,
-        error => error.code(),
+fn told(version: i16, error: &AppendError, joined: Result<(), ResponseError>) -> ResponseError {
+    match (error, joined) {
+        (AppendError::NoTransaction { .. }, Err(why)) => why,
+        (AppendError::NoTransaction { .. }, Ok(())) if version >= 11 => {
+            ResponseError::TransactionAbortable
+        }
+        (error, _) => error.code(),
     }
 }
 

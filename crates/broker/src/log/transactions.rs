@@ -1,6 +1,7 @@
 //! A partition's part in transactions: who may begin one here, and how it ends.
 //!
-//! The coordinator says first which producer may write, then writes the end. A batch that comes
+//! The coordinator says first which producer may write, then writes the end. It is asked by the
+//! producer, or with the producer's first batch here (KIP-890, version 2). A batch that comes
 //! late, after the end, would open a transaction that nobody ends, and hold up every reader of
 //! committed records; it is refused, because the end also takes the admission back (KIP-890).
 
@@ -20,6 +21,17 @@ impl Partition {
     /// Lets a producer begin a transaction with this epoch.
     pub(crate) fn admit(&self, producer: ProducerEpoch) {
         self.writer().admitted.insert(producer.id, producer.epoch);
+    }
+
+    /// The producer of `records`, if they are of a transaction that reaches this partition with them.
+    pub(crate) fn newcomer(&self, records: &[u8]) -> Option<ProducerEpoch> {
+        let header = Header::parse(records).filter(|header| header.is_v2())?;
+        if !header.is_transactional() || !header.is_idempotent() {
+            return None;
+        }
+        let producer = header.producer();
+        let known = self.writer().reaches(producer);
+        (!known).then_some(producer)
     }
 
     /// Writes the end of a producer's transaction. Its epoch fences older ones from now on.
@@ -120,6 +132,12 @@ impl Partition {
 }
 
 impl Writer {
+    /// Whether a transaction of the producer, with this epoch, may write here.
+    fn reaches(&self, producer: ProducerEpoch) -> bool {
+        self.producers.open_since(producer).is_some()
+            || self.admitted.get(&producer.id) == Some(&producer.epoch)
+    }
+
     /// Whether a client's batch belongs to a transaction if it says so, and only then.
     pub(super) fn check_transaction(&self, header: &Header) -> Result<(), AppendError> {
         if !header.is_idempotent() {
@@ -127,10 +145,7 @@ impl Writer {
         }
         let producer = header.producer();
         let belongs = match header.is_transactional() {
-            true => {
-                self.producers.open_since(producer).is_some()
-                    || self.admitted.get(&producer.id) == Some(&producer.epoch)
-            }
+            true => self.reaches(producer),
             false => !self.producers.is_open(producer.id),
         };
         if belongs {

@@ -14,17 +14,14 @@
 //! | `markers` | ends that an operator writes, past the coordinator |
 //! | `record` | the records of `__transaction_state`, which are Kafka's |
 //!
-//! It follows Apache Kafka's coordinator with transactions of version 1: clients name a
-//! transaction's partitions before they write to them, and the epoch changes when a producer starts,
-//! recovers (KIP-360) or is fenced, not with each transaction (KIP-890, version 2). Late batches are
-//! refused by the partition itself, which versions 1 and 2 of Kafka ask the coordinator for.
-//!
-//! Version 2 is not offered, and the feature `transaction.version` not named. It gives each transaction
-//! an epoch of its own, so that a batch delayed by the network cannot get into its producer's next
-//! transaction. Here its sequence number does that: such a batch is a known duplicate or out of order,
-//! and clients take a new epoch themselves after a batch that timed out (KIP-360). What remains is one
-//! request less for each new partition, for clients that know version 2: those of Java since 4.0, but not
-//! librdkafka (2.12).
+//! It follows Apache Kafka's coordinator with both versions of transactions, by what each client
+//! speaks. In version 1 clients name a transaction's partitions before they write to them, and the
+//! epoch changes when a producer starts, recovers (KIP-360) or is fenced. In version 2 (KIP-890, the
+//! Java client's since 4.0; librdkafka 2.12 does not know it) writing to a partition takes it into the
+//! transaction, and each transaction has an epoch of its own, which EndTxn answers with: a batch
+//! delayed by the network cannot get into its producer's next transaction, and a producer whose
+//! transaction timed out goes on after an abort. Late batches are refused by the partition itself,
+//! which Kafka's partitions ask the coordinator for.
 
 mod config;
 mod host;
@@ -36,4 +33,5 @@ mod service;
 
 pub(crate) use config::Config;
 pub use config::Transactions;
+pub(crate) use record::Partitions;
 pub(crate) use service::Coordinator;

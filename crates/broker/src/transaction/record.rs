@@ -15,6 +15,7 @@ const PLAIN: i16 = 0;
 const FLEXIBLE: i16 = 1;
 
 const PREVIOUS_ID: u32 = 0;
+const NEXT_ID: u32 = 1;
 /// Not in Kafka's definition, whose readers pass it over: what tells a repeated request from a
 /// fenced one after a restart, too.
 const LAST_EPOCH: u32 = 10_000;
@@ -78,7 +79,10 @@ pub(crate) struct Transaction {
     pub(crate) producer: ProducerEpoch,
     /// The producer id before this one, whose epochs were used up; -1: none.
     pub(crate) previous_id: i64,
-    /// The epoch before this one, if the same producer asked for a new one; -1: none.
+    /// While its end is being told: the producer id from then on, because the epochs of this one are
+    /// used up; -1: it stays.
+    pub(crate) next_id: i64,
+    /// The epoch before this one, if the same producer has had it; -1: none.
     pub(crate) last_epoch: i16,
     pub(crate) timeout_ms: i32,
     pub(crate) state: State,
@@ -135,12 +139,18 @@ impl Transaction {
         value.int64(self.update_ms);
         value.int64(self.start_ms);
         let previous = self.previous_id >= 0;
+        let next = self.next_id >= 0;
         let last = self.last_epoch >= 0;
-        value.unsigned_varint(u32::from(previous) + u32::from(last));
+        value.unsigned_varint(u32::from(previous) + u32::from(next) + u32::from(last));
         if previous {
             value.unsigned_varint(PREVIOUS_ID);
             value.unsigned_varint(8);
             value.int64(self.previous_id);
+        }
+        if next {
+            value.unsigned_varint(NEXT_ID);
+            value.unsigned_varint(8);
+            value.int64(self.next_id);
         }
         if last {
             value.unsigned_varint(LAST_EPOCH);
@@ -173,6 +183,7 @@ impl Transaction {
         let mut transaction = Self {
             producer,
             previous_id: -1,
+            next_id: -1,
             last_epoch: -1,
             timeout_ms,
             state,
@@ -184,6 +195,9 @@ impl Transaction {
             value.tagged(|tag, field| {
                 match tag {
                     PREVIOUS_ID => transaction.previous_id = field.int64()?.max(-1),
+                    NEXT_ID if matches!(state, State::Preparing(_)) => {
+                        transaction.next_id = field.int64()?.max(-1);
+                    }
                     LAST_EPOCH => transaction.last_epoch = field.int16()?.max(-1),
                     _ => {}
                 }
@@ -247,6 +261,7 @@ mod tests {
             value: Some(Transaction {
                 producer: ProducerEpoch { id: 7, epoch: 3 },
                 previous_id: -1,
+                next_id: -1,
                 last_epoch: -1,
                 timeout_ms: 60_000,
                 state: State::Ongoing,
@@ -267,8 +282,14 @@ mod tests {
         let mut change = ongoing();
         assert_eq!(round_trip(&change), change);
         if let Some(value) = &mut change.value {
-            value.previous_id = 6;
+            value.next_id = 8;
             value.last_epoch = 2;
+            value.state = State::Preparing(Verdict::Abort);
+        }
+        assert_eq!(round_trip(&change), change);
+        if let Some(value) = &mut change.value {
+            value.previous_id = 7;
+            value.next_id = -1;
             value.state = State::Complete(Verdict::Abort);
             value.partitions.clear();
         }

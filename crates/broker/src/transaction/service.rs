@@ -21,7 +21,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::Config;
 use super::host::{Ends, TransactionHost};
-use super::machine::{Filter, Request, Response};
+use super::machine::{Epochs, Filter, Request, Response};
 use super::participants::Participants;
 use super::record::{Partitions, State, Transaction};
 use crate::Error;
@@ -31,6 +31,9 @@ use crate::store::Store;
 
 /// The topic that holds how transactional ids stand.
 pub(super) const STATE_TOPIC: &str = "__transaction_state";
+
+/// Clients of this version know that each transaction has an epoch of its own (KIP-890).
+const OWN_EPOCHS: i16 = 5;
 
 /// What a client is told when its shard cannot answer: it looks for the coordinator and tries again.
 const UNAVAILABLE: ResponseError = ResponseError::CoordinatorNotAvailable;
@@ -192,22 +195,33 @@ impl Coordinator {
         request: AddOffsetsToTxnRequest,
         version: i16,
     ) -> AddOffsetsToTxnResponse {
-        let index = self.groups.offsets_partition(&request.group_id);
-        let partitions = Partitions::from([(
-            StrBytes::from_static_str(OFFSETS_TOPIC),
-            BTreeSet::from([index]),
-        )]);
         let producer = ProducerEpoch {
             id: request.producer_id.0,
             epoch: request.producer_epoch,
         };
-        let added = self
-            .add(request.transactional_id.0, producer, partitions)
-            .await;
+        let id = request.transactional_id.0;
+        let added = self.add_group(id, producer, &request.group_id).await;
         AddOffsetsToTxnResponse::default().with_error_code(code(added, version))
     }
 
-    async fn add(
+    /// As [`Coordinator::add`], for a group's offsets.
+    pub(crate) async fn add_group(
+        &self,
+        transactional_id: StrBytes,
+        producer: ProducerEpoch,
+        group: &str,
+    ) -> Result<(), ResponseError> {
+        let index = self.groups.offsets_partition(group);
+        let partitions = Partitions::from([(
+            StrBytes::from_static_str(OFFSETS_TOPIC),
+            BTreeSet::from([index]),
+        )]);
+        self.add(transactional_id, producer, partitions).await
+    }
+
+    /// Takes partitions into a transaction that exist, for a producer that writes to them without
+    /// having said so before (KIP-890); they take its batches when this returns.
+    pub(crate) async fn add(
         &self,
         transactional_id: StrBytes,
         producer: ProducerEpoch,
@@ -227,7 +241,31 @@ impl Coordinator {
 
     /// Commits or aborts; answered when the decision is durable.
     pub(crate) async fn end(&self, request: EndTxnRequest, version: i16) -> EndTxnResponse {
-        let transactional_id = request.transactional_id.0;
+        let own = |fresh_id| match version {
+            OWN_EPOCHS.. => Epochs::Own { fresh_id },
+            _ => Epochs::Shared,
+        };
+        let mut ended = self.end_with(&request, own(None)).await;
+        if let Some(Response::IdWanted) = ended {
+            ended = match self.fresh_id().await {
+                Ok(id) => self.end_with(&request, own(Some(id))).await,
+                Err(error) => Some(Response::Ended(Err(error))),
+            };
+        }
+        let ended = match ended {
+            Some(Response::Ended(ended)) => ended,
+            _ => Err(UNAVAILABLE),
+        };
+        match ended {
+            Ok(producer) if version >= OWN_EPOCHS => EndTxnResponse::default()
+                .with_producer_id(ProducerId(producer.id))
+                .with_producer_epoch(producer.epoch),
+            ended => EndTxnResponse::default().with_error_code(code(ended.map(|_| ()), version)),
+        }
+    }
+
+    async fn end_with(&self, request: &EndTxnRequest, epochs: Epochs) -> Option<Response> {
+        let transactional_id = request.transactional_id.0.clone();
         let end = Request::End {
             transactional_id: transactional_id.clone(),
             producer: ProducerEpoch {
@@ -238,12 +276,23 @@ impl Coordinator {
                 true => Verdict::Commit,
                 false => Verdict::Abort,
             },
+            epochs,
         };
-        let ended = match self.shards.call(&transactional_id, end).await {
-            Some(Response::Done(done)) => done,
-            _ => Err(UNAVAILABLE),
-        };
-        EndTxnResponse::default().with_error_code(code(ended, version))
+        self.shards.call(&transactional_id, end).await
+    }
+
+    /// A producer id that nobody has; the disk may have to be asked.
+    async fn fresh_id(&self) -> Result<i64, ResponseError> {
+        let store = Arc::clone(&self.store);
+        let taken = tokio::task::spawn_blocking(move || store.next_producer_id()).await;
+        match taken {
+            Ok(Ok(id)) => Ok(id),
+            Ok(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "no producer id");
+                Err(error.code())
+            }
+            Err(_) => Err(UNAVAILABLE),
+        }
     }
 
     /// Shows transactions.

@@ -10,6 +10,8 @@
 
 #[path = "../database_url/mod.rs"]
 pub mod database_url;
+#[path = "../../../ackwell/tests/support/topic.rs"]
+mod topic;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -81,10 +83,7 @@ impl World {
         };
         let admin: AdminClient<DefaultClientContext> = world.client().create().unwrap();
         let new = NewTopic::new(world.topic, partitions, TopicReplication::Fixed(-1));
-        let made = admin.create_topics([&new], &AdminOptions::new()).await;
-        made.unwrap()
-            .into_iter()
-            .for_each(|made| drop(made.unwrap()));
+        topic::create(&admin, &new).await;
         world
     }
 

@@ -12,6 +12,8 @@
 
 pub mod brokers;
 pub mod proxy;
+#[path = "../../../ackwell/tests/support/topic.rs"]
+mod topic;
 pub mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 use ackwell_sql::{Database, Row, params};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -121,10 +123,7 @@ impl Scene {
     async fn create_topic(&self) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let topic = NewTopic::new(&self.topic, self.partitions, TopicReplication::Fixed(-1));
-        let made = admin.create_topics([&topic], &AdminOptions::new()).await;
-        for made in made.unwrap() {
-            made.unwrap();
-        }
+        topic::create(&admin, &topic).await;
     }
 
     fn client(&self) -> ClientConfig {

@@ -3,8 +3,10 @@
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::record::State;
-use super::{Machine, Request, Response};
+use super::super::record::{State, Transaction};
+use super::init::is_exhausted;
+use super::step::Step;
+use super::{Epochs, Machine, Request, Response};
 use crate::coordinator::{Now, ProducerEpoch, Token, Verdict};
 
 impl Machine {
@@ -14,6 +16,7 @@ impl Machine {
             transactional_id: id,
             producer,
             verdict,
+            epochs,
         } = &request
         else {
             return;
@@ -21,26 +24,28 @@ impl Machine {
         if id.is_empty() {
             return self.refuse(token, &request, ResponseError::InvalidRequest);
         }
-        let state = match self.of_producer(id, *producer) {
-            Ok(entry) => entry.transaction.state,
-            Err(error) => return self.refuse(token, &request, error),
+        let Some(entry) = self.ids.get_mut(id) else {
+            return self.refuse(token, &request, ResponseError::InvalidProducerIdMapping);
         };
-        match state {
-            State::Ongoing => {
-                self.decide(&id.clone(), *verdict, now);
-                self.reply(token, Response::Done(Ok(())));
+        let transaction = &mut entry.transaction;
+        match transaction.step(*producer, *verdict, *epochs) {
+            Ok(Step::Decide) if !transaction.take_epoch(*epochs, now) => {
+                self.reply(token, Response::IdWanted);
             }
-            // It asks again, because the answer got lost.
-            State::Preparing(decided) if decided == *verdict => {
+            Ok(Step::Decide) => {
+                let successor = transaction.successor();
+                self.decide(&id.clone(), *verdict, now);
+                self.reply(token, Response::Ended(Ok(successor)));
+            }
+            Ok(Step::Repeat) => {
+                let producer = transaction.producer;
+                self.reply(token, Response::Ended(Ok(producer)));
+            }
+            Ok(Step::Wait) => {
                 let id = id.clone();
                 self.hold(now, token, &id, request);
             }
-            State::Complete(decided) if decided == *verdict => {
-                self.reply(token, Response::Done(Ok(())));
-            }
-            State::Empty | State::Preparing(_) | State::Complete(_) => {
-                self.refuse(token, &request, ResponseError::InvalidTxnState);
-            }
+            Err(error) => self.refuse(token, &request, error),
         }
     }
 
@@ -72,10 +77,36 @@ impl Machine {
         transaction.state = State::Complete(verdict);
         transaction.partitions.clear();
         transaction.update_ms = now.unix_ms;
+        if transaction.next_id >= 0 {
+            transaction.producer = transaction.successor();
+            transaction.previous_id = producer.id;
+            transaction.next_id = -1;
+        }
         let held = entry.held.take();
         self.write(id);
         if let Some(held) = held {
             crate::coordinator::Machine::on_request(self, now, held.token, held.request);
         }
+    }
+}
+
+impl Transaction {
+    /// Takes the epoch that ends the transaction and is the next one's, if each has its own. `false`
+    /// if that is the last one, and the producer needs another id first.
+    fn take_epoch(&mut self, epochs: Epochs, now: Now) -> bool {
+        let Epochs::Own { fresh_id } = epochs else {
+            return true;
+        };
+        self.next_id = match (is_exhausted(self.producer.epoch), fresh_id) {
+            (true, None) => return false,
+            (true, Some(id)) => id,
+            (false, _) => -1,
+        };
+        self.last_epoch = self.producer.epoch;
+        self.producer.epoch = self.producer.epoch.saturating_add(1);
+        if self.state != State::Ongoing {
+            self.start_ms = now.unix_ms;
+        }
+        true
     }
 }

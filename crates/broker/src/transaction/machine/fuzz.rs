@@ -29,6 +29,7 @@ fn each_state() -> Vec<Change> {
                 epoch: 2,
             },
             previous_id: if at == 3 { 0 } else { -1 },
+            next_id: if at == 2 { 9 } else { -1 },
             last_epoch: at as i16 - 1,
             timeout_ms: 60_000,
             state,
@@ -59,7 +60,19 @@ fn a_strange_log_of_transactions_is_taken_up_and_ends_them() {
             now.tick_ms += random.below(100_000) as u64;
             now.unix_ms = now.unix_ms.saturating_add(random.number());
             let id = text(["t", "u"][random.below(2)]);
-            match random.below(4) {
+            match random.below(5) {
+                2 => {
+                    let end = Request::End {
+                        transactional_id: id,
+                        producer: ProducerEpoch {
+                            id: random.below(8) as i64,
+                            epoch: [-1, 1, 2, i16::MAX - 1, i16::MAX][random.below(5)],
+                        },
+                        verdict: [Verdict::Commit, Verdict::Abort][random.below(2)],
+                        epochs: Epochs::Own { fresh_id: Some(98) },
+                    };
+                    machine.on_request(now, Token(number), end);
+                }
                 1 => {
                     let init = Request::Init {
                         transactional_id: id,

@@ -29,8 +29,8 @@ impl Machine {
         };
         match self.ids.get(&id).map(|entry| entry.transaction.state) {
             Some(State::Ongoing) => {
-                // Nobody is ever told the epoch that ends it, so that whoever had the transaction
-                // is fenced, and the successor's epoch is a newer one still.
+                // An epoch that nobody has ends it, so that whoever had the transaction is fenced,
+                // and the successor's epoch is a newer one still.
                 info!(transactional_id = %id, "a producer starts anew: its open transaction is aborted");
                 self.fence(&id, now);
                 self.hold(now, token, &id, request);
@@ -116,7 +116,7 @@ impl Machine {
 }
 
 /// The last epoch is kept for fencing a producer.
-fn is_exhausted(epoch: i16) -> bool {
+pub(super) fn is_exhausted(epoch: i16) -> bool {
     epoch >= i16::MAX - 1
 }
 
@@ -128,6 +128,7 @@ impl Transaction {
                 epoch: NONE,
             },
             previous_id: -1,
+            next_id: -1,
             last_epoch: NONE,
             timeout_ms,
             state: State::Empty,
@@ -137,8 +138,8 @@ impl Transaction {
         }
     }
 
-    /// Whether a producer that goes on may be this one. With an exhausted epoch of the id before it may be one whose new
-    /// id got lost on the way (`TransactionCoordinator.isValidProducerId`).
+    /// Whether a producer that goes on may be this one. With an exhausted epoch of the id before it
+    /// may be one whose new id got lost on the way (`TransactionCoordinator.isValidProducerId`).
     fn accepts(&self, expected: Option<ProducerEpoch>) -> bool {
         let Some(expected) = expected else {
             return true;

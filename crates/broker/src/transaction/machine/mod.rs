@@ -12,6 +12,7 @@
 //! | `init` | who the producer is from now on (KIP-98, KIP-360) |
 //! | `partitions` | which partitions belong to the transaction |
 //! | `end` | commit and abort, by the producer, by timeout and by a successor |
+//! | `step` | what a request to end means: the first, a repeated, a late one (KIP-890) |
 //! | `expiry` | what is due: timeouts, requests that waited too long, ids that nobody uses |
 //! | `admin` | describe, list |
 
@@ -20,7 +21,10 @@ mod end;
 mod expiry;
 mod init;
 mod partitions;
+mod step;
 
+#[cfg(test)]
+mod epoch_tests;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
@@ -62,6 +66,7 @@ pub(crate) enum Request {
         transactional_id: StrBytes,
         producer: ProducerEpoch,
         verdict: Verdict,
+        epochs: Epochs,
     },
     /// [`Action::Admit`] is done.
     Admitted(Token),
@@ -78,15 +83,31 @@ pub(crate) enum Request {
     Incomplete,
 }
 
+/// Whose epochs a producer's transactions have: what its client knows of (`transaction.version`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Epochs {
+    /// The producer's: all that it begins have one (KIP-98).
+    Shared,
+    /// Each its own; its end gives the producer the next (KIP-890).
+    Own {
+        /// A producer id that nobody has, if the machine asked for one.
+        fresh_id: Option<i64>,
+    },
+}
+
 /// What the machine answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Response {
     /// To [`Request::Init`].
     Init(Result<ProducerEpoch, ResponseError>),
-    /// To [`Request::Add`] and [`Request::End`].
+    /// To [`Request::Add`].
     Done(Result<(), ResponseError>),
     /// To [`Request::Add`]: done, and durable already.
     Admitted,
+    /// To [`Request::End`]: who the producer is from then on.
+    Ended(Result<ProducerEpoch, ResponseError>),
+    /// To [`Request::End`]: it needs a producer id that nobody has.
+    IdWanted,
     /// To [`Request::Describe`].
     Described(Option<Transaction>),
     /// To [`Request::List`].
@@ -209,6 +230,7 @@ impl Machine {
     fn refuse(&mut self, token: Token, request: &Request, error: ResponseError) {
         let response = match request {
             Request::Init { .. } => Response::Init(Err(error)),
+            Request::End { .. } => Response::Ended(Err(error)),
             _ => Response::Done(Err(error)),
         };
         self.reply(token, response);
@@ -227,12 +249,11 @@ impl Machine {
         let entry = self
             .ids
             .get_mut(id)
-            .filter(|entry| entry.transaction.producer.id == producer.id)
+            .filter(|entry| entry.transaction.successor().id == producer.id)
             .ok_or(ResponseError::InvalidProducerIdMapping)?;
-        if entry.transaction.producer.epoch == producer.epoch {
-            Ok(entry)
-        } else {
-            Err(ResponseError::ProducerFenced)
+        match entry.transaction.successor() == producer {
+            true => Ok(entry),
+            false => Err(ResponseError::ProducerFenced),
         }
     }
 }
@@ -337,6 +358,14 @@ impl Entry {
 }
 
 impl Transaction {
+    /// Who the producer is, or is told to be when the end that was decided is complete.
+    fn successor(&self) -> ProducerEpoch {
+        match self.next_id {
+            ..0 => self.producer,
+            id => ProducerEpoch { id, epoch: 0 },
+        }
+    }
+
     fn ending(&self, id: &StrBytes, verdict: Verdict) -> Action {
         Action::End {
             transactional_id: id.clone(),

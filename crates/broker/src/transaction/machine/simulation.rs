@@ -1,5 +1,7 @@
 //! Producers that work, die and come back, zombies among them, a coordinator that crashes and
-//! replays, in an order that a seed decides.
+//! replays, in an order that a seed decides. Half of the producers have an epoch for each transaction
+//! (KIP-890), lose answers and ask again, and send batches that arrive late; the epochs of one id are
+//! soon used up.
 //!
 //! What must hold, whatever happens: the records of a transaction count in all partitions or in
 //! none; a commit that was acknowledged counts, an abort does not; nobody writes into another's
@@ -25,6 +27,12 @@ type Name = (usize, u64);
 struct Process {
     id: StrBytes,
     producer: Option<ProducerEpoch>,
+    /// Each of its transactions has an epoch of its own.
+    own_epochs: bool,
+    /// How often it began anew.
+    life: u64,
+    /// What it sent in the transaction before may still be on its way.
+    late: Option<(ProducerEpoch, Name)>,
     count: u64,
     open: bool,
     reached: BTreeSet<i32>,
@@ -83,8 +91,12 @@ struct Simulation {
     processes: Vec<Process>,
     /// The last producer id that was given out.
     fresh: i64,
-    /// Who was given an epoch.
-    given: BTreeMap<ProducerEpoch, usize>,
+    /// Which life of whom was given an epoch.
+    given: BTreeMap<ProducerEpoch, (usize, u64)>,
+    /// New producer ids, because the epochs of one were used up.
+    rotated: usize,
+    /// Answers that got lost on the way.
+    lost: usize,
     acknowledged: BTreeMap<Name, (Verdict, BTreeSet<i32>)>,
     written: BTreeMap<Name, BTreeSet<i32>>,
 }
@@ -97,14 +109,35 @@ fn topic() -> StrBytes {
     text("orders")
 }
 
+/// One of the ids has had most of its epochs.
 fn begin(now: Now) -> Machine {
-    Machine::new(Config::default(), now)
+    let mut machine = Machine::new(Config::default(), now);
+    let producer = ProducerEpoch {
+        id: 1_000,
+        epoch: i16::MAX - 6,
+    };
+    machine.replay(Change {
+        transactional_id: text("t-1"),
+        value: Some(Transaction {
+            producer,
+            previous_id: -1,
+            next_id: -1,
+            last_epoch: -1,
+            timeout_ms: TIMEOUT_MS,
+            state: State::Empty,
+            partitions: Partitions::new(),
+            update_ms: now.unix_ms,
+            start_ms: -1,
+        }),
+    });
+    machine
 }
 
 impl Simulation {
     fn new(world: World<Machine>) -> Self {
         let processes = (0..4).map(|number| Process {
             id: text(&format!("t-{}", number / 2)),
+            own_epochs: number >= 1,
             ..Process::default()
         });
         Self {
@@ -116,6 +149,8 @@ impl Simulation {
             processes: processes.collect(),
             fresh: 0,
             given: BTreeMap::new(),
+            rotated: 0,
+            lost: 0,
             acknowledged: BTreeMap::new(),
             written: BTreeMap::new(),
         }
@@ -181,9 +216,8 @@ impl Simulation {
         let number = self.world.random.below(self.processes.len());
         let process = &self.processes[number];
         if let Some((_, _, since)) = process.asked {
-            // No answer for long: the process gives up and another one comes.
             if self.world.now.tick_ms > since + 3_000 {
-                self.die(number);
+                self.lose_patience(number);
             }
             return;
         }
@@ -201,14 +235,27 @@ impl Simulation {
         }
         match self.world.random.below(10) {
             0..3 => self.add(number, producer),
+            3 if process.late.is_some() => self.write_late(number),
             3..8 => self.write(number, producer),
             _ if process.open => self.end(number, producer),
             _ => {}
         }
     }
 
+    /// No answer for long: it asks again, or gives up and another one comes.
+    fn lose_patience(&mut self, number: usize) {
+        let process = &self.processes[number];
+        match (&process.asked, process.producer) {
+            (Some((_, Asked::End(verdict), _)), Some(producer)) if process.own_epochs => {
+                self.end_with(number, producer, *verdict, None);
+            }
+            _ => self.die(number),
+        }
+    }
+
     fn die(&mut self, number: usize) {
         let process = &mut self.processes[number];
+        process.life += 1;
         process.producer = None;
         process.asked = None;
         process.open = false;
@@ -259,15 +306,41 @@ impl Simulation {
         }
     }
 
+    /// A batch of the transaction before: it belongs to that one or to none.
+    fn write_late(&mut self, number: usize) {
+        let index = self.world.random.below(PARTITIONS as usize) as i32;
+        if let Some((producer, name)) = self.processes[number].late
+            && let Some(partition) = self.partitions.get_mut(&index)
+            && partition.write(producer, name)
+        {
+            self.written.entry(name).or_default().insert(index);
+        }
+    }
+
     fn end(&mut self, number: usize, producer: ProducerEpoch) {
         let verdict = match self.world.random.one_in(3) {
             true => Verdict::Abort,
             false => Verdict::Commit,
         };
+        self.end_with(number, producer, verdict, None);
+    }
+
+    fn end_with(
+        &mut self,
+        number: usize,
+        producer: ProducerEpoch,
+        verdict: Verdict,
+        fresh_id: Option<i64>,
+    ) {
+        let process = &self.processes[number];
         let request = Request::End {
-            transactional_id: self.processes[number].id.clone(),
+            transactional_id: process.id.clone(),
             producer,
             verdict,
+            epochs: match process.own_epochs {
+                true => Epochs::Own { fresh_id },
+                false => Epochs::Shared,
+            },
         };
         self.ask(number, Asked::End(verdict), request);
     }
@@ -312,7 +385,7 @@ impl Simulation {
                 self.tell_machine(Request::Admitted(token));
             }
             Action::End { ref partitions, .. } => {
-                let indexes = partitions[&topic()].clone();
+                let indexes = partitions.get(&topic()).cloned().unwrap_or_default();
                 self.ending.push((action, indexes));
             }
         }
@@ -370,24 +443,57 @@ impl Simulation {
         let Some((_, asked, _)) = process.asked.take() else {
             return;
         };
+        if let (Asked::End(verdict), Some(producer), true) =
+            (&asked, process.producer, process.own_epochs)
+            && self.world.random.one_in(4)
+        {
+            // The answer gets lost, and the client asks again.
+            self.lost += 1;
+            return self.end_with(number, producer, *verdict, None);
+        }
         match (asked, response) {
             (Asked::Init, Response::Init(Ok(producer))) => {
                 process.producer = Some(producer);
-                let before = self.given.insert(producer, number);
+                let before = self.given.insert(producer, (number, process.life));
                 assert_eq!(before, None, "{producer:?} was given twice");
+            }
+            (Asked::End(verdict), Response::IdWanted) => {
+                self.fresh += 1;
+                let fresh_id = Some(1_000 + self.fresh);
+                if let Some(producer) = process.producer {
+                    self.end_with(number, producer, verdict, fresh_id);
+                }
             }
             (Asked::Add(indexes), Response::Admitted | Response::Done(Ok(()))) => {
                 process.open = true;
                 process.reached.extend(indexes);
             }
-            (Asked::End(verdict), Response::Done(Ok(()))) => {
+            (Asked::End(verdict), Response::Ended(Ok(producer))) => {
+                if process.own_epochs {
+                    self.rotated +=
+                        usize::from(process.producer.map(|was| was.id) != Some(producer.id));
+                    let life = (number, process.life);
+                    let before = self.given.insert(producer, life);
+                    assert!(
+                        before.is_none_or(|before| before == life),
+                        "{producer:?} is {before:?}'s"
+                    );
+                    let name = (number, process.count);
+                    process.late = process.producer.map(|producer| (producer, name));
+                    process.producer = Some(producer);
+                }
                 let reached = std::mem::take(&mut process.reached);
                 let name = (number, process.count);
                 self.acknowledged.insert(name, (verdict, reached));
                 process.count += 1;
                 process.open = false;
             }
-            (_, Response::Init(Err(error)) | Response::Done(Err(error))) => {
+            (
+                _,
+                Response::Init(Err(error))
+                | Response::Done(Err(error))
+                | Response::Ended(Err(error)),
+            ) => {
                 if error != ResponseError::ConcurrentTransactions {
                     self.die(number);
                 }
@@ -451,17 +557,28 @@ fn transactions_are_whole_whatever_happens() {
     let counts = each_seed(SEEDS, |seed| {
         let mut simulation = Simulation::new(World::new(seed, begin));
         simulation.run();
-        let partitions = simulation.partitions.values();
-        partitions.fold((0, 0), |(committed, aborted), partition| {
-            let (more, less) = (partition.committed.len(), partition.aborted.len());
-            (committed + more, aborted + less)
-        })
+        let of = |names: fn(&Partition) -> &BTreeSet<Name>| -> usize {
+            let partitions = simulation.partitions.values();
+            partitions.map(|partition| names(partition).len()).sum()
+        };
+        [
+            of(|partition| &partition.committed),
+            of(|partition| &partition.aborted),
+            simulation.lost,
+            simulation.rotated,
+        ]
     });
     if counts.len() > 1 {
-        let committed: usize = counts.iter().map(|(committed, _)| committed).sum();
-        let aborted: usize = counts.iter().map(|(_, aborted)| aborted).sum();
-        assert!(committed > 300, "too few commits: {committed}");
-        assert!(aborted > 100, "too few aborts: {aborted}");
+        let wanted = [
+            ("commits", 300),
+            ("aborts", 100),
+            ("lost answers", 300),
+            ("new ids", 100),
+        ];
+        for (at, (what, least)) in wanted.into_iter().enumerate() {
+            let met: usize = counts.iter().map(|counts| counts[at]).sum();
+            assert!(met > least, "too few {what}: {met}");
+        }
     }
 }
 

@@ -5,30 +5,30 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::coordinator::Machine as _;
 
-const TIMEOUT_MS: i32 = 60_000;
+pub(super) const TIMEOUT_MS: i32 = 60_000;
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn partitions(indexes: &[i32]) -> Partitions {
+pub(super) fn partitions(indexes: &[i32]) -> Partitions {
     Partitions::from([(
         text("orders"),
         indexes.iter().copied().collect::<BTreeSet<_>>(),
     )])
 }
 
-struct World {
-    machine: Machine,
+pub(super) struct World {
+    pub(super) machine: Machine,
     now: Now,
     log: Vec<Change>,
     replies: BTreeMap<Token, Response>,
-    actions: Vec<Action>,
+    pub(super) actions: Vec<Action>,
     next: u64,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let now = Now {
             tick_ms: 0,
             unix_ms: 1_700_000_000_000,
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    fn ask(&mut self, request: Request) -> Token {
+    pub(super) fn ask(&mut self, request: Request) -> Token {
         self.next += 1;
         let token = Token(self.next);
         self.machine.on_request(self.now, token, request);
@@ -58,11 +58,11 @@ impl World {
         self.actions.extend(output.actions);
     }
 
-    fn reply(&mut self, token: Token) -> Option<Response> {
+    pub(super) fn reply(&mut self, token: Token) -> Option<Response> {
         self.replies.remove(&token)
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         self.now.tick_ms += ms;
         self.now.unix_ms += ms as i64;
         self.machine.on_tick(self.now);
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Carries out what the machine asked for.
-    fn act(&mut self) {
+    pub(super) fn act(&mut self) {
         for action in std::mem::take(&mut self.actions) {
             let done = match action {
                 Action::Admit { token, .. } => Request::Admitted(token),
@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         let mut machine = Machine::new(Config::default(), self.now);
         for change in &self.log {
             machine.replay(change.clone());
@@ -98,7 +98,7 @@ impl World {
         self.collect();
     }
 
-    fn init_as(&mut self, expected: Option<ProducerEpoch>) -> Token {
+    pub(super) fn init_as(&mut self, expected: Option<ProducerEpoch>) -> Token {
         let fresh_id = 1_000 + self.next as i64;
         self.ask(Request::Init {
             transactional_id: text("t"),
@@ -108,7 +108,7 @@ impl World {
         })
     }
 
-    fn init(&mut self) -> ProducerEpoch {
+    pub(super) fn init(&mut self) -> ProducerEpoch {
         let token = self.init_as(None);
         self.act();
         match self.reply(token) {
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    fn add(&mut self, producer: ProducerEpoch, indexes: &[i32]) -> Token {
+    pub(super) fn add(&mut self, producer: ProducerEpoch, indexes: &[i32]) -> Token {
         self.ask(Request::Add {
             transactional_id: text("t"),
             producer,
@@ -125,15 +125,16 @@ impl World {
         })
     }
 
-    fn end(&mut self, producer: ProducerEpoch, verdict: Verdict) -> Token {
+    pub(super) fn end(&mut self, producer: ProducerEpoch, verdict: Verdict) -> Token {
         self.ask(Request::End {
             transactional_id: text("t"),
             producer,
             verdict,
+            epochs: Epochs::Shared,
         })
     }
 
-    fn open(&mut self, indexes: &[i32]) -> ProducerEpoch {
+    pub(super) fn open(&mut self, indexes: &[i32]) -> ProducerEpoch {
         let producer = self.init();
         let token = self.add(producer, indexes);
         self.act();
@@ -141,14 +142,18 @@ impl World {
         producer
     }
 
-    fn refused(&mut self, token: Token) -> ResponseError {
+    pub(super) fn refused(&mut self, token: Token) -> ResponseError {
         match self.reply(token) {
-            Some(Response::Init(Err(error)) | Response::Done(Err(error))) => error,
+            Some(
+                Response::Init(Err(error))
+                | Response::Done(Err(error))
+                | Response::Ended(Err(error)),
+            ) => error,
             other => panic!("{other:?}"),
         }
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.machine.ids[&text("t")].transaction.state
     }
 }
@@ -198,7 +203,7 @@ fn a_commit_reaches_every_partition_and_then_is_complete() {
     world.add(producer, &[2]);
     world.act();
     let token = world.end(producer, Verdict::Commit);
-    assert_eq!(world.reply(token), Some(Response::Done(Ok(()))));
+    assert_eq!(world.reply(token), Some(Response::Ended(Ok(producer))));
     assert_eq!(world.state(), State::Preparing(Verdict::Commit));
     assert_eq!(
         world.actions,
@@ -212,7 +217,7 @@ fn a_commit_reaches_every_partition_and_then_is_complete() {
     world.act();
     assert_eq!(world.state(), State::Complete(Verdict::Commit));
     let again = world.end(producer, Verdict::Commit);
-    assert_eq!(world.reply(again), Some(Response::Done(Ok(()))));
+    assert_eq!(world.reply(again), Some(Response::Ended(Ok(producer))));
     let other = world.end(producer, Verdict::Abort);
     assert_eq!(world.refused(other), ResponseError::InvalidTxnState);
 }
