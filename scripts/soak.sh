@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A mixed load on `ackwell broker` for a long time: producers, transactions, a group, clients that come
-# and go, retention. Memory and file handles are printed all the while and must not grow.
+# and go, retention. Memory is printed all the while and must not grow, and so are file handles: those of segments,
+# connections and others each stay within a bound that is named.
 #
 #   scripts/soak.sh [--seconds 3600] [--per-second 2000]
 #

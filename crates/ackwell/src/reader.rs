@@ -16,7 +16,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::Kafka;
-use crate::container::Decoder;
+use crate::container::{self, Names};
 use crate::record::Record;
 
 mod positions;
@@ -108,7 +108,7 @@ pub struct Reader {
     consumer: BaseConsumer,
     topic: Arc<str>,
     servers: String,
-    decoder: Decoder,
+    names: Names,
 }
 
 impl Reader {
@@ -132,7 +132,7 @@ impl Reader {
                 consumer,
                 topic: topic.into(),
                 servers,
-                decoder: Decoder::default(),
+                names: Names::default(),
             }),
             Err(source) => Err(failed(topic, servers, source)),
         }
@@ -232,9 +232,8 @@ impl Reader {
                     };
                     if (span.from..span.end).contains(&offset) {
                         records += 1;
-                        self.decoder.push(&message);
-                        let found = self.decoder.finish(&self.topic, partition);
-                        if found.iter().any(|record| each(record).is_break()) {
+                        let record = container::record(&self.topic, message, &self.names);
+                        if each(&record).is_break() {
                             break;
                         }
                     }

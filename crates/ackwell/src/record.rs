@@ -4,16 +4,17 @@
 //! it and its place in it, so it costs no allocation of its own, moves as two words, and can be
 //! cloned, sent to another thread and kept for a retry.
 
+mod batch;
 mod headers;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use ackwell_core::Timestamp;
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
 
+pub(crate) use batch::{Batch, Contents, Detail, Place};
 pub use headers::{Header, Headers};
 
 use crate::returned::{FirstFailure, Returned};
@@ -23,80 +24,6 @@ use crate::returned::{FirstFailure, Returned};
 pub struct Record {
     batch: Arc<Batch>,
     index: usize,
-}
-
-/// Records of one partition that were polled together.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: i32,
-    /// The bytes of all of them.
-    pub(crate) data: Bytes,
-    pub(crate) entries: Vec<Entry>,
-}
-
-/// What is one record's own.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) offset: i64,
-    /// Milliseconds since the Unix epoch; -1 is none.
-    pub(crate) timestamp: i64,
-    /// Where its key begins, directly followed by its value.
-    pub(crate) start: usize,
-    pub(crate) key_len: Option<u32>,
-    pub(crate) value_len: Option<u32>,
-    /// Whether the timestamp is the broker's, from when the record was appended.
-    pub(crate) appended: bool,
-    pub(crate) headers: Headers,
-    /// Headers that are no text, as the client library holds them: nobody can read them, and yet
-    /// they can be passed on as they are.
-    pub(crate) unreadable: Option<OwnedHeaders>,
-    /// How it came back by a retry topic.
-    pub(crate) returned: Option<Box<Returned>>,
-}
-
-impl Batch {
-    /// Its records, in order.
-    pub(crate) fn into_records(self) -> Vec<Record> {
-        let count = self.entries.len();
-        let shared = std::iter::repeat_n(Arc::new(self), count);
-        let records = shared.zip(0..count);
-        records
-            .map(|(batch, index)| Record { batch, index })
-            .collect()
-    }
-}
-
-impl Entry {
-    /// An entry whose key and value begin at `start`.
-    pub(crate) fn new(offset: i64, start: usize, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
-        Entry {
-            offset,
-            timestamp: -1,
-            start,
-            key_len: key.map(len),
-            value_len: value.map(len),
-            appended: false,
-            headers: Headers::new(),
-            unreadable: None,
-            returned: None,
-        }
-    }
-
-    fn key(&self) -> Option<Range<usize>> {
-        let len = self.key_len?;
-        Some(self.start..self.start + len as usize)
-    }
-
-    fn value(&self) -> Option<Range<usize>> {
-        let start = self.start + self.key_len.unwrap_or(0) as usize;
-        Some(start..start + self.value_len? as usize)
-    }
-}
-
-/// Kafka gives lengths as 32 bits; more does not fit into a request.
-fn len(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Record {
@@ -109,14 +36,18 @@ impl Record {
         value: Option<&[u8]>,
     ) -> Self {
         let data = [key.unwrap_or_default(), value.unwrap_or_default()].concat();
-        let batch = Batch {
-            topic: topic.into(),
-            partition,
+        let place = Place::new(offset, 0, key, value);
+        let contents = Contents {
             data: data.into(),
-            entries: vec![Entry::new(offset, 0, key, value)],
+            details: vec![Detail::NONE],
         };
+        Self::read(topic.into(), partition, place, contents)
+    }
+
+    /// A record whose contents were read.
+    pub(crate) fn read(topic: Arc<str>, partition: i32, place: Place, contents: Contents) -> Self {
         Record {
-            batch: Arc::new(batch),
+            batch: Arc::new(Batch::of_one(topic, partition, place, contents)),
             index: 0,
         }
     }
@@ -124,61 +55,62 @@ impl Record {
     /// The same record with these headers.
     #[must_use]
     pub fn with_headers(self, headers: Headers) -> Self {
-        self.changed(|entry| entry.headers = headers)
+        self.changed(|_, detail| detail.headers = headers)
     }
 
     /// The same record with this timestamp, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn with_timestamp(self, millis: i64) -> Self {
-        self.changed(|entry| entry.timestamp = millis)
+        self.changed(|_, detail| detail.timestamp = millis)
     }
 
-    fn changed(self, change: impl FnOnce(&mut Entry)) -> Self {
-        let mut entry = self.entry().clone();
-        change(&mut entry);
-        let batch = Batch {
-            topic: Arc::clone(&self.batch.topic),
-            partition: self.batch.partition,
-            data: self.batch.data.clone(),
-            entries: vec![entry],
+    fn changed(self, change: impl FnOnce(&mut Place, &mut Detail)) -> Self {
+        let (mut place, mut detail) = (self.placed().clone(), self.detail().clone());
+        change(&mut place, &mut detail);
+        let topic = Arc::clone(&self.batch.topic);
+        let contents = Contents {
+            data: self.batch.contents().data.clone(),
+            details: vec![detail],
         };
-        Record {
-            batch: Arc::new(batch),
-            index: 0,
-        }
+        Self::read(topic, self.batch.partition, place, contents)
     }
 
-    fn entry(&self) -> &Entry {
-        // A record is made for each entry of its batch, and batches don't change.
-        &self.batch.entries[self.index]
+    fn placed(&self) -> &Place {
+        // A record is made for each place of its batch, and batches don't change.
+        &self.batch.places[self.index]
+    }
+
+    fn detail(&self) -> &Detail {
+        // What reads a batch gives a detail for each place of it.
+        &self.batch.contents().details[self.index]
     }
 
     /// Whether its headers could not be read: a name is no text. Such a record is dead-lettered as
     /// it is, and reaches no handler.
     pub fn has_unreadable_headers(&self) -> bool {
-        self.entry().unreadable.is_some()
+        self.detail().unreadable.is_some()
     }
 
     /// The headers that the client library could not read.
     pub(crate) fn unreadable_headers(&self) -> Option<&OwnedHeaders> {
-        self.entry().unreadable.as_ref()
+        self.detail().unreadable.as_ref()
     }
 
     /// Whether the timestamp is the broker's (`message.timestamp.type=LogAppendTime`).
     pub(crate) fn is_stamped_by_broker(&self) -> bool {
-        self.entry().appended
+        self.detail().appended
     }
 
     /// As it came back by a retry topic: what it shows is what it showed when it failed.
     pub(crate) fn returned(self, returned: Returned, headers: Headers) -> Self {
-        self.changed(|entry| {
-            entry.returned = Some(Box::new(returned));
-            entry.headers = headers;
+        self.changed(|place, detail| {
+            place.returned = Some(Box::new(returned));
+            detail.headers = headers;
         })
     }
 
     fn as_returned(&self) -> Option<&Returned> {
-        self.entry().returned.as_deref()
+        self.placed().returned.as_deref()
     }
 
     /// Its topic. For a record that came back by a retry topic, here and in all that follows, it
@@ -202,17 +134,15 @@ impl Record {
 
     /// Its offset within the partition.
     pub fn offset(&self) -> i64 {
-        let entry = self.entry();
-        let came = entry.returned.as_deref();
-        came.map_or(entry.offset, |came| came.offset)
+        let came = self.as_returned();
+        came.map_or(self.placed().offset, |came| came.offset)
     }
 
     /// Milliseconds since the Unix epoch: when it was created or appended, as the topic's
     /// `message.timestamp.type` says. `None` if the producer gave none.
     pub fn timestamp(&self) -> Option<i64> {
-        let entry = self.entry();
-        let came = entry.returned.as_deref();
-        let timestamp = came.map_or(entry.timestamp, |came| came.timestamp);
+        let came = self.as_returned();
+        let timestamp = came.map_or_else(|| self.detail().timestamp, |came| came.timestamp);
         (timestamp >= 0).then_some(timestamp)
     }
 
@@ -222,13 +152,13 @@ impl Record {
         let Batch {
             topic, partition, ..
         } = &*self.batch;
-        (topic, *partition, self.entry().offset)
+        (topic, *partition, self.placed().offset)
     }
 
     /// The offset at which it was read, also on a retry topic: the one that the engine knows, and
     /// that positions count.
     pub(crate) fn offset_read(&self) -> i64 {
-        self.entry().offset
+        self.placed().offset
     }
 
     /// How many retry topics it has passed: 0 where it was first read.
@@ -248,36 +178,36 @@ impl Record {
 
     /// The key; `None` is no key, which differs from an empty one.
     pub fn key(&self) -> Option<&[u8]> {
-        let key = self.entry().key()?;
-        Some(self.batch.data.get(key).unwrap_or_default())
+        let key = self.placed().key()?;
+        Some(self.batch.contents().data.get(key).unwrap_or_default())
     }
 
     /// The value; `None` is a tombstone, which differs from an empty one.
     pub fn value(&self) -> Option<&[u8]> {
-        let value = self.entry().value()?;
-        Some(self.batch.data.get(value).unwrap_or_default())
+        let value = self.placed().value()?;
+        Some(self.batch.contents().data.get(value).unwrap_or_default())
     }
 
     /// The key as a slice of the shared buffer, to keep beyond the record.
     pub fn key_bytes(&self) -> Option<Bytes> {
-        self.key().map(|key| self.batch.data.slice_ref(key))
+        self.key()
+            .map(|key| self.batch.contents().data.slice_ref(key))
     }
 
     /// The value as a slice of the shared buffer, to keep beyond the record.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value().map(|value| self.batch.data.slice_ref(value))
+        self.value()
+            .map(|value| self.batch.contents().data.slice_ref(value))
     }
 
     /// The headers, in the order in which they were sent.
     pub fn headers(&self) -> &Headers {
-        &self.entry().headers
+        &self.detail().headers
     }
 
     /// Bytes of key, value and headers.
     pub fn size(&self) -> usize {
-        let entry = self.entry();
-        let data = entry.key_len.unwrap_or(0) as usize + entry.value_len.unwrap_or(0) as usize;
-        data + entry.headers.size()
+        self.placed().data_size() + self.headers().size()
     }
 }
 
@@ -304,8 +234,9 @@ impl ackwell_core::engine::Record for Record {
             .map(|key| u64::from(ackwell_core::murmur2::hash(key)))
     }
 
+    /// With its headers estimated, which nobody may have read yet.
     fn size(&self) -> usize {
-        Record::size(self)
+        self.placed().size()
     }
 
     fn due(&self) -> Option<Timestamp> {

@@ -3,7 +3,7 @@
 mod container_support;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ackwell::core::Concurrency;
@@ -11,27 +11,33 @@ use ackwell::core::commit::AckMode;
 use container_support::{Cluster, Log, logged, run};
 use futures_util::FutureExt;
 
-/// Notes records in work, and panics if one is handled twice at once.
+/// Records in work.
 #[derive(Default)]
-struct InWork(Mutex<BTreeSet<(i32, i64)>>);
+struct InWork {
+    records: Mutex<BTreeSet<(i32, i64)>>,
+    /// Those that had two owners: noted, because a handler's panic would only be dead-lettered.
+    twice: Mutex<Vec<(i32, i64)>>,
+}
 
 impl InWork {
     fn enter(&self, record: (i32, i64)) {
-        assert!(
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(record),
-            "{record:?} has two owners"
-        );
+        if !lock(&self.records).insert(record) {
+            lock(&self.twice).push(record);
+        }
     }
 
     fn leave(&self, record: (i32, i64)) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&record);
+        lock(&self.records).remove(&record);
     }
+
+    /// Records that two owners handled at the same time.
+    fn twice(&self) -> Vec<(i32, i64)> {
+        lock(&self.twice).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn hand_over(strategy: &str) {
@@ -81,6 +87,7 @@ async fn hand_over(strategy: &str) {
         .iter()
         .map(|call| (call.partition, call.offset))
         .collect();
+    assert_eq!(in_work.twice(), [], "records have one owner");
     assert_eq!(distinct.len(), 600, "nothing is lost");
     assert_eq!(calls.len(), 600, "a drained handover repeats nothing");
 }

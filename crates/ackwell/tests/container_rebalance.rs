@@ -130,10 +130,36 @@ async fn member(spec: &Spec, settings: &Settings) -> (Container, Arc<Told>) {
     (run(spec).await, told)
 }
 
-/// Partitions in work, and by whom.
-type InWork = Arc<Mutex<BTreeMap<i32, &'static str>>>;
+/// Who works on which partition, and where two were met: noted, because a handler's panic would
+/// only be dead-lettered.
+#[derive(Clone, Default)]
+struct InWork {
+    owners: Arc<Mutex<BTreeMap<i32, &'static str>>>,
+    met: Arc<Mutex<Vec<(i32, &'static str, &'static str)>>>,
+}
 
-/// A listener whose handler makes sure that it is alone on its partition.
+impl InWork {
+    fn enter(&self, partition: i32, who: &'static str) {
+        let mut owners = self.owners.lock().expect("who works");
+        if let Some(other) = owners.insert(partition, who) {
+            self.met
+                .lock()
+                .expect("who met")
+                .push((partition, other, who));
+        }
+    }
+
+    fn leave(&self, partition: i32) {
+        self.owners.lock().expect("who works").remove(&partition);
+    }
+
+    /// Partitions on which two worked at the same time, with both.
+    fn met(&self) -> Vec<(i32, &'static str, &'static str)> {
+        self.met.lock().expect("who met").clone()
+    }
+}
+
+/// A listener whose handler notes whether it is alone on its partition.
 fn alone(
     cluster: &Cluster,
     topic: &str,
@@ -141,17 +167,13 @@ fn alone(
     in_work: &InWork,
     who: &'static str,
 ) -> Spec {
-    let in_work = Arc::clone(in_work);
+    let in_work = in_work.clone();
     let handler = logged(log, move |call| {
-        let in_work = Arc::clone(&in_work);
+        let in_work = in_work.clone();
         async move {
-            let before = in_work
-                .lock()
-                .expect("who works")
-                .insert(call.partition, who);
-            assert_eq!(before, None, "{} has two owners", call.partition);
+            in_work.enter(call.partition, who);
             tokio::time::sleep(Duration::from_millis(1)).await;
-            in_work.lock().expect("who works").remove(&call.partition);
+            in_work.leave(call.partition);
             Ok(())
         }
         .boxed()
@@ -211,6 +233,7 @@ async fn a_member_comes_and_goes(cluster: &Cluster, prepare: impl Fn(&mut Spec))
         cluster.reaches(&topic, partition, sent).await;
     }
     assert_eq!(first.stop().await, End::Stopped);
+    assert_eq!(in_work.met(), [], "a partition has one owner");
     for partition in 0..4 {
         let calls = log.calls().into_iter();
         let handled = calls.filter(|call| call.partition == partition);

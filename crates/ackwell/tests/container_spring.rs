@@ -226,7 +226,9 @@ async fn a_batch_may_wait_longer_than_the_poll_interval_and_keeps_its_partition(
         .named(format!("g-{topic}"))
         .state(Arc::clone(&lines));
     let wait = fixed(Duration::from_secs(9)).max_attempts(2);
-    let app = app.listener(Listener::on(topic).retry(wait).handle_batch(import));
+    let listener = Listener::on(topic).retry(wait);
+    let listener = listener.revoke_drain(Duration::from_secs(2));
+    let app = app.listener(listener.handle_batch(import));
     let started = Instant::now();
     let Ok(app) = app.start().await else {
         panic!("the app starts")

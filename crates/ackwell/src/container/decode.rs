@@ -1,76 +1,154 @@
 //! A poll's records, copied into one shared buffer.
 //!
-//! The client's own messages would each pin a whole fetch response and cost an allocation to
-//! keep; one buffer a batch costs neither.
+//! Kept, the client's own messages would each pin a whole fetch response; one buffer a batch pins
+//! nothing. They are copied when somebody looks at what they hold: the thread that polls, which
+//! all partitions share, leaves that to the threads that handle them.
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message, Timestamp};
+use self_cell::self_cell;
 
-use crate::record::{Batch, Entry, Headers, Record};
+use super::consumer::Callbacks;
+use crate::record::{Contents, Detail, Headers, Place, Record};
 
-/// Records taken from a partition at once, as Kafka's `max.poll.records`.
-pub(super) const BATCH_RECORDS: usize = 500;
-/// Their bytes: a kept record keeps its batch in memory, so a batch stays small.
-const BATCH_BYTES: usize = 1 << 20;
-/// Header names remembered, so that they are not allocated again for each record.
+/// Header names remembered, so that they are not allocated again for each batch.
 const NAMES_MAX: usize = 64;
 
-/// Gathers records of one partition.
-#[derive(Debug, Default)]
-pub(crate) struct Decoder {
-    buffer: BytesMut,
-    entries: Vec<Entry>,
-    headers: Vec<(Arc<str>, Option<Range<usize>>)>,
-    /// Which entries have headers, and how many.
-    with_headers: Vec<(usize, usize)>,
-    names: Vec<Arc<str>>,
+type Messages<'queue> = Vec<BorrowedMessage<'queue>>;
+
+self_cell!(
+    /// Messages with the queue that they were taken from, which has to outlive them.
+    pub(super) struct Fetched {
+        owner: Arc<PartitionQueue<Callbacks>>,
+
+        #[not_covariant]
+        dependent: Messages,
+    }
+);
+
+impl Fetched {
+    /// What they hold.
+    pub(super) fn read(self, names: &Names) -> Contents {
+        self.with_dependent(|_, messages| contents(messages, names))
+    }
 }
 
-impl Decoder {
-    pub(super) fn is_full(&self) -> bool {
-        self.is_full_with(0, 0)
+/// Header names that records share.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Mutex<Vec<Arc<str>>>);
+
+impl Names {
+    fn get(&self, name: &str) -> Arc<str> {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = find(&names, name) {
+            return known;
+        }
+        let name: Arc<str> = name.into();
+        if names.len() < NAMES_MAX {
+            names.push(Arc::clone(&name));
+        }
+        name
+    }
+}
+
+fn find(names: &[Arc<str>], name: &str) -> Option<Arc<str>> {
+    names.iter().find(|known| &***known == name).cloned()
+}
+
+/// The place of a message whose key and value begin at `start` of its batch. Its headers are not
+/// looked at: librdkafka only finds out whether there are any by building a buffer for them.
+pub(super) fn place(message: &BorrowedMessage<'_>, start: usize, header_bytes: usize) -> Place {
+    Place::new(message.offset(), start, message.key(), message.payload())
+        .with_headers_of(header_bytes)
+}
+
+/// One message as a record.
+pub(crate) fn record(topic: &Arc<str>, message: BorrowedMessage<'_>, names: &Names) -> Record {
+    let (place, partition) = (place(&message, 0, 0), message.partition());
+    let contents = contents(&[message], names);
+    Record::read(Arc::clone(topic), partition, place, contents)
+}
+
+/// What messages hold, in one buffer.
+fn contents(messages: &[BorrowedMessage<'_>], names: &Names) -> Contents {
+    let sizes = messages
+        .iter()
+        .map(|message| message.key_len() + message.payload_len());
+    let mut data = Vec::with_capacity(sizes.sum());
+    let mut details = Vec::with_capacity(messages.len());
+    let mut headers = HeaderReader::new(names);
+    for message in messages {
+        data.extend_from_slice(message.key().unwrap_or_default());
+        data.extend_from_slice(message.payload().unwrap_or_default());
+        let (timestamp, appended) = match message.timestamp() {
+            Timestamp::NotAvailable => (-1, false),
+            Timestamp::CreateTime(millis) => (millis, false),
+            Timestamp::LogAppendTime(millis) => (millis, true),
+        };
+        details.push(Detail {
+            timestamp,
+            appended,
+            headers: Headers::new(),
+            unreadable: headers.read(message),
+        });
+    }
+    headers.finish(&mut details);
+    Contents {
+        data: data.into(),
+        details,
+    }
+}
+
+/// Gathers the headers of a batch.
+struct HeaderReader<'names> {
+    shared: &'names Names,
+    names: Vec<Arc<str>>,
+    values: Vec<u8>,
+    headers: Vec<(Arc<str>, Option<Range<usize>>)>,
+    /// Which messages have headers, and how many.
+    counts: Vec<(usize, usize)>,
+    messages: usize,
+}
+
+impl<'names> HeaderReader<'names> {
+    fn new(shared: &'names Names) -> Self {
+        HeaderReader {
+            shared,
+            names: Vec::new(),
+            values: Vec::new(),
+            headers: Vec::new(),
+            counts: Vec::new(),
+            messages: 0,
+        }
     }
 
-    /// Whether it is full once so many records with so many bytes of values are pushed.
-    pub(super) fn is_full_with(&self, records: usize, bytes: usize) -> bool {
-        self.entries.len() + records >= BATCH_RECORDS || self.buffer.len() + bytes >= BATCH_BYTES
-    }
-
-    pub(crate) fn push(&mut self, message: &BorrowedMessage<'_>) {
-        let start = self.buffer.len();
-        let (key, value) = (message.key(), message.payload());
-        self.buffer.extend_from_slice(key.unwrap_or_default());
-        self.buffer.extend_from_slice(value.unwrap_or_default());
-        let mut entry = Entry::new(message.offset(), start, key, value);
-        entry.timestamp = message.timestamp().to_millis().unwrap_or(-1);
-        entry.appended = matches!(message.timestamp(), Timestamp::LogAppendTime(_));
+    /// Takes the next message; gives back headers that can't be read.
+    fn read(&mut self, message: &BorrowedMessage<'_>) -> Option<rdkafka::message::OwnedHeaders> {
+        let index = self.messages;
+        self.messages += 1;
+        let headers = message.headers()?;
         let before = self.headers.len();
         // The client library panics on a header name that is not UTF-8.
-        let copied = std::panic::catch_unwind(AssertUnwindSafe(|| self.push_headers(message)));
+        let copied = std::panic::catch_unwind(AssertUnwindSafe(|| self.push(headers)));
         if copied.is_err() {
             self.headers.truncate(before);
-            entry.unreadable = message.headers().map(BorrowedHeaders::detach);
+            return Some(BorrowedHeaders::detach(headers));
         }
-        let headers = self.headers.len() - before;
-        if headers > 0 {
-            self.with_headers.push((self.entries.len(), headers));
-        }
-        self.entries.push(entry);
+        self.counts.push((index, self.headers.len() - before));
+        None
     }
 
-    fn push_headers(&mut self, message: &BorrowedMessage<'_>) {
-        let Some(headers) = message.headers() else {
-            return;
-        };
+    fn push(&mut self, headers: &BorrowedHeaders) {
         for header in headers.iter() {
             let value = header.value.map(|value| {
-                let start = self.buffer.len();
-                self.buffer.extend_from_slice(value);
-                start..self.buffer.len()
+                let start = self.values.len();
+                self.values.extend_from_slice(value);
+                start..self.values.len()
             });
             let name = self.name(header.key);
             self.headers.push((name, value));
@@ -78,37 +156,25 @@ impl Decoder {
     }
 
     fn name(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.names.iter().find(|known| &***known == name) {
-            return Arc::clone(known);
+        if let Some(known) = find(&self.names, name) {
+            return known;
         }
-        let name: Arc<str> = name.into();
+        let name = self.shared.get(name);
         if self.names.len() < NAMES_MAX {
             self.names.push(Arc::clone(&name));
         }
         name
     }
 
-    /// The records gathered, which all share one batch.
-    pub(crate) fn finish(&mut self, topic: &Arc<str>, partition: i32) -> Vec<Record> {
-        let (size, count) = (self.buffer.len(), self.entries.len());
-        let data: Bytes = self.buffer.split().freeze();
-        // A partition's batches tend to be alike.
-        self.buffer.reserve(size);
-        let mut entries = std::mem::replace(&mut self.entries, Vec::with_capacity(count));
-        let mut headers = self.headers.drain(..);
-        for (index, count) in self.with_headers.drain(..) {
+    fn finish(self, details: &mut [Detail]) {
+        let values = Bytes::from(self.values);
+        let mut headers = self.headers.into_iter();
+        for (index, count) in self.counts {
             let list = headers.by_ref().take(count);
-            let list = list.map(|(name, value)| (name, value.map(|at| data.slice(at))));
-            if let Some(entry) = entries.get_mut(index) {
-                entry.headers = Headers::from_shared(list);
+            let list = list.map(|(name, value)| (name, value.map(|at| values.slice(at))));
+            if let Some(detail) = details.get_mut(index) {
+                detail.headers = Headers::from_shared(list);
             }
         }
-        let batch = Batch {
-            topic: Arc::clone(topic),
-            partition,
-            data,
-            entries,
-        };
-        batch.into_records()
     }
 }

@@ -53,6 +53,7 @@ mod stats;
 mod take;
 mod track;
 mod transactions;
+mod unread;
 mod writer;
 
 use std::fmt;
@@ -68,7 +69,7 @@ pub use crate::dead_letters::DeadLetters;
 pub(crate) use acks::RunAcks;
 pub(crate) use control::Pauses;
 pub use control::{AssignedPartition, ControlError, TopicPartition};
-pub(crate) use decode::Decoder;
+pub(crate) use decode::{Names, record};
 pub use notice::{Notice, NoticeListener, Notices};
 pub use observation::{Observation, Observer, Silent};
 pub use rebalance::RebalanceListener;

@@ -18,7 +18,6 @@ use super::command::Seeks;
 use super::commit::Committer;
 use super::consumer::{Client, Named, Told};
 use super::dead_letter::DeadLetterWriter;
-use super::decode::Decoder;
 use super::dispatch::Dispatcher;
 use super::forward::RetryTopics;
 use super::health::Health;
@@ -66,7 +65,6 @@ pub(super) struct Poller {
     /// The end, once its last announcement has been heard.
     pub(super) ending: Option<End>,
     pub(super) end: Option<End>,
-    pub(super) decoder: Decoder,
 }
 
 /// A wall clock that never goes back.
@@ -164,7 +162,6 @@ impl Poller {
             losing: false,
             ending: None,
             end: None,
-            decoder: Decoder::default(),
         }
     }
 
@@ -181,6 +178,7 @@ impl Poller {
             if !busy {
                 self.look_for_broker();
                 self.follow_denials();
+                self.partitions.read_waiting();
                 std::thread::park_timeout(self.rest());
             }
         };

@@ -11,25 +11,25 @@ use rdkafka::Message as _;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::decode::Decoder;
+use super::decode::{Fetched, place};
 use super::forward::moment;
 use super::health::{damage, offset_in};
 use super::poll::Poller;
 use super::track::Queue;
-use crate::record::Record;
+use crate::record::{Place, Record};
 
-/// Records that are taken from the client, read and freed together. Freed one by one, each would
-/// wait for the client's other thread, which allocates the next ones; read one by one, each would
-/// be waited for that has to come from that thread's processor. More of them would have left this
-/// one's cache by then.
-const TAKEN_AT_ONCE: usize = 32;
+/// Records taken from a partition at once, as Kafka's `max.poll.records`.
+const BATCH_RECORDS: usize = 500;
+/// Their bytes: a kept record keeps its batch in memory, so a batch stays small.
+const BATCH_BYTES: usize = 1 << 20;
 /// Records that wait for each other at most before they are dispatched: together they wake the
 /// handlers' threads once, and yet the first does not wait for the polls of a thousand partitions.
 const DISPATCHED_AT_ONCE: usize = 4000;
 
-/// What was taken from a queue into the decoder.
+/// What was taken from a queue.
 struct Taken {
-    count: usize,
+    places: Vec<Place>,
+    fetched: Fetched,
     /// The offset behind the last record, if there was any.
     next: Option<i64>,
     /// What came behind them.
@@ -63,11 +63,19 @@ impl Poller {
         if queue.paused || self.seeks.is_late(id) || !queue.take_ready() {
             return 0;
         }
-        let Taken { count, next, error } = drain(queue, &mut self.decoder);
+        let Taken {
+            places,
+            fetched,
+            next,
+            error,
+        } = drain(queue);
+        let count = places.len();
         let topic = Arc::clone(&queue.topic);
-        let records = self.decoder.finish(&topic, queue.partition);
-        if let Some(next) = next.filter(|_| !self.is_of_another_log(&topic)) {
-            self.deliver(id, &topic, records, CommitOffset(next));
+        if let Some(next) = next {
+            let batch = queue.unread.add(places, fetched);
+            if !self.is_of_another_log(&topic) {
+                self.deliver(id, &topic, batch.into_records(), CommitOffset(next));
+            }
         }
         // Behind the records that came before it: what it is about begins where they end.
         if let Some(error) = error {
@@ -139,42 +147,36 @@ impl Poller {
 }
 
 /// Takes what a queue holds, as much as a batch may be.
-fn drain(queue: &Queue, decoder: &mut Decoder) -> Taken {
-    let (mut count, mut next, mut error) = (0, None, None);
-    let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
-    loop {
-        let mut bytes = 0;
-        let ended = loop {
-            match queue.queue.poll(Duration::ZERO) {
+fn drain(queue: &Queue) -> Taken {
+    let (mut places, mut start, mut bytes) = (Vec::new(), 0, 0);
+    let (mut next, mut error) = (None, None);
+    let header_bytes = queue.unread.header_bytes();
+    let fetched = Fetched::new(Arc::clone(&queue.queue), |partition| {
+        let mut messages = Vec::new();
+        loop {
+            match partition.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    bytes += message.payload_len();
-                    taken.push(message);
+                    let place = place(&message, start, header_bytes);
+                    start = place.end();
+                    bytes += place.size();
+                    next = Some(message.offset().saturating_add(1));
+                    places.push(place);
+                    messages.push(message);
                 }
-                Some(Err(found)) => {
-                    error = Some(found);
-                    break false;
-                }
-                None => break true,
+                Some(Err(found)) => error = Some(found),
+                None => break,
             }
-            if taken.len() >= TAKEN_AT_ONCE || decoder.is_full_with(taken.len(), bytes) {
-                break false;
+            if error.is_some() || messages.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
+                queue.set_ready();
+                break;
             }
-        };
-        for message in &taken {
-            decoder.push(message);
         }
-        count += taken.len();
-        if let Some(last) = taken.last() {
-            next = Some(last.offset().saturating_add(1));
-        }
-        taken.clear();
-        if ended {
-            break;
-        }
-        if decoder.is_full() || error.is_some() {
-            queue.set_ready();
-            break;
-        }
+        messages
+    });
+    Taken {
+        places,
+        fetched,
+        next,
+        error,
     }
-    Taken { count, next, error }
 }

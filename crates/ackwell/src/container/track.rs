@@ -15,6 +15,7 @@ use super::control::TopicPartition;
 use super::lookup::Positions;
 use super::mailbox::Waker;
 use super::transactions::Transactional;
+use super::unread::Unread;
 use crate::mutation::{self, Fault};
 
 /// Names of partitions and their queues.
@@ -33,9 +34,10 @@ pub(super) struct Partitions {
 
 /// The fetched records of one owned partition.
 pub(super) struct Queue {
-    pub(super) queue: PartitionQueue<Callbacks>,
+    /// Before the queue: what was taken from it is let go first.
+    pub(super) unread: Unread,
+    pub(super) queue: Arc<PartitionQueue<Callbacks>>,
     pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
     pub(super) paused: bool,
     /// The client has stopped reading; only a new client goes on.
     stopped: bool,
@@ -170,6 +172,14 @@ impl Partitions {
         }
     }
 
+    /// Has what waits be read that nobody has looked at since the last time: it holds more of the
+    /// client's memory than its own.
+    pub(super) fn read_waiting(&mut self) {
+        for queue in self.queues.iter_mut().flatten() {
+            queue.unread.read_waiting();
+        }
+    }
+
     /// How many are paused.
     pub(super) fn paused(&self) -> usize {
         self.queues
@@ -245,11 +255,12 @@ impl Partitions {
             flag.store(true, Ordering::Release);
             waker.wake();
         });
+        let queue = Arc::new(queue);
         if let Some(place) = self.queues.get_mut(id.0 as usize) {
             *place = Some(Queue {
+                unread: Unread::of(&queue, &topic, partition),
                 queue,
                 topic,
-                partition,
                 paused: false,
                 stopped: false,
                 ready,

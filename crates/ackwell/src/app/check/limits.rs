@@ -139,15 +139,14 @@ pub(in crate::app) fn consumer(options: &Options, consumer: &ClientConfig) -> Ch
     let Limits {
         revoke_drain,
         rebalance_callback,
-        commit_wait,
         ..
     } = options.limits;
     let callbacks = options.rebalance.as_ref().map_or(0, |_| 2);
-    let rebalance = revoke_drain + rebalance_callback * callbacks + commit_wait;
+    let rebalance = revoke_drain + rebalance_callback * callbacks;
     let poll = millis("max.poll.interval.ms", 300_000);
     refuse_if(rebalance >= poll, || {
         SetupError::new(format!(
-            "a rebalance may take {rebalance:?} (`revoke_drain`, twice `rebalance_callback` where there is one, and {commit_wait:?} for a commit), and after `max.poll.interval.ms`, {poll:?}, its group goes on without it"
+            "a rebalance may take {rebalance:?} (`revoke_drain`, and twice `rebalance_callback` where there is one), and after `max.poll.interval.ms`, {poll:?}, its group goes on without it"
         ))
         .mend("shorten `.revoke_drain(..)`, or raise `max.poll.interval.ms` in `[kafka.consumer]`")
     })?;
