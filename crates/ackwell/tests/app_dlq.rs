@@ -232,6 +232,31 @@ async fn what_fails_again_counts_its_replays_and_is_parked_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_fills_its_topics_limit_goes_without_its_first_failure() {
+    let cluster = Cluster::start().await;
+    let topic = format!("narrow-{}", uuid::Uuid::new_v4().simple());
+    let narrow = [("max.message.bytes", "2000")];
+    cluster.make_with(&topic, 1, &narrow).await;
+    let fails = |_: Record| async { Err::<(), _>(Failure::permanent("x".repeat(900))) };
+    let mut spec = cluster.listener(&topic, Arc::new(fails));
+    spec.retry = RetryPolicy::none();
+    let container = run(spec).await;
+    let wide = "v".repeat(1_200);
+    cluster.send(&topic, 0, &[("k", &wide)]).await;
+    cluster.reaches(&topic, 0, 1).await;
+    container.stop().await;
+
+    let queue = DeadLetterQueue::new(&cluster.config(), format!("{topic}.DLQ"));
+    let replay = Replay::of(Filter::all(), "ada");
+    let report = queue.replay(replay, |_| ()).await.unwrap();
+    assert_eq!((report.replayed, report.failed), (1, 0), "{report:?}");
+    let records = tokio::task::block_in_place(|| cluster.read(&topic, 2));
+    assert_eq!(header(&records[1], "replay.hops"), ["1"]);
+    assert_eq!(header(&records[1], "original.offset"), ["0"]);
+    assert!(header(&records[1], "failure.first.reason").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edited_dead_letter_is_sent_as_edited_and_stays_as_it_was() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic(2).await;

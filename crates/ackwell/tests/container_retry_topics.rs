@@ -19,6 +19,8 @@ use container_support::{Call, Cluster, Log, header, logged, run};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rdkafka::Message;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, Producer};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -359,6 +361,38 @@ async fn a_permanent_failure_goes_to_no_retry_topic_and_a_wait_asked_for_is_kept
     container.stop().await;
     assert_eq!(log.values(), ["never", "busy", "c", "busy"]);
     assert!(times.between("busy", 1, 2) >= 3 * SECOND);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_added_to_a_topic_is_added_to_its_retry_topic() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic(1).await;
+    let (log, times) = (Arc::new(Log::default()), Times::default());
+    let spec = cluster.listener(&topic, failing(&log, &times, 1));
+    let mut spec = with_topics(spec, &[Duration::from_millis(100)]);
+    let refresh = "topic.metadata.refresh.interval.ms";
+    spec.consumer.set(refresh, "500");
+    let container = run(spec).await;
+    cluster.send(&topic, 0, &[("k", "bad")]).await;
+    log.wait_for(2).await;
+
+    let admin: AdminClient<DefaultClientContext> = cluster.client().create().expect("a client");
+    let more = NewPartitions::new(&topic, 3);
+    let grown = admin.create_partitions([&more], &AdminOptions::new()).await;
+    assert!(grown.expect("an answer")[0].is_ok());
+    // Not where its key belongs.
+    cluster.send(&topic, 2, &[("k", "bad-new")]).await;
+    log.wait_for(4).await;
+    cluster.reaches(&topic, 2, 1).await;
+    container.stop().await;
+    let retry = format!("{topic}.retry.1");
+    assert_eq!(partitions(&cluster, &retry), 3);
+    let copies = tokio::task::block_in_place(|| cluster.read(&retry, 2));
+    let place = |value: &[u8]| {
+        let copy = copies.iter().find(|copy| copy.payload() == Some(value));
+        copy.map(|copy| copy.partition())
+    };
+    assert_eq!((place(b"bad"), place(b"bad-new")), (Some(0), Some(2)));
 }
 
 /// Tells by which topic each record was read.

@@ -510,6 +510,46 @@ async fn partitions_move_between_members_without_a_loss_or_a_repetition() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fenced_transactions_begin_nothing_and_leave_the_id_to_the_other_instance() {
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
+    let topic = scene.cluster.topic(1).await;
+    let instance = format!("i{}", uuid::Uuid::new_v4().simple());
+    let (folders, same) = (
+        [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()],
+        |folder: &tempfile::TempDir| {
+            let mut config = scene.patient();
+            config.data = folder.path().to_owned();
+            config.transactions.instance = Some(instance.clone());
+            config
+        },
+    );
+    let send = async |from: &Transactions, value: &'static str| {
+        let topic = &topic;
+        from.run(async |tx| tx.send_record(out(topic, value)).await)
+            .await
+    };
+    let older = Transactions::open(&same(&folders[0])).await.unwrap();
+    let app = App::new(same(&folders[0])).named("older");
+    let app = scene.start(app.state(older.clone())).await;
+    send(&older, "before").await.unwrap();
+    let newer = Transactions::open(&same(&folders[1])).await.unwrap();
+    for _ in 0..2 {
+        let error = send(&older, "fenced").await.unwrap_err();
+        assert!(error.is_fenced(), "{error}");
+        assert!(error.to_string().contains("of its own"), "{error}");
+        send(&newer, "after").await.unwrap();
+    }
+    let health = app.health().live();
+    let template = health.against.iter().find(|c| c.name == "transactions");
+    let said = template.expect("it is not alive").status.to_string();
+    assert!(said.contains("another instance"), "{said}");
+    assert_eq!(scene.seen(&topic), ["before", "after", "after"]);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_becomes_of_transactions_outside_of_listeners_is_counted_and_timed() {
     let Some(scene) = Scene::new().await else {
         return;

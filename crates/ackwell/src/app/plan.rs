@@ -53,6 +53,9 @@ pub(super) struct Named {
     handler: Box<dyn Erased>,
 }
 
+/// What the app's [`Transactions`](transaction::Transactions) are called in health.
+const TEMPLATE: &str = "transactions";
+
 pub(super) fn plan(app: App) -> Result<Plan, StartError> {
     let App {
         mut config,
@@ -77,8 +80,11 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
         .collect::<Result<_, _>>()?;
     clash::check(&named)?;
     clash::members(&named, &config.kafka)?;
+    let states = States::from_values(states);
+    let template = states.get::<transaction::Transactions>();
     let names = named.iter().map(|named| named.name.clone());
-    check::names(names.chain(services.iter().map(|service| service.name())))?;
+    let names = names.chain(services.iter().map(|service| service.name()));
+    check::names(names.chain(template.map(|_| TEMPLATE.to_owned())))?;
     let topics = merge_declarations(named.iter().flat_map(|n| &n.options.topics).chain(&topics))?;
 
     check::hooks(&hooks).map_err(|problem| StartError::App { problem })?;
@@ -86,7 +92,9 @@ pub(super) fn plan(app: App) -> Result<Plan, StartError> {
 
     let health = Health::default();
     let broker = health.add(Kind::Broker, "kafka");
-    let states = States::from_values(states);
+    if let Some(template) = template {
+        template.report_to(health.add(Kind::Service, TEMPLATE));
+    }
     let common = Common {
         config: &config,
         states: &states,

@@ -5,6 +5,7 @@
 //! way, its asker gets an answer.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use ackwell_core::engine::{Event, PartitionId};
@@ -66,6 +67,8 @@ impl SeekRequest {
 /// Seeks under way.
 #[derive(Debug, Default)]
 pub(super) struct Seeks {
+    /// The broker is asked what the log holds; the newest seek behind that one waits, and no other.
+    asked: BTreeMap<TopicPartition, Option<SeekRequest>>,
     /// Resolved, and carried out once the records in work are finished.
     waiting: BTreeMap<PartitionId, (CommitOffset, SeekRequest)>,
     /// Decided by the engine; the client can't carry them out yet.
@@ -73,6 +76,29 @@ pub(super) struct Seeks {
 }
 
 impl Seeks {
+    /// The seek to ask the broker about now; `None` while it is asked about the partition. Handlers
+    /// seek without waiting, so what is behind must not grow with each.
+    fn ask(&mut self, request: SeekRequest) -> Option<SeekRequest> {
+        let partition = request.partition.clone();
+        match self.asked.entry(partition.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(None);
+                Some(request)
+            }
+            Entry::Occupied(mut behind) => {
+                if let Some(earlier) = behind.get_mut().replace(request) {
+                    earlier.answer(Err(ControlError::Superseded { partition }));
+                }
+                None
+            }
+        }
+    }
+
+    /// The broker has answered; the seek that came meanwhile.
+    fn answered(&mut self, partition: &TopicPartition) -> Option<SeekRequest> {
+        self.asked.remove(partition).flatten()
+    }
+
     /// Whether the client still reads from elsewhere: nothing may be taken.
     pub(super) fn is_late(&self, id: PartitionId) -> bool {
         !self.late.is_empty() && self.late.contains_key(&id)
@@ -114,7 +140,11 @@ impl Poller {
     fn look_up(&mut self, request: SeekRequest) {
         let known = self.partitions.known(&request.partition);
         match known.filter(|id| self.engine.is_active(*id)) {
-            Some(_) => self.lookups.ask(Lookup::Range(request)),
+            Some(_) => {
+                if let Some(request) = self.seeks.ask(request) {
+                    self.lookups.ask(Lookup::Range(request));
+                }
+            }
             None => {
                 let partition = request.partition.clone();
                 request.answer(Err(ControlError::NotAssigned { partition }));
@@ -125,6 +155,9 @@ impl Poller {
     /// The broker has said what the log holds.
     pub(super) fn range_found(&mut self, request: SeekRequest, range: Result<Range, String>) {
         let partition = request.partition.clone();
+        if let Some(next) = self.seeks.answered(&partition) {
+            self.look_up(next);
+        }
         let id = self.partitions.known(&partition);
         let Some(id) = id.filter(|id| self.engine.is_active(*id)) else {
             return request.answer(Err(ControlError::NotAssigned { partition }));
@@ -212,5 +245,37 @@ impl Poller {
     /// When a late seek is tried again.
     pub(super) fn seek_rest(&self) -> Option<Duration> {
         (!self.seeks.late.is_empty()).then_some(SEEK_RETRY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(offset: i64) -> (SeekRequest, oneshot::Receiver<Sought>) {
+        let (answer, sought) = oneshot::channel();
+        let request = SeekRequest {
+            partition: TopicPartition::new("orders", 3),
+            to: SeekTo::Offset(offset),
+            answer: Some(answer),
+        };
+        (request, sought)
+    }
+
+    #[test]
+    fn of_the_seeks_behind_a_question_the_newest_is_next_and_the_others_are_answered() {
+        let mut seeks = Seeks::default();
+        let (first, _asked) = to(1);
+        let first = seeks.ask(first).expect("asked at once");
+        let (second, mut superseded) = to(2);
+        let (third, mut waits) = to(3);
+        assert!(seeks.ask(second).is_none() && seeks.ask(third).is_none());
+        let answer = superseded.try_recv().expect("an answer");
+        assert!(matches!(answer, Err(ControlError::Superseded { .. })));
+        let next = seeks.answered(&first.partition).expect("the third");
+        assert_eq!(next.to, SeekTo::Offset(3));
+        assert!(waits.try_recv().is_err(), "not answered yet");
+        assert!(seeks.ask(next).is_some(), "asked now");
+        assert!(seeks.answered(&first.partition).is_none());
     }
 }

@@ -63,7 +63,7 @@ impl RetryTopics {
     pub(super) async fn open(spec: &Spec, writer: Writer) -> Result<Self, StartError> {
         let mut origins = HashMap::new();
         for (topic, origin) in names(spec) {
-            let prepared = writer.prepare_like(origin, &topic).await;
+            let prepared = writer.prepare_like(origin, &topic, 0).await;
             prepared.map_err(|reason| StartError::RetryTopic {
                 listener: spec.listener.clone(),
                 topic: topic.clone(),
@@ -138,10 +138,11 @@ impl RetryTopics {
     async fn send(&self, postponed: &Postponed) -> Result<(), WriteError> {
         let record = &postponed.record;
         let (origin, topic) = self.destination(postponed);
-        self.writer.prepare_like(&origin, &topic).await?;
+        let partition = record.partition();
+        self.writer.prepare_like(&origin, &topic, partition).await?;
         let to = Destination {
             topic,
-            partition: Some(record.partition()),
+            partition: Some(partition),
         };
         // Where the record fills the topic's limit, it goes without its reason.
         match self.put(postponed, REASON_BYTES_MAX, &to).await {

@@ -200,7 +200,7 @@ impl Poller {
             return;
         }
         let limit_ms = self.health.silence_max.as_millis();
-        self.health.silence = silent.then(|| format!("no broker has answered for {limit_ms} ms"));
+        self.health.silence = silent.then(|| format!("no broker has answered for {limit_ms} ms; check that the brokers run, and that this machine reaches the addresses that they advertise"));
         self.notify(match self.health.silence.clone() {
             Some(reason) => Notice::NonResponsive { reason },
             None => Notice::Responsive,

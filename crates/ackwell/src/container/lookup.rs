@@ -118,7 +118,7 @@ impl Lookups {
         })
     }
 
-    /// Asks; the answer comes as a message. There is one question a handle's call, one an
+    /// Asks; the answer comes as a message. There is one question a partition that is sought, one an
     /// assignment and one a look for the broker, so their number is bounded by their askers.
     pub(super) fn ask(&self, question: Lookup) {
         if self.questions.send(question).is_err() {

@@ -181,11 +181,17 @@ impl Writer {
     }
 
     /// The same for a topic of whose partitions there must be as many as of `origin`: missing
-    /// ones are added.
-    pub(super) async fn prepare_like(&self, origin: &str, topic: &str) -> Result<(), String> {
-        if self.known().contains_key(topic) {
+    /// ones are added, also when a record of a `partition` comes that `origin` did not have before.
+    pub(super) async fn prepare_like(
+        &self,
+        origin: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), String> {
+        if (self.known().get(topic)).is_some_and(|count| partition < *count) {
             return Ok(());
         }
+        self.known().remove(topic);
         if self.partitions(topic, Rights::to_write).await?.is_none() {
             self.create(origin, topic, Some(WAITING_KEPT)).await?;
         }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use serde::{Deserialize, Serialize};
@@ -184,6 +184,30 @@ pub(super) async fn ensure(
         None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
         Some(Err((_, code))) => Err(code.to_string()),
     }
+}
+
+/// The same for copies of another topic's records: what fits there must fit, and copies of different
+/// records have the same key, so it is not compacted, whatever the broker does by default.
+pub(super) async fn ensure_like(
+    config: &Config,
+    topic: &str,
+    partitions: i32,
+    other: &str,
+) -> Result<(), String> {
+    let size = largest(config, other).await;
+    let mut settings = vec![("cleanup.policy", "delete")];
+    settings.extend(size.as_deref().map(|size| ("max.message.bytes", size)));
+    ensure(config, topic, partitions, &settings).await
+}
+
+/// `None` leaves it to the broker, as where the right to ask is missing.
+async fn largest(config: &Config, topic: &str) -> Option<String> {
+    let admin: AdminClient<DefaultClientContext> = config.kafka.admin().create().ok()?;
+    let resource = [ResourceSpecifier::Topic(topic)];
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WAIT));
+    let described = admin.describe_configs(&resource, &options).await;
+    let found = described.ok()?.into_iter().next()?.ok()?;
+    found.get("max.message.bytes")?.value.clone()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a replay does with one dead letter, decided without doing it.
 
-use ackwell_core::envelope::replay;
+use ackwell_core::envelope::{failure, replay};
 use bytes::Bytes;
 
 use super::audit::Action;
@@ -74,6 +74,16 @@ pub(super) struct Move {
     pub(super) partition: Option<i32>,
     pub(super) record: OutgoingRecord,
     pub(super) hops: u32,
+}
+
+impl Move {
+    /// The record without what the listener can do without, if it has any of that.
+    pub(super) fn shorter(&self) -> Option<OutgoingRecord> {
+        if self.action != Action::Replay {
+            return None;
+        }
+        self.record.without(&failure::FIRST)
+    }
 }
 
 /// Decides about one dead letter.

@@ -247,7 +247,7 @@ impl Sender {
         let (mut count, own) = found.await.map_err(|_| Error::Interrupted)??;
         if count == 0 && to.action == Action::Park && self.producer.is_some() && !self.parking {
             self.parking = true;
-            let made = audit::ensure(&self.queue.config, &to.to, own, &[]).await;
+            let made = audit::ensure_like(&self.queue.config, &to.to, own, &self.queue.topic).await;
             made.map_err(|reason| Error::Audit {
                 topic: to.to.clone(),
                 reason,
@@ -270,12 +270,19 @@ impl Sender {
             return Ok(());
         };
         let copies = moves.iter().map(|(_, to)| to.record.clone());
-        let sent = producer.send_batch(copies).await;
+        let mut sent = producer.send_batch(copies).await;
+        // Where a record fills its topic's limit, it goes without its first failure.
+        for ((_, to), sent) in moves.iter().zip(&mut sent) {
+            let too_large = sent.as_ref().is_err_and(SendError::is_too_large);
+            if let Some(shorter) = to.shorter().filter(|_| too_large) {
+                *sent = producer.send_record(shorter).await;
+            }
+        }
         let mut notes: Vec<OutgoingRecord> = Vec::with_capacity(sent.len());
         for ((letter, to), sent) in moves.iter().zip(sent) {
             match &sent {
                 Ok(_) => report.moved(to.action),
-                Err(error) => report.fail(letter.position(), chain(error)),
+                Err(error) => report.fail(letter.position(), told(error, &to.to)),
             }
             notes.push(entry(letter, to, replay, sent).record(&self.audit));
         }
@@ -313,6 +320,17 @@ fn entry(
         edited: replay.edit.parts(),
         error,
     }
+}
+
+/// An error with its causes, and what to do about one of its topic's limit.
+fn told(error: &SendError, topic: &str) -> String {
+    let said = chain(error);
+    if !error.is_too_large() {
+        return said;
+    }
+    format!(
+        "{said}; raise `max.message.bytes` of the topic {topic}, by 1 KiB for what a replay adds"
+    )
 }
 
 /// An error with its causes, on one line.

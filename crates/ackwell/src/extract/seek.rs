@@ -12,7 +12,7 @@ use crate::listener::ListenerHandle;
 ///
 /// A seek is carried out when the records in work of its partition are finished, this one
 /// included: it is settled as the handler says, and then the partition is read on from elsewhere.
-/// A seek that is refused is logged. See [`ListenerHandle`] for what a seek does.
+/// A seek that is refused is logged, and so is one that a later seek of its partition overtakes. See [`ListenerHandle`] for what a seek does.
 ///
 /// ```
 /// use ackwell::extract::{Seek, Text};

@@ -370,7 +370,9 @@ async fn watch(container: Arc<Container>, health: Reporter, limit: Duration) {
         match standstill.look(container.stats().turns) {
             Some(true) => {
                 let limit_ms = limit.as_millis();
-                let reason = format!("its poll thread has not moved for {limit_ms} ms");
+                let reason = format!(
+                    "its poll thread has not moved for {limit_ms} ms; if it stays so, restart the process, and report its stack as a bug"
+                );
                 before = Some(health.status());
                 health.report(Status::Failed(reason.clone()));
                 container.notify(Notice::NonResponsive { reason });

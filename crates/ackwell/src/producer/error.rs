@@ -34,6 +34,17 @@ impl SendError {
         self.class == Class::Permanent
     }
 
+    /// Whether the broker takes no record of this size on its topic.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let Some(Source::Client(error)) = &self.source else {
+            return false;
+        };
+        matches!(
+            error.rdkafka_error_code(),
+            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize)
+        )
+    }
+
     pub(super) fn settings(error: KafkaError) -> Self {
         let what = "starting a producer: the client refuses its settings".to_owned();
         Self {

@@ -94,6 +94,14 @@ impl OutgoingRecord {
         &self.headers
     }
 
+    /// The same without these headers; `None` if it has none of them.
+    pub(crate) fn without(&self, names: &[&str]) -> Option<Self> {
+        let mut headers = self.headers.clone();
+        names.iter().for_each(|name| headers.remove(name));
+        let fewer = headers.len() < self.headers.len();
+        fewer.then(|| self.clone().headers(headers))
+    }
+
     /// Bytes of key, value and headers.
     pub(crate) fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);

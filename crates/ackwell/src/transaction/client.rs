@@ -54,8 +54,12 @@ pub(super) struct Client {
 pub(super) enum End {
     /// As wanted; or it was aborted, and the client can go on.
     Usable(Client, Result<(), TransactionError>),
-    /// The client can't go on; its id can, with a new one.
-    Broken(Lease, TransactionError),
+    /// The client can't go on; unless another instance has `fenced` it, its id can, with a new one.
+    Broken {
+        lease: Lease,
+        error: TransactionError,
+        fenced: bool,
+    },
 }
 
 impl Client {
@@ -156,17 +160,27 @@ impl Client {
             return End::Usable(self, Err(error));
         }
         // The broker has fenced it, or does not answer: it may have committed before.
-        let fenced = error.kind() == Kind::Fenced && !self.is_late();
-        let error = if fenced { error } else { error.unknown() };
-        End::Broken(self.lease, error)
+        let late = self.is_late();
+        let fenced = !late && (error.kind() == Kind::Fenced || self.is_fenced());
+        let known = error.kind() == Kind::Fenced && !late;
+        End::Broken {
+            error: if known { error } else { error.unknown() },
+            fenced,
+            lease: self.lease,
+        }
     }
 
     /// Ends a transaction that nobody wants any more.
-    pub(super) fn abort(self) -> Result<Self, Lease> {
-        match self.give_up(TransactionError::ended()) {
-            End::Usable(client, _) => Ok(client),
-            End::Broken(lease, _) => Err(lease),
-        }
+    pub(super) fn abort(self) -> End {
+        self.give_up(TransactionError::ended())
+    }
+
+    fn is_fenced(&self) -> bool {
+        let fatal = self.producer.client().fatal_error();
+        fatal.is_some_and(|(code, _)| {
+            let error = KafkaError::Global(code);
+            TransactionError::client("ending", self.lease.id(), error).kind() == Kind::Fenced
+        })
     }
 
     /// Ends the producer with nothing left open.

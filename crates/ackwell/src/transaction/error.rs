@@ -93,6 +93,12 @@ impl TransactionError {
         )
     }
 
+    /// Another instance has this id, and keeps it.
+    pub(super) fn fenced(id: &str) -> Self {
+        let code = KafkaError::Global(Code::ProducerFenced);
+        Self::client("going on", id, code)
+    }
+
     pub(super) fn unknown(mut self) -> Self {
         self.0.kind = Kind::Unknown;
         self.0.class = Class::Unavailable;

@@ -107,6 +107,8 @@
 //! those that were in use and has the broker end what was open. If another machine uses the same
 //! id all the same (a copied data folder, or one `transactions.instance` for two), the broker
 //! fences the older: a fenced listener stops, unsettled and visibly unhealthy, and loses nothing.
+//! Fenced [`Transactions`] begin nothing any more, and if they are
+//! [state](crate::App::state) of an app, its health says so.
 
 mod client;
 mod error;
@@ -131,7 +133,7 @@ use crate::context::{Context, Setup, SetupError};
 use crate::encode::EncodedEvent;
 use crate::extract::FromRecord;
 use crate::failure::{Class, Failure};
-use crate::observe::{Metrics, TransactionMetrics};
+use crate::observe::{Metrics, Reporter, TransactionMetrics};
 use crate::producer::OutgoingRecord;
 use crate::topic::Event;
 
@@ -224,6 +226,11 @@ impl Transactions {
                 done.and_then(|_| Err(failed.unwrap_or_else(TransactionError::ended).into()))
             }
         }
+    }
+
+    /// Has an app's health tell of it.
+    pub(crate) fn report_to(&self, reporter: Reporter) {
+        self.pool.report_to(reporter);
     }
 
     async fn begin(&self) -> Result<Guard, TransactionError> {

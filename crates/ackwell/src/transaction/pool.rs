@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -17,6 +17,7 @@ use super::lease::{Lease, Leases};
 use super::{Limits, TransactionError};
 use crate::config::{Acks, Config};
 use crate::failure::Class;
+use crate::observe::{Reporter, Status};
 
 /// How long to wait when the client's queue is full.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
@@ -104,6 +105,10 @@ struct Inner {
     leases: Leases,
     permits: Arc<Semaphore>,
     free: Mutex<Vec<Client>>,
+    /// The id that another instance has taken over.
+    fenced: OnceLock<String>,
+    /// Of the apps whose state it is.
+    reporters: Mutex<Vec<Reporter>>,
 }
 
 impl Pool {
@@ -117,6 +122,8 @@ impl Pool {
             leases,
             permits: Arc::new(Semaphore::new(settings.producers)),
             free: Mutex::default(),
+            fenced: OnceLock::new(),
+            reporters: Mutex::default(),
             settings,
         })))
     }
@@ -158,6 +165,7 @@ impl Pool {
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit =
             permit.map_err(|_| TransactionError::new(Class::Stop, "transactions are closed"))?;
+        self.check()?;
         let free = self.free().pop();
         let mut client = match free {
             Some(client) => client,
@@ -191,7 +199,48 @@ impl Pool {
         }
     }
 
+    /// Has health tell when another instance has taken over.
+    pub(super) fn report_to(&self, reporter: Reporter) {
+        reporter.report(Status::Running);
+        self.reporters().push(reporter);
+        self.report();
+    }
+
+    /// A new producer would fence the other instance back, and that one this.
+    fn check(&self) -> Result<(), TransactionError> {
+        let fenced = self.0.fenced.get();
+        fenced.map_or(Ok(()), |id| Err(TransactionError::fenced(id)))
+    }
+
+    /// Another instance has taken over this id.
+    fn fenced(&self, lease: &Lease) {
+        if self.0.fenced.set(lease.id().to_owned()).is_ok() {
+            tracing::error!(
+                id = lease.id(),
+                "another instance has taken over a transactional id"
+            );
+            self.report();
+        }
+    }
+
+    fn report(&self) {
+        let Err(error) = self.check() else {
+            return;
+        };
+        for reporter in self.reporters().iter() {
+            reporter.report(Status::Failed(error.to_string()));
+        }
+    }
+
+    fn reporters(&self) -> MutexGuard<'_, Vec<Reporter>> {
+        let reporters = self.0.reporters.lock();
+        reporters.unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn connect(&self, lease: Lease) -> Result<Client, (Option<Lease>, TransactionError)> {
+        if let Err(error) = self.check() {
+            return Err((Some(lease), error));
+        }
         let Settings {
             client, timeout, ..
         } = self.0.settings.clone();
@@ -263,10 +312,19 @@ impl Open {
                     pool.free().push(client);
                     result.map_err(Uncommitted::from)
                 }
-                End::Broken(lease, error) => Err(Uncommitted {
+                End::Broken {
+                    lease,
                     error,
-                    lease: Some(lease),
-                }),
+                    fenced,
+                } => {
+                    if fenced {
+                        pool.fenced(&lease);
+                    }
+                    Err(Uncommitted {
+                        error,
+                        lease: Some(lease),
+                    })
+                }
             }
         });
         ended.await.unwrap_or_else(|_| {
@@ -290,8 +348,12 @@ impl Open {
             let _permit = permit;
             if !client.is_open() {
                 pool.free().push(client);
-            } else if let Ok(client) = client.abort() {
-                pool.free().push(client);
+                return;
+            }
+            match client.abort() {
+                End::Usable(client, _) => pool.free().push(client),
+                End::Broken { lease, fenced, .. } if fenced => pool.fenced(&lease),
+                End::Broken { .. } => {}
             }
         })
     }

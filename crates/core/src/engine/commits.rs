@@ -185,7 +185,8 @@ impl<R: Record> Engine<R> {
             .as_ref()
             .filter(|found| found.until <= now);
         if let Some(id) = late.map(|found| found.id) {
-            self.commit_done(now, id, Err("the broker did not answer a commit".into()));
+            let what = "the broker did not answer a commit; it is sent again: check that the group's coordinator can be reached";
+            self.commit_done(now, id, Err(what.into()));
         }
     }
 

@@ -31,7 +31,7 @@ impl<R: Record> Engine<R> {
         manual.blamed = Some(run);
         let seconds = limit.as_secs_f32();
         manual.problem = Some(format!(
-            "a record waits for its acknowledgement for more than {seconds} s"
+            "a record waits for its acknowledgement for more than {seconds} s; have its handler acknowledge or refuse it, or raise `unacknowledged_limit`"
         ));
         self.effects.push_back(Effect::Unacknowledged {
             partition,
