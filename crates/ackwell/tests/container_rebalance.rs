@@ -130,12 +130,15 @@ async fn member(spec: &Spec, settings: &Settings) -> (Container, Arc<Told>) {
     (run(spec).await, told)
 }
 
+/// A partition with its owner, and another one.
+type Met = (i32, &'static str, &'static str);
+
 /// Who works on which partition, and where two were met: noted, because a handler's panic would
 /// only be dead-lettered.
 #[derive(Clone, Default)]
 struct InWork {
     owners: Arc<Mutex<BTreeMap<i32, &'static str>>>,
-    met: Arc<Mutex<Vec<(i32, &'static str, &'static str)>>>,
+    met: Arc<Mutex<Vec<Met>>>,
 }
 
 impl InWork {
