@@ -38,9 +38,7 @@ async fn transform(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_in_a_transaction_is_seen_together_or_not_at_all() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (one, other) = (scene.cluster.topic(1).await, scene.cluster.topic(3).await);
     let transactions = Transactions::open(&scene.patient()).await.unwrap();
     let sent: Result<u32, TransactionError> = transactions
@@ -72,9 +70,7 @@ async fn what_is_sent_in_a_transaction_is_seen_together_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closure_that_is_dropped_or_panics_leaves_nothing_and_the_producer_goes_on() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let topic = scene.cluster.topic(1).await;
     let mut config = scene.patient();
     config.transactions.producers = 1;
@@ -111,9 +107,7 @@ async fn a_closure_that_is_dropped_or_panics_leaves_nothing_and_the_producer_goe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_the_broker_refuses_fails_the_transaction_whoever_looked() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (topic, small) = (scene.cluster.topic(1).await, scene.small().await);
     let transactions = Transactions::open(&scene.patient()).await.unwrap();
     let sent: Result<(), TransactionError> = transactions
@@ -135,9 +129,7 @@ async fn a_record_that_the_broker_refuses_fails_the_transaction_whoever_looked()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_record_is_sent_on_once_with_its_position() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(3).await, scene.out().await);
     for partition in 0..3 {
         scene.send(&from, partition, &numbers(0..200)).await;
@@ -199,9 +191,7 @@ async fn fail_some(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_record_has_sent_nothing_and_its_neighbours_are_not_repeated() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let calls = Calls::default();
     let values = [
@@ -255,9 +245,7 @@ async fn to_small(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_that_the_broker_refuses_is_taken_apart_until_the_one_to_blame_is_alone() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let from = scene.cluster.topic(1).await;
     let to = Out(scene.cluster.topic(1).await, scene.small().await);
     let calls = Calls::default();
@@ -294,9 +282,7 @@ async fn hang(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_waits_holds_up_nobody_before_it_and_outlasts_the_timeout() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let values = ["a", "b", "slow", "c"];
     scene.send(&from, 0, &values.map(str::to_owned)).await;
@@ -336,9 +322,7 @@ async fn sum(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_has_one_transaction_and_the_bad_one_in_it_is_found() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let values = ["a", "b", "c", "bad", "d", "e"];
     scene.send(&from, 0, &values.map(str::to_owned)).await;
@@ -358,9 +342,7 @@ async fn a_list_has_one_transaction_and_the_bad_one_in_it_is_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_goes_to_its_retry_topic_once_and_comes_back() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let calls = Calls::default();
     scene
@@ -397,9 +379,7 @@ async fn a_record_goes_to_its_retry_topic_once_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_filter_passes_over_moves_the_position_without_a_record() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     scene.send(&from, 0, &numbers(0..50)).await;
     let listener = Listener::on(TopicDeclaration::named(from.clone()))
@@ -420,9 +400,7 @@ async fn what_a_filter_passes_over_moves_the_position_without_a_record() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_whose_ids_were_taken_over_stops_visibly_and_loses_nothing() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(1).await, scene.out().await);
     let instance = |data: &str| {
         let mut config = scene.patient();
@@ -468,9 +446,7 @@ async fn an_instance_whose_ids_were_taken_over_stops_visibly_and_loses_nothing()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_move_between_members_without_a_loss_or_a_repetition() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let (from, to) = (scene.cluster.topic(4).await, scene.out().await);
     let listener = || {
         Listener::on(TopicDeclaration::named(from.clone()))
@@ -511,9 +487,7 @@ async fn partitions_move_between_members_without_a_loss_or_a_repetition() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fenced_transactions_begin_nothing_and_leave_the_id_to_the_other_instance() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let topic = scene.cluster.topic(1).await;
     let instance = format!("i{}", uuid::Uuid::new_v4().simple());
     let (folders, same) = (
@@ -551,9 +525,7 @@ async fn fenced_transactions_begin_nothing_and_leave_the_id_to_the_other_instanc
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_becomes_of_transactions_outside_of_listeners_is_counted_and_timed() {
-    let Some(scene) = Scene::new().await else {
-        return;
-    };
+    let scene = Scene::new().await;
     let topic = scene.cluster.topic(1).await;
     let instance = |data: &str| {
         let mut config = scene.patient();
