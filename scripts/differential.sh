@@ -6,7 +6,7 @@
 #   scripts/differential.sh --seeds 500 --first-seed 1000    other generated sessions
 #   KAFKA_BOOTSTRAP_SERVERS=host:port scripts/differential.sh    against an Apache Kafka that runs already
 #
-# A difference that scripts/differential/known.toml does not list fails; a listed one that is met nowhere is told.
+# A difference that scripts/differential/known.toml does not list fails, and so does a listed one that is met nowhere.
 # ACKWELL_BIN names a built `ackwell` (default: the dev build). Needs what foreign-clients.sh and kafka.sh need.
 set -euo pipefail
 

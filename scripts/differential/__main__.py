@@ -189,10 +189,10 @@ def report(outcomes, known, chosen):
     steps = sum(len(outcome.kafka.steps) for outcome in outcomes)
     played = len(outcomes) - sum(map(len, skipped.values()))
     print(f"{played} sessions with {steps} answers compared; {listed} differences are known by {len(known.entries)} entries")
-    if not (new or failures):
+    if not (new or failures or gone):
         print("no new difference")
         return 0
-    print(f"{len(new)} new differences, {len(failures)} sessions failed")
+    print(f"{len(new)} new differences, {len(failures)} sessions failed, {len(gone)} listed differences are gone")
     return 1
 
 

@@ -123,6 +123,8 @@ class Entry:
     def __init__(self, entry):
         if not entry.get("reason") or entry.keys() - {*self.PATTERNS, "reason"}:
             raise ValueError(f"a known difference has a reason and of {', '.join(self.PATTERNS)} what it needs: {entry}")
+        if "field" not in entry:
+            raise ValueError(f"a known difference names its field, or it would silence whole answers: {entry}")
         self.entry, self.met = entry, 0
         self.patterns = {name: glob(entry[name]) for name in self.PATTERNS if name in entry}
 
