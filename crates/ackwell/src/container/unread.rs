@@ -13,8 +13,9 @@ use super::consumer::Callbacks;
 use super::decode::{Fetched, Names};
 use crate::record::{Batch, Place};
 
-/// Batches of a partition that may be unread; one more, and the oldest is read by who takes it.
-const UNREAD_MAX: usize = 32;
+/// Batches of a partition that may be unread. One more is read by the thread that takes it, which
+/// still has it in its processor's cache: the others are behind, and it helps them.
+const UNREAD_MAX: usize = 8;
 
 /// The batches of one partition that may be unread.
 pub(super) struct Unread {
@@ -63,10 +64,11 @@ impl Unread {
         };
         let batch = Arc::new(Batch::unread(topic, self.partition, places, read));
         self.forget_read();
-        if self.batches.len() >= UNREAD_MAX {
-            self.read_oldest();
+        if self.batches.len() < UNREAD_MAX {
+            self.batches.push_back(Arc::downgrade(&batch));
+        } else {
+            batch.contents();
         }
-        self.batches.push_back(Arc::downgrade(&batch));
         batch
     }
 
