@@ -136,7 +136,7 @@ fn waits_out_of_range_or_without_effect_are_refused_with_a_mend() {
         (on().revoke_drain(5 * minute), "take 300s", "shorten"),
         (
             on().on_rebalance(Quiet).rebalance_callback(145 * second),
-            "take 310s",
+            "take 300s",
             "shorten",
         ),
         (
