@@ -1,7 +1,8 @@
 //! Batches that nobody has looked at yet.
 //!
 //! Until then they hold the client's own messages, and each message holds the whole response that
-//! it came with. So they are few, they don't wait long, and none outlives its partition's stay.
+//! it came with. So they are few, those that wait are read whenever the poll thread has nothing else
+//! to do, and none outlives its partition's stay.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
