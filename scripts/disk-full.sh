@@ -104,6 +104,7 @@ answers() { local status=$1; shift; "$@" > "$work/answer" && [ "$(tail -n 1 "$wo
 # Up to the last byte, also what was given back meanwhile, as by a write-ahead log that begins anew.
 fill() { cat /dev/zero >> "$disk/ballast" 2>/dev/null || true; }
 refused() { fill; answers 503 place; }
+not_ready() { fill; answers 503 ask "$1/readyz"; }
 import() {
   "$orders" import "$work/orders.csv" --json --patience "$1" --standstill "$1" \
     --order-url "$order" --product-url "$product" 2>> "$work/import.log"
@@ -114,17 +115,19 @@ echo "importing $total orders; the disk of $full becomes full on the way"
 import 300 > "$work/report" & import=$!
 until_holds "some orders" some_accepted $((total / 4 < 500 ? total / 4 : 500))
 fill
-services=("$order" "$product")
 if [ $full = data ]; then
+  services=("$order" "$product")
   until_holds "an order refused with 503" refused
   grep -q '"title"' "$work/answer" || fail "no problem details: $(cat "$work/answer")"
   grep -q 'disk .* full' "$work/answer" || fail "the answer does not say that the disk is full: $(cat "$work/answer")"
   echo "refused:  $(head -n 1 "$work/answer")"
 else
+  # The one with events that wait. The others have nothing to write, once they are through with what the log holds.
+  services=("$order")
   until_holds "an order accepted" answers 202 place
 fi
 for service in "${services[@]}"; do
-  until_holds "$service/readyz not ready" answers 503 ask "$service/readyz"
+  until_holds "$service/readyz not ready" not_ready "$service"
   grep -q '"reasons":\["' "$work/answer" || fail "no reason why it is not ready: $(cat "$work/answer")"
   echo "ready:    $(sed -n 's/.*\("reasons":.*\)}$/\1/p' "$work/answer")"
   answers 200 ask "$service/healthz" || fail "$service/healthz says that only a restart helps"
