@@ -367,13 +367,14 @@ impl Run {
     }
 
     /// Starts what is not settled once more, at the same attempts: it was taken back for a reason that is none of
-    /// its own. `false`, and nothing has changed, in a manual ack mode: its handler has had its acknowledgement.
-    pub fn start_again(&mut self) -> bool {
-        if self.acks.is_some() {
-            return false;
+    /// its own. In a manual ack mode, in which its handler has had its acknowledgement, the run is
+    /// [held](Run::hold) instead; handlers with a unit of work that could take something back are refused there at the
+    /// start.
+    pub fn start_again(&mut self) {
+        match self.acks {
+            None => self.begin_again(),
+            Some(_) => self.hold("a record was taken back and waits to be handled again"),
         }
-        self.begin_again();
-        true
     }
 
     /// Ends the run although nothing failed: its unsettled records can't be taken on now, for
