@@ -47,6 +47,15 @@ pub(crate) fn settings(broker: &Broker) -> ClientConfig {
 /// A consumer of the reference side: set up as well as Ackwell sets up its own, so that the
 /// comparison is of what is done with the records.
 pub(crate) fn consumer(broker: &Broker, group: &str) -> Outcome<BaseConsumer> {
+    consumer_with(broker, group, &[])
+}
+
+/// As [`consumer`], with further settings.
+pub(crate) fn consumer_with(
+    broker: &Broker,
+    group: &str,
+    further: &[(&str, &str)],
+) -> Outcome<BaseConsumer> {
     let mut settings = settings(broker);
     settings
         .set("group.id", group)
@@ -57,7 +66,7 @@ pub(crate) fn consumer(broker: &Broker, group: &str) -> Outcome<BaseConsumer> {
         .set("check.crcs", "true")
         // With librdkafka's default of 1000 ms a full local queue stops fetching for a second.
         .set("fetch.queue.backoff.ms", "5");
-    for (name, value) in broker.settings() {
+    for (name, value) in further.iter().copied().chain(broker.settings()) {
         settings.set(name, value);
     }
     Ok(settings.create()?)

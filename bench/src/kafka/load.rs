@@ -13,6 +13,12 @@ use crate::report::{Report, Run, quantile, sorted};
 use crate::target::Broker;
 use crate::{Outcome, note};
 
+/// How long a fetch waits for records, against librdkafka's default of half a second. A client of several partitions
+/// may ask for the first ones before its own thread has come to the others, and asks for those when that fetch is
+/// answered. A broker that gives the first ones quickly is met by a second fetch for more of them, and where there are no
+/// more, the client sits out the wait: what was measured with 50 clients was whether that befell one of them.
+const FETCH_WAIT: (&str, &str) = ("fetch.wait.max.ms", "5");
+
 /// A run, and the broker's CPU time in µs a record.
 struct Measured {
     run: Run,
@@ -105,7 +111,7 @@ fn read(broker: &Broker, topic: &str, shape: Shape) -> Outcome<Run> {
     let mut readers = Vec::new();
     let mut all = 0;
     for number in 0..shape.connections {
-        let consumer = client::consumer(broker, "bench-out")?;
+        let consumer = client::consumer_with(broker, "bench-out", &[FETCH_WAIT])?;
         let mut own = TopicPartitionList::new();
         let mut expected = 0;
         for partition in shape.partitions_of(number) {

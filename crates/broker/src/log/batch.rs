@@ -39,11 +39,16 @@ pub(super) struct Header {
 impl Header {
     /// Takes a header apart; `None` if `bytes` are shorter than one. Its values are not checked.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut from = bytes.get(..HEADER)?;
+        bytes.first_chunk().map(Self::of)
+    }
+
+    /// Takes a header apart. Its values are not checked.
+    pub(super) fn of(bytes: &[u8; HEADER]) -> Self {
+        let mut from = bytes.as_slice();
         let base_offset = from.get_i64();
         let length = from.get_i32();
         let _leader_epoch = from.get_i32();
-        Some(Self {
+        Self {
             base_offset,
             length,
             magic: from.get_i8(),
@@ -56,7 +61,7 @@ impl Header {
             producer_epoch: from.get_i16(),
             base_sequence: from.get_i32(),
             records: from.get_i32(),
-        })
+        }
     }
 
     /// As [`Header::parse`], for bytes of a log: `None` also when this cannot be the header of a stored batch.

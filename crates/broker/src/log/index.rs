@@ -2,8 +2,13 @@
 //!
 //! One sparse index answers both: an entry says that the batch at this position begins with this offset, and how
 //! large the timestamps before it get. All three only grow, so either can be searched. (Apache Kafka keeps two
-//! files.) The index is a shortcut: it is checked against the log where it is used, and built anew from the log if it is
-//! missing or wrong.
+//! files.)
+//!
+//! The index is a shortcut and may be anything after a crash: missing, torn, of another log. What an entry says of the
+//! times before it can't be seen in the log without reading all of that, and a wrong one would make a reader skip records. So each
+//! entry carries a checksum over itself and over the checksum of the batch that it was written for: the one entry that a
+//! look-up ends at is compared with its batch, and the index is built anew from the log if it is not right.
+//! Wrong entries elsewhere can only make the search end earlier, and the walk from there longer.
 //!
 //! The newest entries are held in memory and written in blocks; a lookup reads the file where needed, some
 //! 18 small reads for a segment of 1 GiB, so that memory does not grow with the log.
@@ -16,11 +21,16 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Buf;
 
+use super::batch::Header;
+
 /// Bytes of log between two entries, as Kafka's `index.interval.bytes`.
 pub(super) const INTERVAL: u64 = 4096;
 /// Entries in memory at which the older half is written.
 const TAIL_MAX: usize = 512;
-const ENTRY: usize = 16;
+/// Offset from the segment's base, position, time, checksum.
+const ENTRY: usize = 20;
+/// The checksum's place in an entry.
+const SEAL: usize = 16;
 
 /// The batch at `position` begins with `offset`; no timestamp before it exceeds `max_timestamp_before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +38,68 @@ pub(super) struct Entry {
     pub(super) offset: i64,
     pub(super) position: u64,
     pub(super) max_timestamp_before: i64,
+    /// Over the rest, the segment's base, and the batch's own checksum.
+    seal: u32,
+}
+
+impl Entry {
+    /// The entry of `batch`, which lies at `position` of the segment that begins with `base`.
+    pub(super) fn of(base: i64, position: u64, max_timestamp_before: i64, batch: &Header) -> Self {
+        let entry = Self::unsealed(batch.base_offset, position, max_timestamp_before);
+        entry.sealed(base, Some(batch))
+    }
+
+    /// The entry behind the last batch of a closed segment; `offset` is the next one.
+    pub(super) fn of_end(base: i64, position: u64, max_timestamp: i64, offset: i64) -> Self {
+        Self::unsealed(offset, position, max_timestamp).sealed(base, None)
+    }
+
+    /// Whether it was made for `batch`, or for the end where there is none. What the end says of offsets and times is
+    /// compared with nothing.
+    pub(super) fn is_of(&self, base: i64, batch: Option<&Header>) -> bool {
+        self.sealed(base, batch) == *self && batch.is_none_or(|it| it.base_offset == self.offset)
+    }
+
+    fn unsealed(offset: i64, position: u64, max_timestamp_before: i64) -> Self {
+        Self {
+            offset,
+            position,
+            max_timestamp_before,
+            seal: 0,
+        }
+    }
+
+    fn sealed(self, base: i64, batch: Option<&Header>) -> Self {
+        let text = crc32c::crc32c(&self.encode(base)[..SEAL]);
+        let place = crc32c::crc32c_append(text, &base.to_be_bytes());
+        let crc = batch.map_or(0, |batch| batch.crc);
+        Self {
+            seal: crc32c::crc32c_append(place, &crc.to_be_bytes()),
+            ..self
+        }
+    }
+
+    /// Segments end before either of the narrow fields overflows.
+    fn encode(&self, base: i64) -> [u8; ENTRY] {
+        let narrow = |wide: Option<u32>| wide.unwrap_or(u32::MAX).to_be_bytes();
+        let offset = self.offset.checked_sub(base);
+        let mut bytes = [0; ENTRY];
+        bytes[..4].copy_from_slice(&narrow(offset.and_then(|it| u32::try_from(it).ok())));
+        bytes[4..8].copy_from_slice(&narrow(u32::try_from(self.position).ok()));
+        bytes[8..SEAL].copy_from_slice(&self.max_timestamp_before.to_be_bytes());
+        bytes[SEAL..].copy_from_slice(&self.seal.to_be_bytes());
+        bytes
+    }
+
+    fn decode(base: i64, bytes: &[u8; ENTRY]) -> Self {
+        let mut bytes = bytes.as_slice();
+        Self {
+            offset: base.saturating_add(i64::from(bytes.get_u32())),
+            position: u64::from(bytes.get_u32()),
+            max_timestamp_before: bytes.get_i64(),
+            seal: bytes.get_u32(),
+        }
+    }
 }
 
 /// The index of one segment.
@@ -63,17 +135,14 @@ impl Index {
     }
 
     /// Notes a batch; every some 4 KiB this makes an entry.
-    pub(super) fn note(&self, offset: i64, position: u64, max_timestamp_before: i64) {
+    pub(super) fn note(&self, batch: &Header, position: u64, max_timestamp_before: i64) {
         let mut state = self.write_state();
         if position < state.last_position + INTERVAL {
             return;
         }
         state.last_position = position;
-        state.tail.push(Entry {
-            offset,
-            position,
-            max_timestamp_before,
-        });
+        let entry = Entry::of(self.base, position, max_timestamp_before, batch);
+        state.tail.push(entry);
         if state.tail.len() >= TAIL_MAX {
             self.write_tail(&mut state, TAIL_MAX / 2);
         }
@@ -133,7 +202,7 @@ impl Index {
     pub(super) fn replace(&self, entries: &[Entry]) -> io::Result<()> {
         let bytes: Vec<u8> = entries
             .iter()
-            .flat_map(|entry| self.encode(entry))
+            .flat_map(|entry| entry.encode(self.base))
             .collect();
         let unfinished = self.path.with_added_extension(crate::store::UNFINISHED);
         let mut state = self.write_state();
@@ -159,18 +228,8 @@ impl Index {
         Ok(self.search_file(|_| true)?.map(|(_, entry)| entry))
     }
 
-    /// The last entry that is not behind `offset`.
-    pub(super) fn before_offset(&self, offset: i64) -> io::Result<Option<Entry>> {
-        self.search(|entry| entry.offset <= offset)
-    }
-
-    /// The last entry before which all timestamps are smaller than `ms`.
-    pub(super) fn before_time(&self, ms: i64) -> io::Result<Option<Entry>> {
-        self.search(|entry| entry.max_timestamp_before < ms)
-    }
-
     /// The last entry for which `holds`; it must hold for a first part of the entries.
-    fn search(&self, holds: impl Fn(&Entry) -> bool) -> io::Result<Option<Entry>> {
+    pub(super) fn last_where(&self, holds: impl Fn(&Entry) -> bool) -> io::Result<Option<Entry>> {
         {
             let state = self.read_state();
             let found = state.tail.partition_point(&holds);
@@ -209,29 +268,7 @@ impl Index {
     fn read_entry(&self, file: &File, at: u64) -> io::Result<Entry> {
         let mut bytes = [0; ENTRY];
         file.read_exact_at(&mut bytes, at * ENTRY as u64)?;
-        let mut bytes = bytes.as_slice();
-        Ok(Entry {
-            offset: self.base.saturating_add(i64::from(bytes.get_u32())),
-            position: u64::from(bytes.get_u32()),
-            max_timestamp_before: bytes.get_i64(),
-        })
-    }
-
-    /// Segments end before either field overflows.
-    fn encode(&self, entry: &Entry) -> [u8; ENTRY] {
-        let mut bytes = [0; ENTRY];
-        bytes[..4].copy_from_slice(
-            &u32::try_from(entry.offset - self.base)
-                .unwrap_or(u32::MAX)
-                .to_be_bytes(),
-        );
-        bytes[4..8].copy_from_slice(
-            &u32::try_from(entry.position)
-                .unwrap_or(u32::MAX)
-                .to_be_bytes(),
-        );
-        bytes[8..].copy_from_slice(&entry.max_timestamp_before.to_be_bytes());
-        bytes
+        Ok(Entry::decode(self.base, &bytes))
     }
 
     /// Moves the oldest `count` entries to the file. If the disk refuses they are given up: lookups walk further.
@@ -242,7 +279,7 @@ impl Index {
         }
         let bytes: Vec<u8> = entries
             .iter()
-            .flat_map(|entry| self.encode(entry))
+            .flat_map(|entry| entry.encode(self.base))
             .collect();
         match self.append(state.written, &bytes) {
             Ok(before) => state.written = Some(before + entries.len() as u64),

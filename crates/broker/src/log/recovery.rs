@@ -347,7 +347,7 @@ impl Recovery<'_> {
             }) else {
                 break;
             };
-            segment.grow(header.base_offset, bytes, header.max_timestamp);
+            segment.grow(&header, bytes);
             self.next = header.next_offset();
             self.done.checked_bytes += bytes;
             if header.base_offset >= self.known.next_offset {

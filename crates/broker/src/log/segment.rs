@@ -116,21 +116,23 @@ impl Segment {
     }
 
     /// Takes a batch that was written to the end into the good bytes.
-    pub(super) fn grow(&self, base_offset: i64, size: u64, max_timestamp: i64) {
-        let position = self.size();
-        self.index.note(base_offset, position, self.max_timestamp());
+    pub(super) fn grow(&self, batch: &Header, size: u64) {
+        let (position, max_timestamp_before) = (self.size(), self.max_timestamp());
         self.max_timestamp
-            .fetch_max(max_timestamp, Ordering::AcqRel);
+            .fetch_max(batch.max_timestamp, Ordering::AcqRel);
         self.size.store(position + size, Ordering::Release);
+        // Last: an entry is never of bytes that are not good yet.
+        self.index.note(batch, position, max_timestamp_before);
     }
 
     /// Nothing more is appended: the next offset is `next`.
     pub(super) fn close(&self, next: i64) {
-        self.index.finish(Entry {
-            offset: next,
-            position: self.size(),
-            max_timestamp_before: self.max_timestamp(),
-        });
+        self.index.finish(Entry::of_end(
+            self.base,
+            self.size(),
+            self.max_timestamp(),
+            next,
+        ));
     }
 
     /// Forces what was written to the disk. A segment that was given up meanwhile needs no disk.
@@ -228,7 +230,7 @@ impl Segment {
 
     /// The first record at or after `from` with a timestamp of at least `ms`.
     pub(super) fn first_since(&self, ms: i64, from: i64) -> Result<Option<(i64, i64)>, Error> {
-        let entry = self.entry(|index| index.before_time(ms))?;
+        let entry = self.entry(|entry| entry.max_timestamp_before < ms)?;
         let (file, end) = (self.file()?, self.size());
         let mut scan = Scan::new(&file, end, HEADERS_WINDOW);
         let mut position = entry.map_or(0, |entry| entry.position);
@@ -261,7 +263,8 @@ impl Segment {
             .index
             .last()
             .map_err(|error| self.error("reading the index of", error))?;
-        if last.is_none_or(|last| last.position != self.size()) {
+        let is_end = |last: Entry| last.position == self.size() && last.is_of(self.base, None);
+        if !last.is_some_and(is_end) {
             self.build_index(true)?;
         }
         self.index_checked.store(true, Ordering::Release);
@@ -280,11 +283,8 @@ impl Segment {
                 .map_err(|error| self.error("reading", error))?;
             let (header, size) = found.ok_or_else(|| self.damaged(position))?;
             if position >= last + INTERVAL {
-                entries.push(Entry {
-                    offset: header.base_offset,
-                    position,
-                    max_timestamp_before: max_timestamp,
-                });
+                let entry = Entry::of(self.base, position, max_timestamp, &header);
+                entries.push(entry);
                 last = position;
             }
             max_timestamp = max_timestamp.max(header.max_timestamp);
@@ -292,11 +292,7 @@ impl Segment {
             position += size;
         }
         if closed {
-            entries.push(Entry {
-                offset: next,
-                position: end,
-                max_timestamp_before: max_timestamp,
-            });
+            entries.push(Entry::of_end(self.base, end, max_timestamp, next));
         }
         tracing::info!(path = %self.path.display(), entries = entries.len(), "built an index anew");
         self.index
@@ -313,32 +309,29 @@ impl Segment {
         if let Some((_, position)) = continued.filter(|(next, _)| *next == offset) {
             return Ok(position);
         }
-        let entry = self.entry(|index| index.before_offset(offset))?;
+        let entry = self.entry(|entry| entry.offset <= offset)?;
         Ok(entry.map_or(0, |entry| entry.position))
     }
 
-    /// An entry of the index, which is built anew if the log has no such batch.
-    fn entry(
-        &self,
-        find: impl Fn(&Index) -> io::Result<Option<Entry>>,
-    ) -> Result<Option<Entry>, Error> {
-        let find = || find(&self.index).map_err(|error| self.error("reading the index of", error));
+    /// The last entry of a batch for which `holds`. The index is built anew if the log has no such batch.
+    fn entry(&self, holds: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, Error> {
+        let end = self.size();
+        // Not the entry of the end: there is no batch to compare it with.
+        let of_batch = |entry: &Entry| entry.position < end && holds(entry);
+        let find = || {
+            let found = self.index.last_where(of_batch);
+            found.map_err(|error| self.error("reading the index of", error))
+        };
         let Some(entry) = find()? else {
             return Ok(None);
         };
-        if entry.position == self.size() || self.is_right(&entry)? {
+        let batch = self.header_at(entry.position)?;
+        if batch.is_some_and(|batch| entry.is_of(self.base, Some(&batch))) {
             return Ok(Some(entry));
         }
         tracing::warn!(path = %self.path.display(), "an index disagrees with its log");
         self.build_index(self.index_checked.load(Ordering::Acquire))?;
         find()
-    }
-
-    fn is_right(&self, entry: &Entry) -> Result<bool, Error> {
-        Ok(entry.position < self.size()
-            && self
-                .header_at(entry.position)?
-                .is_some_and(|header| header.base_offset == entry.offset))
     }
 
     fn header_at(&self, position: u64) -> Result<Option<Header>, Error> {

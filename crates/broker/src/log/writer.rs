@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::aborted::Aborted;
-use super::batch::{self, HEADER};
+use super::batch::{self, HEADER, Header};
 use super::checkpoint::{Checkpoint, Closed};
 use super::flush::{Policy, Stopped};
 use super::incoming::Incoming;
@@ -152,19 +152,16 @@ impl Writer {
         }
         self.unflushed = true;
         self.opened_ms.get_or_insert(now_ms);
-        for batch in batches {
-            self.note(batch, append_time, now_ms);
+        for (batch, head) in batches.iter().zip(&heads) {
+            self.note(batch, &Header::of(head), append_time, now_ms);
         }
         Ok(())
     }
 
-    fn note(&mut self, batch: &Incoming, append_time: Option<i64>, now_ms: i64) {
+    /// Notes a batch that was written with the header `stored`.
+    fn note(&mut self, batch: &Incoming, stored: &Header, append_time: Option<i64>, now_ms: i64) {
         let (header, size) = (&batch.header, batch.bytes.len() as u64);
-        self.active.grow(
-            self.next_offset,
-            size,
-            append_time.unwrap_or(header.max_timestamp),
-        );
+        self.active.grow(stored, size);
         if !header.is_control() {
             self.producers
                 .note(header, self.next_offset, append_time.unwrap_or(-1), now_ms);

@@ -216,6 +216,7 @@ impl Rules<'_> {
 struct Output {
     path: PathBuf,
     file: Option<BufWriter<File>>,
+    base: i64,
     size: u64,
     max_timestamp: i64,
     next: i64,
@@ -228,6 +229,7 @@ impl Output {
         let mut output = Self {
             path,
             file: None,
+            base: first.base(),
             size: 0,
             max_timestamp: -1,
             next: first.base(),
@@ -268,16 +270,13 @@ impl Output {
         if let Some(file) = &mut self.file {
             file.write_all(batch)?;
         }
+        let stored = Header::parse(batch).unwrap_or(*header);
         if self.size >= self.last_entry + INTERVAL {
             self.last_entry = self.size;
-            self.index.push(Entry {
-                offset: header.base_offset,
-                position: self.size,
-                max_timestamp_before: self.max_timestamp,
-            });
+            let entry = Entry::of(self.base, self.size, self.max_timestamp, &stored);
+            self.index.push(entry);
         }
-        let newest = Header::parse(batch).map_or(header.max_timestamp, |new| new.max_timestamp);
-        self.max_timestamp = self.max_timestamp.max(newest);
+        self.max_timestamp = self.max_timestamp.max(stored.max_timestamp);
         self.next = header.next_offset();
         self.size += batch.len() as u64;
         Ok(())
@@ -291,11 +290,8 @@ impl Output {
             .map_err(io::IntoInnerError::into_error)
             .and_then(|file| crate::disk::sync_file(&file, &self.path))
             .map_err(|error| first.error("compacting", error))?;
-        self.index.push(Entry {
-            offset: self.next,
-            position: self.size,
-            max_timestamp_before: self.max_timestamp,
-        });
+        let end = Entry::of_end(self.base, self.size, self.max_timestamp, self.next);
+        self.index.push(end);
         Ok(Some(Written {
             path: self.path,
             size: self.size,

@@ -92,6 +92,102 @@ fn times_are_found_over_segments_and_after_a_restart() {
     }
 }
 
+/// Bytes of an entry of an index; its time lies at 8 to 16.
+const ENTRY: usize = 20;
+
+/// Batches whose times are `between` apart, in some segments with an index of many entries each.
+fn timed(between: i64) -> Log {
+    let log = Log::new(&[("segment.bytes", "200000")]);
+    for at in 0..400 {
+        let make = Make {
+            timestamp: at * between,
+            ..PLAIN
+        };
+        let value = format!("{at:0>1500}");
+        log.partition
+            .append(batch_of(&[&value], make), NOW)
+            .unwrap();
+    }
+    log
+}
+
+/// Changes the bytes of each entry of each index, which are counted from its end, with the log closed.
+fn with_entries(log: Log, change: impl Fn(usize, &mut [u8])) -> Log {
+    log.partition.close().unwrap();
+    log.reopen(|folder| {
+        for path in logs(folder) {
+            let path = path.with_extension("index");
+            let mut bytes = fs::read(&path).unwrap();
+            assert!(bytes.len() > 3 * ENTRY, "entries");
+            let entries = bytes.chunks_exact_mut(ENTRY).rev().enumerate();
+            entries.for_each(|(at, entry)| change(at, entry));
+            fs::write(&path, bytes).unwrap();
+        }
+    })
+}
+
+fn assert_times_are_found(log: &Log, between: i64) {
+    for at in (0..400).step_by(7).chain([399]) {
+        let found = log
+            .partition
+            .offset_for_time(at * between, Isolation::Uncommitted);
+        assert_eq!(found.unwrap(), Some((at, at * between)));
+    }
+    for at in (0..400).step_by(13) {
+        let read = log.partition.read(at, 1, true).unwrap();
+        assert_eq!(values(&read.records), [(at, format!("{at:0>1500}"))]);
+    }
+}
+
+#[test]
+fn an_index_with_wrong_times_hides_no_record() {
+    let early = |_: usize, entry: &mut [u8]| entry[8..16].copy_from_slice(&(-1_i64).to_be_bytes());
+    let late = |_: usize, entry: &mut [u8]| entry[8..16].copy_from_slice(&i64::MAX.to_be_bytes());
+    let mixed = |at: usize, entry: &mut [u8]| match at % 3 {
+        0 => entry[15] ^= 0x40,
+        1 => entry[14] ^= 0x01,
+        _ => {}
+    };
+    let zeros = |at: usize, entry: &mut [u8]| {
+        if at < 3 {
+            entry.fill(0)
+        }
+    };
+    let damages: [&dyn Fn(usize, &mut [u8]); 4] = [&early, &late, &mixed, &zeros];
+    for damage in damages {
+        let log = with_entries(timed(10), damage);
+        assert_times_are_found(&log, 10);
+        assert_eq!(log.report.1, []);
+    }
+}
+
+#[test]
+fn the_end_of_a_segment_is_believed_of_its_own_index_only() {
+    // It claims that the next segment begins early, and that no time of this one is late.
+    let log = with_entries(timed(10), |at, entry| {
+        if at == 0 {
+            entry[..4].copy_from_slice(&1_u32.to_be_bytes());
+            entry[8..16].copy_from_slice(&0_i64.to_be_bytes());
+        }
+    });
+    assert_times_are_found(&log, 10);
+}
+
+#[test]
+fn the_index_of_a_log_with_other_times_is_not_taken_for_its_own() {
+    let other = timed(1);
+    other.partition.close().unwrap();
+    let log = timed(10);
+    log.partition.close().unwrap();
+    let log = log.reopen(|folder| {
+        for path in other.logs() {
+            let index = path.with_extension("index");
+            fs::copy(&index, folder.join(index.file_name().unwrap())).unwrap();
+        }
+    });
+    assert_times_are_found(&log, 10);
+}
+
 #[test]
 fn times_that_go_back_give_the_first_offset_that_is_late_enough() {
     let log = Log::new(&[]);
