@@ -149,6 +149,11 @@ impl RunAcks {
     pub(crate) fn handled(&self, places: Range<usize>) {
         let mut changed = false;
         for state in self.states.get(places).unwrap_or_default() {
+            // One that is acknowledged already is due without more.
+            if state.load(Ordering::Acquire) == TAKEN | ACKED {
+                changed = true;
+                continue;
+            }
             let before = state.fetch_or(HANDLED, Ordering::AcqRel);
             if before & TAKEN == 0 {
                 state.fetch_or(ACKED, Ordering::AcqRel);
@@ -199,12 +204,15 @@ impl RunAcks {
             let found = state.load(Ordering::Acquire);
             let verdict = found & (ACKED | NACKED);
             let is_due = verdict == ACKED || verdict == NACKED && found & HANDLED != 0;
-            if found & TOLD == 0 && is_due {
-                state.fetch_or(TOLD, Ordering::Relaxed);
+            let (told, next) = (found & TOLD != 0, all_told == place);
+            if !told && is_due {
                 collected.push(place, verdict == ACKED);
             }
-            if all_told == place && (found & TOLD != 0 || is_due) {
+            if next && (told || is_due) {
                 all_told += 1;
+            } else if !told && is_due {
+                // Behind one that is open: the mark tells it from those that come later.
+                state.fetch_or(TOLD, Ordering::Relaxed);
             }
         }
         self.told.store(all_told, Ordering::Relaxed);

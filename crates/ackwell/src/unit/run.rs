@@ -215,7 +215,8 @@ impl Run {
 
     /// Why the next record must not reach the handler, if so.
     pub(crate) fn refusal(&mut self, record: &Record) -> Option<Failure> {
-        if record.has_unreadable_headers() {
+        let looked_at = self.filtering.is_some() || self.handler.looks_at_headers();
+        if looked_at && record.has_unreadable_headers() {
             let unreadable = "the record's header names are not UTF-8";
             return Some(Failure::permanent(unreadable));
         }
@@ -237,6 +238,7 @@ impl Run {
     /// failure of the record.
     pub fn start(&mut self, mut extensions: Extensions) -> Option<Handling> {
         let (record, attempt) = self.take()?;
+        let record = record.clone();
         self.put_ack(&mut extensions);
         if let Some(refusal) = self.refusal(&record) {
             return Some(Handling::refused(refusal));
@@ -249,12 +251,13 @@ impl Run {
 
     /// Takes the next record and its attempt, to be handled by the caller; `None` where
     /// [`peek`](Run::peek) is `None`.
-    pub(crate) fn take(&mut self) -> Option<(Record, u32)> {
-        let record = self.peek()?.clone();
+    pub(crate) fn take(&mut self) -> Option<(&Record, u32)> {
+        self.peek()?;
         let attempt = self.attempt();
+        let place = self.started;
         self.started += 1;
         self.waited_last = None;
-        Some((record, attempt))
+        self.records.get(place).map(|record| (record, attempt))
     }
 
     pub(crate) fn handler(&self) -> Arc<dyn RecordHandler> {
