@@ -149,6 +149,9 @@ impl Run {
 
     /// The same run, whose records are settled by acknowledgements.
     pub(crate) fn acknowledged_at(self, acks: Option<Arc<RunAcks>>) -> Self {
+        if let Some(acks) = &acks {
+            acks.goes_on();
+        }
         Run { acks, ..self }
     }
 
@@ -274,9 +277,15 @@ impl Run {
         let mut handling = pin!(handling);
         let mut since = None;
         std::future::poll_fn(|cx| {
+            if let (Some(acks), Some(_)) = (&self.acks, since) {
+                acks.goes_on();
+            }
             let poll = handling.as_mut().poll(cx);
             if poll.is_pending() {
                 since.get_or_insert_with(Instant::now);
+                if let Some(acks) = &self.acks {
+                    acks.rests();
+                }
                 self.report();
             } else if let Some(since) = since {
                 self.waited(since.elapsed());
@@ -421,6 +430,7 @@ impl Run {
 
     pub(crate) fn finish(self) -> Ended {
         if let Some(acks) = &self.acks {
+            acks.rests();
             acks.close(self.settled);
         }
         let Run {
