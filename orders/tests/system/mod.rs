@@ -29,6 +29,9 @@ pub(crate) const CHOREOGRAPHY: &str = "[orders]\nflow = \"choreography\"\n";
 /// How long anything may take before the test fails: generous, machines differ.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Services close a connection on which nothing comes for 10 s: shorter, so that no request meets that.
+const HTTP_IDLE_MAX: Duration = Duration::from_secs(5);
+
 /// How long a process may take to leave its groups after its test.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 
@@ -82,7 +85,8 @@ impl System {
 
     /// A folder for services that are started one by one, on the broker at this address.
     pub(crate) fn apart(broker: String) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = reqwest::Client::builder().no_proxy();
+        let http = http.pool_idle_timeout(HTTP_IDLE_MAX).build().unwrap();
         Self {
             folder: tempfile::tempdir().unwrap(),
             broker,

@@ -1,8 +1,9 @@
 //! Whether a broker answers, and if not, what the client says about it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
@@ -20,6 +21,9 @@ pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// Between two looks at a broker that answers. One small request each, about one topic.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How the client says that somebody is there and hangs up.
+const HUNG_UP: &str = "Disconnected";
+
 /// A client that only looks.
 #[derive(Clone)]
 pub(super) struct Broker {
@@ -31,7 +35,10 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new(kafka: &config::Kafka) -> Result<Self, StartError> {
         let admin = kafka.admin();
-        let client = admin.create_with_context(Listening::default());
+        // That a broker hangs up, the client says in its log alone.
+        let mut talkative = admin.clone();
+        talkative.set_log_level(RDKafkaLogLevel::Info);
+        let client = talkative.create_with_context(Listening::default());
         let client = client.map_err(|error| StartError::Client {
             reason: error.to_string(),
         })?;
@@ -51,7 +58,10 @@ impl Broker {
                 .fetch_metadata(topic.as_deref(), ANSWER_WAIT)
         };
         match tokio::task::spawn_blocking(fetch).await {
-            Ok(Ok(metadata)) => Ok(metadata),
+            Ok(Ok(metadata)) => {
+                self.client.client().context().forget();
+                Ok(metadata)
+            }
             Ok(Err(error)) => Err(self.away(&error)),
             Err(_) => Err(Away(format!(
                 "the look at {} was interrupted",
@@ -99,13 +109,32 @@ impl Broker {
     }
 
     fn away(&self, error: &KafkaError) -> Away {
-        let heard = &self.client.client().context().last;
-        let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let heard = heard.unwrap_or_else(|| error.to_string());
+        let heard = self.client.client().context().heard().clone();
+        let (code, heard) =
+            heard.unwrap_or_else(|| (error.rdkafka_error_code(), error.to_string()));
+        let mend = mend(code, &heard);
         Away(format!(
-            "no Kafka broker answers at {}: {heard}; check that it runs, and the address in `kafka.bootstrap_servers` or KAFKA_BOOTSTRAP_SERVERS",
+            "no Kafka broker answers at {}: {heard}; {mend}",
             self.servers
         ))
+    }
+}
+
+/// What to check, by what the client said.
+fn mend(code: Option<RDKafkaErrorCode>, heard: &str) -> &'static str {
+    match code {
+        Some(RDKafkaErrorCode::SSL) => {
+            "check that `ssl.ca.location` in `[kafka.extra]` names the authority that signed the broker's certificate, and that the broker speaks TLS"
+        }
+        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+            "correct `sasl.username`, `sasl.password` and `sasl.mechanism` in `[kafka.extra]`"
+        }
+        _ if heard.contains(HUNG_UP) => {
+            "check that it runs, and that `security.protocol` in `[kafka.extra]` is what it speaks at this address: `ssl` or `sasl_ssl` with TLS, `sasl_plaintext` or `sasl_ssl` with logins"
+        }
+        _ => {
+            "check that it runs, and the address in `kafka.bootstrap_servers` or KAFKA_BOOTSTRAP_SERVERS"
+        }
     }
 }
 
@@ -113,19 +142,44 @@ impl Broker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Away(pub(super) String);
 
-/// Keeps what the client last complained about: a name that does not resolve, a port that refuses.
+/// Keeps what the client last complained about: a name that does not resolve, a port that refuses. It does not repeat
+/// itself for half a minute, so that this stays until a broker answers.
 #[derive(Default)]
 struct Listening {
-    last: Mutex<Option<String>>,
+    last: Mutex<Heard>,
+}
+
+/// The code of an error, and its reason.
+type Heard = Option<(Option<RDKafkaErrorCode>, String)>;
+
+impl Listening {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self) {
+        *self.heard() = None;
+    }
 }
 
 impl ClientContext for Listening {
     fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
         // "All brokers are down" follows the reason and would hide it.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.heard() = Some((code, reason.to_owned()));
         }
         tracing::debug!(%error, reason, "the Kafka client reports a problem");
+    }
+
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && message.contains(HUNG_UP) {
+            let reason = message
+                .split_once("]: ")
+                .map_or(message, |(_, reason)| reason);
+            *self.heard() = Some((None, reason.to_owned()));
+        }
+        tracing::debug!(facility, message, "the Kafka client");
     }
 }
 

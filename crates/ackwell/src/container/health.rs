@@ -275,6 +275,9 @@ fn mend(code: Code) -> Option<&'static str> {
         Code::Authentication | Code::SaslAuthenticationFailed => {
             "correct `sasl.username`, `sasl.password` and `sasl.mechanism` in `[kafka.extra]`"
         }
+        Code::SSL => {
+            "let `ssl.ca.location` in `[kafka.extra]` name the authority that signed the brokers' certificates"
+        }
         Code::FencedInstanceId => "give each member of the group a `group.instance.id` of its own",
         Code::InvalidSessionTimeout => {
             "set `session.timeout.ms` within the broker's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`"
@@ -363,6 +366,7 @@ mod tests {
             (Code::Resolve, "host name"),
             (Code::AllBrokersDown, "brokers run"),
             (Code::SaslAuthenticationFailed, "sasl.password"),
+            (Code::SSL, "ssl.ca.location"),
         ] {
             let problem = Problem::of(&consuming(code)).expect("it is told");
             assert!(!problem.fatal, "{code:?}");
