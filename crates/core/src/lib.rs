@@ -9,6 +9,7 @@
 //!   commit, and what a restart is told of it.
 //! - [`lane`]: which records may be handled at the same time.
 //! - [`settle`], [`backoff`]: what a failure leads to, and when.
+//! - [`window`]: how many records share a transaction, where they may be in each other's way.
 //! - [`alarm`]: when failures are too many to be left to themselves.
 //! - [`ordered`]: which keys wait for a failed record, and when it is tried again.
 //! - [`saga`]: what follows from the replies of several services, and what is taken back.
@@ -39,6 +40,7 @@ pub mod seek;
 pub mod settle;
 pub mod time;
 pub mod tracker;
+pub mod window;
 
 pub use backoff::Policy as RetryPolicy;
 pub use engine::Engine;

@@ -23,10 +23,11 @@ use crate::value::Value;
 #[non_exhaustive]
 pub struct Settings {
     /// Units of work in one group commit; 500. More gain little, and repeat more on a crash.
-    /// On PostgreSQL at most 60: a transaction with more savepoints slows all others down.
+    /// On PostgreSQL at most 60: a transaction with more savepoints slows all others down. Less there while records
+    /// of a listener's lanes have to wait for each other's locks.
     pub group_members: usize,
     /// Age at which a group commits although others wait; 20 ms, which bounds what a
-    /// member of a busy group waits for.
+    /// member of a busy group waits for. On PostgreSQL it is also how long others wait for its locks.
     pub group_time: Duration,
     /// How long a unit waits for its turn; 10 s. Longer means that somebody keeps the
     /// transaction open, and is answered with an error that says so.
@@ -35,7 +36,7 @@ pub struct Settings {
     pub waiters_max: usize,
     /// How long to wait for another process that writes to the same SQLite file, and for a row or
     /// table that another transaction has locked on PostgreSQL; 5 s. There, a record that shares a transaction with
-    /// records before it waits 100 ms; then they are committed, and it is handled again by itself, at the same
+    /// records before it waits 5 ms; then they are committed, and it is handled again by itself, at the same
     /// attempt. Otherwise two lanes that lock the same rows in another order would wait for each other.
     pub lock_wait: Duration,
     /// Connections for [`Database::query`]; 4.

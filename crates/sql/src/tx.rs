@@ -211,7 +211,7 @@ impl FromRecord for Tx {
         setup.once::<Self>()?;
         let database = setup.state::<Database>().cloned();
         let database = database.ok_or_else(SetupError::missing_state::<Database>)?;
-        setup.unit_of_work(Arc::new(Transactional(database)));
+        setup.unit_of_work(Arc::new(Transactional::new(database)));
         Ok(())
     }
 }

@@ -173,3 +173,33 @@ async fn a_handler_that_makes_nothing_of_the_error_is_called_again_all_the_same(
     assert_eq!(end.settled, 2);
     assert_eq!(touched(&database).await, [1, 2, 0]);
 }
+
+/// Two lanes of one listener whose records change the same three rows, each in another order.
+#[tokio::test]
+async fn lanes_that_keep_meeting_take_fewer_records_into_a_transaction() {
+    const RECORDS: i64 = 400;
+    if !is_postgres() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(&folder).await;
+    let change = async |record: Record, Attempt(attempt): Attempt, mut tx: Tx| {
+        assert_eq!(attempt, 1);
+        let account = record.offset() % 3;
+        let backwards = record.topic() == "backwards";
+        touch(&mut tx, if backwards { 2 - account } else { account }).await
+    };
+    let lanes = Rehearsal::new("g", database.clone(), change).unwrap();
+    let (one, other) = tokio::join!(
+        lanes.deliver(records("forwards", RECORDS)),
+        lanes.deliver(records("backwards", RECORDS))
+    );
+    for end in [one, other] {
+        assert!(end.failure.is_none(), "{:?}", end.failure);
+        assert_eq!((end.settled, end.duplicates), (400, 0));
+    }
+    assert_eq!(touched(&database).await.iter().sum::<i64>(), 2 * RECORDS);
+    // Each conflict halves the groups, and eight that meet nobody come before a larger one.
+    let gave_way = database.counts().gave_way;
+    assert!(gave_way < 200, "{:?}", database.counts());
+}

@@ -151,7 +151,13 @@ impl Turn {
         let kept = self.open()?.connection.release();
         self.concluded(kept)?;
         self.pending = false;
-        if let Some(group) = &mut self.open()?.group {
+        let lease = self.open()?;
+        let shares = lease.gate.shares;
+        if let Some(group) = &mut lease.group {
+            if group.members == 0 && !shares {
+                // Its first member may have waited for locks. From now on the group has locks that others wait for.
+                group.begun = Instant::now();
+            }
             group.members += 1;
             group.emitted |= emitted;
         }
@@ -171,17 +177,23 @@ impl Turn {
     /// Whether the member at work failed only because its group holds locks of members before it, so that it is
     /// to be taken back, and handled again when they are committed.
     pub(crate) fn gives_way(&self, error: &Error) -> bool {
-        let group = self.lease.as_ref().and_then(|lease| lease.group.as_ref());
-        matches!(error.kind(), Kind::Locked | Kind::Conflict)
-            && group.is_some_and(|group| group.members > 0)
+        matches!(error.kind(), Kind::Locked | Kind::Conflict) && self.members() > 0
     }
 
-    /// Takes the member at work back and gives the turn up, so that those before it are committed.
-    pub(crate) async fn give_way(mut self) {
+    /// Takes the member at work back and gives the turn up, so that those before it are committed; answers how
+    /// many they are.
+    pub(crate) async fn give_way(mut self) -> usize {
         self.undo().await;
         if let Some(lease) = &self.lease {
             lease.gate.stats.gave_way();
         }
+        self.members()
+    }
+
+    /// Members of the group that are kept.
+    pub(crate) fn members(&self) -> usize {
+        let group = self.lease.as_ref().and_then(|lease| lease.group.as_ref());
+        group.map_or(0, |group| group.members)
     }
 
     /// Whether the group should be committed before it takes another member.

@@ -57,8 +57,7 @@ impl Retry<'_> {
         if let Stage::Failed(error) = &stage
             && let Some(turn) = progress.turn.take_if(|turn| turn.gives_way(error))
         {
-            turn.give_way().await;
-            return Err(Halt::GaveWay(error.clone()));
+            return Err(Halt::GaveWay(turn.give_way().await));
         }
         match (stage, end.unwrap_or(Ok(()))) {
             (Stage::Duplicate, _) => {

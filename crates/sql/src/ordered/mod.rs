@@ -127,7 +127,7 @@ use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::relay::Caretaker;
 use crate::snapshots::Kept;
-use crate::unit::{Lane, Mode, Transactional, failure};
+use crate::unit::{Lane, Mode, Room, Transactional, failure};
 
 /// How soon a partition is looked at again that could not be taken over.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -159,6 +159,7 @@ impl ParkingPlace for InDatabase {
             .mend("use the extractors of `ackwell-sql` only, or retry in place"));
         }
         Ok(Arc::new(InOrder {
+            room: Room::new(&database),
             database,
             group: setup.group().into(),
             transaction: setup.has_unit_of_work(),
@@ -174,6 +175,7 @@ type Partitions = HashMap<(Arc<str>, i32), Arc<Partition>>;
 /// The unit of work of listeners with ordered retry.
 struct InOrder {
     database: Database,
+    room: Room,
     group: Arc<str>,
     /// Whether the handler asks for a transaction.
     transaction: bool,
@@ -237,7 +239,7 @@ impl UnitOfWork for InOrder {
                         stay,
                         transaction: self.transaction,
                     };
-                    Lane::new(&self.database, &self.group, mode)
+                    Lane::new(&self.database, &self.room, &self.group, mode)
                         .carry_out(run)
                         .await;
                 }
