@@ -88,8 +88,8 @@ impl Context {
     }
 
     /// The same for another record of the run.
-    pub(crate) fn turn_to(&mut self, record: Record, attempt: u32) {
-        self.record = record;
+    pub(crate) fn turn_to(&mut self, record: &Record, attempt: u32) {
+        self.record.clone_from(record);
         self.attempt = attempt;
         self.extensions.clear();
     }

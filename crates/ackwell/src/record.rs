@@ -14,16 +14,32 @@ use ackwell_core::Timestamp;
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
 
-pub(crate) use batch::{Batch, Contents, Detail, Place};
+pub(crate) use batch::{Batch, Detail, Place, Source};
 pub use headers::{Header, Headers};
 
 use crate::returned::{FirstFailure, Returned};
 
 /// One Kafka record. Cheap to clone.
-#[derive(Clone)]
 pub struct Record {
     batch: Arc<Batch>,
     index: usize,
+}
+
+impl Clone for Record {
+    fn clone(&self) -> Self {
+        Record {
+            batch: Arc::clone(&self.batch),
+            index: self.index,
+        }
+    }
+
+    /// Costs next to nothing between records that were polled together.
+    fn clone_from(&mut self, source: &Self) {
+        if !Arc::ptr_eq(&self.batch, &source.batch) {
+            self.batch = Arc::clone(&source.batch);
+        }
+        self.index = source.index;
+    }
 }
 
 impl Record {
@@ -37,17 +53,19 @@ impl Record {
     ) -> Self {
         let data = [key.unwrap_or_default(), value.unwrap_or_default()].concat();
         let place = Place::new(offset, 0, key, value);
-        let contents = Contents {
-            data: data.into(),
-            details: vec![Detail::NONE],
-        };
-        Self::read(topic.into(), partition, place, contents)
+        Self::read(topic.into(), partition, place, data.into(), Detail::NONE)
     }
 
-    /// A record whose contents were read.
-    pub(crate) fn read(topic: Arc<str>, partition: i32, place: Place, contents: Contents) -> Self {
+    /// A record that was read: its key directly followed by its value, and the rest.
+    pub(crate) fn read(
+        topic: Arc<str>,
+        partition: i32,
+        place: Place,
+        data: Bytes,
+        detail: Detail,
+    ) -> Self {
         Record {
-            batch: Arc::new(Batch::of_one(topic, partition, place, contents)),
+            batch: Arc::new(Batch::of_one(topic, partition, place, data, detail)),
             index: 0,
         }
     }
@@ -68,11 +86,8 @@ impl Record {
         let (mut place, mut detail) = (self.placed().clone(), self.detail().clone());
         change(&mut place, &mut detail);
         let topic = Arc::clone(&self.batch.topic);
-        let contents = Contents {
-            data: self.batch.contents().data.clone(),
-            details: vec![detail],
-        };
-        Self::read(topic, self.batch.partition, place, contents)
+        let data = self.batch.data().clone();
+        Self::read(topic, self.batch.partition, place, data, detail)
     }
 
     fn placed(&self) -> &Place {
@@ -82,11 +97,11 @@ impl Record {
 
     fn detail(&self) -> &Detail {
         // What reads a batch gives a detail for each place of it.
-        &self.batch.contents().details[self.index]
+        &self.batch.details()[self.index]
     }
 
     /// Whether its headers could not be read: a name is no text. Such a record is dead-lettered as
-    /// it is, and reaches no handler.
+    /// it is, and reaches no handler that [may look at them](crate::FromRecord::LOOKS_AT_HEADERS).
     pub fn has_unreadable_headers(&self) -> bool {
         self.detail().unreadable.is_some()
     }
@@ -179,25 +194,23 @@ impl Record {
     /// The key; `None` is no key, which differs from an empty one.
     pub fn key(&self) -> Option<&[u8]> {
         let key = self.placed().key()?;
-        Some(self.batch.contents().data.get(key).unwrap_or_default())
+        Some(self.batch.data().get(key).unwrap_or_default())
     }
 
     /// The value; `None` is a tombstone, which differs from an empty one.
     pub fn value(&self) -> Option<&[u8]> {
         let value = self.placed().value()?;
-        Some(self.batch.contents().data.get(value).unwrap_or_default())
+        Some(self.batch.data().get(value).unwrap_or_default())
     }
 
     /// The key as a slice of the shared buffer, to keep beyond the record.
     pub fn key_bytes(&self) -> Option<Bytes> {
-        self.key()
-            .map(|key| self.batch.contents().data.slice_ref(key))
+        self.key().map(|key| self.batch.data().slice_ref(key))
     }
 
     /// The value as a slice of the shared buffer, to keep beyond the record.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value()
-            .map(|value| self.batch.contents().data.slice_ref(value))
+        self.value().map(|value| self.batch.data().slice_ref(value))
     }
 
     /// The headers, in the order in which they were sent.

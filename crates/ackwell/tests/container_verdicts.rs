@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ackwell::container::{Observation, Observer};
 use ackwell::core::RetryPolicy;
-use ackwell::extract::{Event, Key, State};
+use ackwell::extract::{Event, Key, State, Text};
 use ackwell::failure::{
     Alert, Class, Classify, Destination, FailedAttempt, Failure, FailureListener, Raised, Recovered,
 };
@@ -247,6 +247,28 @@ async fn a_header_whose_name_is_no_text_is_dead_lettered_with_its_record() {
         headers.count() > 9,
         "its own header is kept beside those added"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_whose_name_is_no_text_does_not_matter_to_who_looks_at_no_header() {
+    let cluster = Cluster::start().await;
+    let topic: &'static str = cluster.topic(1).await.leak();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    let note = move |Text(value): Text| {
+        noted.lock().expect("values").push(value);
+        async {}
+    };
+    let app = App::new(cluster.config())
+        .named(format!("g-{topic}"))
+        .listener(Listener::on(topic).handle(note));
+    let app = app.start().await.expect("the app starts");
+    cluster.send(topic, 0, &[("k", "a")]).await;
+    tokio::task::block_in_place(|| raw::produce(cluster.servers(), topic, b"odd", b"\xff\xfe"));
+    cluster.send(topic, 0, &[("k", "c")]).await;
+    cluster.reaches(topic, 0, 3).await;
+    app.stop().await.expect("the app stops");
+    assert_eq!(*seen.lock().expect("values"), ["a", "odd", "c"]);
 }
 
 /// Keeps what a container says of its health and of recoveries that failed.

@@ -32,7 +32,8 @@ pub const SETTLED_WAIT: Duration = Duration::from_secs(5);
 ///
 /// What all of them share:
 /// - One request is in flight at a time; what settles meanwhile rides on the next (pipelined).
-///   In `Record` mode requests are at least 5 ms apart. The strict setting has dispatch wait for
+///   Requests are at least 20 ms apart, unless a caller, the next owner of a partition or strict
+///   dispatch waits for the answer. The strict setting has dispatch wait for
 ///   the broker's answer, in `Record` mode before the lane's next record and in `Batch` mode
 ///   before the partition's next poll; the other modes refuse it.
 /// - A request that fails, or is not answered in time, is sent again with what has settled by then.
@@ -136,16 +137,6 @@ impl AckMode {
     /// Whether records count as settled when they are given to a handler.
     pub const fn settles_at_dispatch(self) -> bool {
         matches!(self, AckMode::AutoCommitMayLoseRecords(_))
-    }
-
-    /// The least time between two requests, where `gap` is that of a container that commits each
-    /// record by itself. Who waits for an answer is not made to wait longer.
-    pub const fn gap(self, strict: bool, gap: Duration) -> Duration {
-        if strict || matches!(self, AckMode::ManualImmediate) {
-            Duration::ZERO
-        } else {
-            gap
-        }
     }
 
     /// What must be mended before a container can start in this mode.

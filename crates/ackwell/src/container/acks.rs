@@ -2,7 +2,8 @@
 //!
 //! A run has one byte a record. An acknowledgement sets it, and puts the run on the poll thread's
 //! desk unless it lies there already: so a burst of acknowledgements costs one message, and none
-//! costs an allocation. What is set before the run is closed counts, what comes later is stale,
+//! costs an allocation. What its own handlers acknowledge before they wait or return, the run
+//! reports then. What is set before the run is closed counts, what comes later is stale,
 //! and the caller is told which of the two it was.
 
 #[cfg(test)]
@@ -53,6 +54,8 @@ pub(crate) struct RunAcks {
     at_once: bool,
     /// Whether there is something to report that nobody was told of.
     changed: AtomicBool,
+    /// Whether a thread is at work on the run: it reports before it waits, and at the end.
+    in_work: AtomicBool,
     /// Whether the run lies on the desk.
     lies: AtomicBool,
     asides: Mutex<Asides>,
@@ -130,8 +133,14 @@ impl RunAcks {
         });
         match decided {
             // A refusal counts when the handler has returned: its error would have a verdict.
-            Ok(before) if before & HANDLED != 0 || at_once => self.put_on_desk(),
-            Ok(_) => self.changed.store(true, Ordering::Release),
+            Ok(before) if before & HANDLED != 0 => self.put_on_desk(),
+            Ok(_) => {
+                // Either this sees that the run waits, or the run sees this before it does.
+                self.changed.store(true, Ordering::SeqCst);
+                if at_once && !self.in_work.load(Ordering::SeqCst) {
+                    self.report();
+                }
+            }
             Err(_) if verdict == ACKED => {
                 self.desk
                     .counters
@@ -149,6 +158,11 @@ impl RunAcks {
     pub(crate) fn handled(&self, places: Range<usize>) {
         let mut changed = false;
         for state in self.states.get(places).unwrap_or_default() {
+            // One that is acknowledged already is due without more.
+            if state.load(Ordering::Acquire) == TAKEN | ACKED {
+                changed = true;
+                continue;
+            }
             let before = state.fetch_or(HANDLED, Ordering::AcqRel);
             if before & TAKEN == 0 {
                 state.fetch_or(ACKED, Ordering::AcqRel);
@@ -160,9 +174,19 @@ impl RunAcks {
         }
     }
 
+    /// The run goes on, and will report what changes now.
+    pub(crate) fn goes_on(&self) {
+        self.in_work.store(true, Ordering::Release);
+    }
+
+    /// The run waits, or has come to its end; what changes from now on is reported by who changes it.
+    pub(crate) fn rests(&self) {
+        self.in_work.store(false, Ordering::SeqCst);
+    }
+
     /// Reports what has changed since the last report.
     pub(crate) fn report(self: &Arc<Self>) {
-        if self.changed.swap(false, Ordering::AcqRel) {
+        if self.changed.swap(false, Ordering::SeqCst) {
             self.put_on_desk();
         }
     }
@@ -199,12 +223,15 @@ impl RunAcks {
             let found = state.load(Ordering::Acquire);
             let verdict = found & (ACKED | NACKED);
             let is_due = verdict == ACKED || verdict == NACKED && found & HANDLED != 0;
-            if found & TOLD == 0 && is_due {
-                state.fetch_or(TOLD, Ordering::Relaxed);
+            let (told, next) = (found & TOLD != 0, all_told == place);
+            if !told && is_due {
                 collected.push(place, verdict == ACKED);
             }
-            if all_told == place && (found & TOLD != 0 || is_due) {
+            if next && (told || is_due) {
                 all_told += 1;
+            } else if !told && is_due {
+                // Behind one that is open: the mark tells it from those that come later.
+                state.fetch_or(TOLD, Ordering::Relaxed);
             }
         }
         self.told.store(all_told, Ordering::Relaxed);
@@ -308,6 +335,7 @@ impl Acks {
             told: AtomicUsize::new(0),
             at_once: self.at_once,
             changed: AtomicBool::new(false),
+            in_work: AtomicBool::new(false),
             lies: AtomicBool::new(false),
             asides: Mutex::default(),
             desk: self.desk.clone(),

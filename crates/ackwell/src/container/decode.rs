@@ -14,7 +14,7 @@ use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message, 
 use self_cell::self_cell;
 
 use super::consumer::Callbacks;
-use crate::record::{Contents, Detail, Headers, Place, Record};
+use crate::record::{Detail, Headers, Place, Record};
 
 /// Header names remembered, so that they are not allocated again for each batch.
 const NAMES_MAX: usize = 64;
@@ -32,9 +32,14 @@ self_cell!(
 );
 
 impl Fetched {
-    /// What they hold.
-    pub(super) fn read(self, names: &Names) -> Contents {
-        self.with_dependent(|_, messages| contents(messages, names))
+    /// Their keys and values, in one buffer.
+    pub(super) fn data(&self) -> Bytes {
+        self.with_dependent(|_, messages| data(messages))
+    }
+
+    /// What else there is to them.
+    pub(super) fn details(&self, names: &Names) -> Vec<Detail> {
+        self.with_dependent(|_, messages| details(messages, names))
     }
 }
 
@@ -70,21 +75,27 @@ pub(super) fn place(message: &BorrowedMessage<'_>, start: usize, header_bytes: u
 /// One message as a record.
 pub(crate) fn record(topic: &Arc<str>, message: BorrowedMessage<'_>, names: &Names) -> Record {
     let (place, partition) = (place(&message, 0, 0), message.partition());
-    let contents = contents(&[message], names);
-    Record::read(Arc::clone(topic), partition, place, contents)
+    let messages = [message];
+    let detail = details(&messages, names).pop().unwrap_or(Detail::NONE);
+    Record::read(Arc::clone(topic), partition, place, data(&messages), detail)
 }
 
-/// What messages hold, in one buffer.
-fn contents(messages: &[BorrowedMessage<'_>], names: &Names) -> Contents {
+fn data(messages: &[BorrowedMessage<'_>]) -> Bytes {
     let sizes = messages
         .iter()
         .map(|message| message.key_len() + message.payload_len());
     let mut data = Vec::with_capacity(sizes.sum());
-    let mut details = Vec::with_capacity(messages.len());
-    let mut headers = HeaderReader::new(names);
     for message in messages {
         data.extend_from_slice(message.key().unwrap_or_default());
         data.extend_from_slice(message.payload().unwrap_or_default());
+    }
+    data.into()
+}
+
+fn details(messages: &[BorrowedMessage<'_>], names: &Names) -> Vec<Detail> {
+    let mut details = Vec::with_capacity(messages.len());
+    let mut headers = HeaderReader::new(names);
+    for message in messages {
         let (timestamp, appended) = match message.timestamp() {
             Timestamp::NotAvailable => (-1, false),
             Timestamp::CreateTime(millis) => (millis, false),
@@ -98,10 +109,7 @@ fn contents(messages: &[BorrowedMessage<'_>], names: &Names) -> Contents {
         });
     }
     headers.finish(&mut details);
-    Contents {
-        data: data.into(),
-        details,
-    }
+    details
 }
 
 /// Gathers the headers of a batch.

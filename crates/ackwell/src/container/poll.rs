@@ -175,11 +175,11 @@ impl Poller {
             if let Some(end) = self.end.take() {
                 break end;
             }
+            let late = self.partitions.read_late(self.clock.now());
             if !busy {
                 self.look_for_broker();
                 self.follow_denials();
-                self.partitions.read_waiting();
-                std::thread::park_timeout(self.rest());
+                std::thread::park_timeout(self.rest(late));
             }
         };
         self.leave();
@@ -338,9 +338,9 @@ impl Poller {
         }
     }
 
-    fn rest(&self) -> Duration {
+    fn rest(&self, late: Option<Timestamp>) -> Duration {
         let now = self.clock.now();
-        let wakes = [self.engine.deadline(), self.watches.deadline()];
+        let wakes = [self.engine.deadline(), self.watches.deadline(), late];
         let until = wakes.into_iter().flatten().min().map(|at| at.since(now));
         let rests = [until, self.seek_rest(), Some(REST_MAX)];
         rests.into_iter().flatten().min().unwrap_or(REST_MAX)

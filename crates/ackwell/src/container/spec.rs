@@ -31,6 +31,11 @@ pub trait RecordHandler: Send + Sync + 'static {
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>>;
 
+    /// Whether it may look at a record's headers; one whose headers can't be read does not reach it then.
+    fn looks_at_headers(&self) -> bool {
+        true
+    }
+
     /// Whether it takes lists: then [`call_batch`](RecordHandler::call_batch) is called.
     fn is_batch(&self) -> bool {
         false

@@ -72,7 +72,7 @@ impl Poller {
         let count = places.len();
         let topic = Arc::clone(&queue.topic);
         if let Some(next) = next {
-            let batch = queue.unread.add(places, fetched);
+            let batch = queue.unread.add(self.clock.now(), places, fetched);
             if !self.is_of_another_log(&topic) {
                 self.deliver(id, &topic, batch.into_records(), CommitOffset(next));
             }
@@ -147,12 +147,14 @@ impl Poller {
 }
 
 /// Takes what a queue holds, as much as a batch may be.
-fn drain(queue: &Queue) -> Taken {
-    let (mut places, mut start, mut bytes) = (Vec::new(), 0, 0);
+fn drain(queue: &mut Queue) -> Taken {
+    // As much room as the batch before needed: growing step by step costs more than the records.
+    let room = queue.taken;
+    let (mut places, mut start, mut bytes) = (Vec::with_capacity(room), 0, 0);
     let (mut next, mut error) = (None, None);
     let header_bytes = queue.unread.header_bytes();
     let fetched = Fetched::new(Arc::clone(&queue.queue), |partition| {
-        let mut messages = Vec::new();
+        let mut messages = Vec::with_capacity(room);
         loop {
             match partition.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
@@ -173,6 +175,7 @@ fn drain(queue: &Queue) -> Taken {
         }
         messages
     });
+    queue.taken = places.len();
     Taken {
         places,
         fetched,

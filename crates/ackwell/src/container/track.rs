@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use ackwell_core::Timestamp;
 use ackwell_core::engine::{Assigned, PartitionId};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{Consumer, RebalanceProtocol};
@@ -39,6 +40,8 @@ pub(super) struct Queue {
     pub(super) queue: Arc<PartitionQueue<Callbacks>>,
     pub(super) topic: Arc<str>,
     pub(super) paused: bool,
+    /// How many records there were the last time.
+    pub(super) taken: usize,
     /// The client has stopped reading; only a new client goes on.
     stopped: bool,
     ready: Arc<AtomicBool>,
@@ -172,12 +175,11 @@ impl Partitions {
         }
     }
 
-    /// Has what waits be read that nobody has looked at since the last time: it holds more of the
-    /// client's memory than its own.
-    pub(super) fn read_waiting(&mut self) {
-        for queue in self.queues.iter_mut().flatten() {
-            queue.unread.read_waiting();
-        }
+    /// Has batches be read that have held memory of the client for long; gives the time at which
+    /// the next one has.
+    pub(super) fn read_late(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let queues = self.queues.iter_mut().flatten();
+        queues.filter_map(|queue| queue.unread.read_late(now)).min()
     }
 
     /// How many are paused.
@@ -262,6 +264,7 @@ impl Partitions {
                 queue,
                 topic,
                 paused: false,
+                taken: 0,
                 stopped: false,
                 ready,
                 stay: Arc::default(),

@@ -144,6 +144,8 @@ impl fmt::Debug for Ack {
 }
 
 impl FromRecord for Ack {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let ack = cx.extensions().take_ack();
         ack.ok_or_else(|| Failure::permanent("the record has no acknowledgement to give away"))

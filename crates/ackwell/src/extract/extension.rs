@@ -14,6 +14,8 @@ pub struct Extension<T>(
 );
 
 impl<T: Clone + Send + 'static> FromRecord for Extension<T> {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let missing = || {
             let name = short_name::<T>();

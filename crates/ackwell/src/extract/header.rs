@@ -104,6 +104,8 @@ pub struct Key(
 );
 
 impl FromRecord for Key {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let key = cx.record().key().map(std::str::from_utf8).transpose();
         let key =
@@ -120,6 +122,8 @@ pub struct KeyBytes(
 );
 
 impl FromRecord for KeyBytes {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         Ok(Self(cx.record().key_bytes()))
     }

@@ -52,6 +52,11 @@ pub use crate::record::{Headers, Record};
     note = "arguments are taken by value; a handler that takes a `Batch` is given to `.handle_batch(..)`"
 )]
 pub trait FromRecord: Sized + Send + 'static {
+    /// Whether it may look at the record's headers. Where no argument of a handler does, they are
+    /// not even read, which is a good part of what a record costs, and a record with a header name
+    /// that is no text is handled; where one may, such a record is dead-lettered.
+    const LOOKS_AT_HEADERS: bool = true;
+
     /// Takes it from the record.
     ///
     /// # Errors
@@ -83,6 +88,8 @@ impl FromRecord for Headers {
 
 /// `None` for a tombstone.
 impl<T: FromValue> FromRecord for Option<T> {
+    const LOOKS_AT_HEADERS: bool = T::LOOKS_AT_HEADERS;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         if cx.record().value().is_none() {
             Ok(None)

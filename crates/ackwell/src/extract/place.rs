@@ -40,30 +40,40 @@ pub struct Attempt(
 );
 
 impl FromRecord for TopicName {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         Ok(Self(cx.record().shared_topic()))
     }
 }
 
 impl FromRecord for Partition {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         Ok(Self(cx.record().partition()))
     }
 }
 
 impl FromRecord for Offset {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         Ok(Self(cx.record().offset()))
     }
 }
 
 impl FromRecord for Timestamp {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         Ok(Self(cx.record().timestamp()))
     }
 }
 
 impl FromRecord for Attempt {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         Ok(Self(cx.attempt()))
     }

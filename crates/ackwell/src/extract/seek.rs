@@ -48,6 +48,8 @@ impl Seek {
 }
 
 impl FromRecord for Seek {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let listener = listener(cx)?;
         let record = cx.record();
@@ -60,6 +62,8 @@ impl FromRecord for Seek {
 }
 
 impl FromRecord for ListenerHandle {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         listener(cx)
     }

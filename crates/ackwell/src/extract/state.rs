@@ -11,6 +11,8 @@ pub struct State<T>(
 );
 
 impl<T: Clone + Send + Sync + 'static> FromRecord for State<T> {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let missing = || Failure::new(Class::Stop, SetupError::missing_state::<T>().to_string());
         cx.state::<T>().cloned().map(Self).ok_or_else(missing)

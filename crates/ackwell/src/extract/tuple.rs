@@ -7,6 +7,8 @@ use crate::failure::Failure;
 macro_rules! tuple {
     ($($extractor:ident),*) => {
         impl<$($extractor: FromRecord),*> FromRecord for ($($extractor,)*) {
+            const LOOKS_AT_HEADERS: bool = false $(|| $extractor::LOOKS_AT_HEADERS)*;
+
             fn from_record(cx: &mut Context) -> Result<Self, Failure> {
                 Ok(($($extractor::from_record(cx)?,)*))
             }

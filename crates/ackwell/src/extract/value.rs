@@ -17,6 +17,8 @@ pub struct Json<T>(
 );
 
 impl<T: DeserializeOwned + Send + 'static> FromRecord for Json<T> {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         codec::decode(value_of(cx.record())?)
             .map(Self)
@@ -46,6 +48,8 @@ pub struct Payload<T>(
 );
 
 impl<T: Decode> FromRecord for Payload<T> {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         T::decode(value_of(cx.record())?)
             .map(Self)
@@ -74,6 +78,8 @@ where
     T: Send + 'static,
     C: Codec<T> + Default,
 {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let codec = C::default();
         let decoded = codec.decode(value_of(cx.record())?);
@@ -93,6 +99,8 @@ pub struct Raw(
 );
 
 impl FromRecord for Raw {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         value_of(cx.record())?;
         Ok(Self(cx.record().value_bytes().unwrap_or_default()))
@@ -109,6 +117,8 @@ pub struct Text(
 );
 
 impl FromRecord for Text {
+    const LOOKS_AT_HEADERS: bool = false;
+
     fn from_record(cx: &mut Context) -> Result<Self, Failure> {
         let text = std::str::from_utf8(value_of(cx.record())?).map_err(undecodable)?;
         Ok(Self(text.to_owned()))

@@ -9,7 +9,6 @@ use super::Erased;
 use crate::batch::{BatchHandler, Outcomes};
 use crate::container::RecordHandler;
 use crate::context::{Context, Setup, SetupError, Shared};
-use crate::encode::TRACEPARENT;
 use crate::extensions::Extensions;
 use crate::extract::FromRecord;
 use crate::failure::{Class, Failure};
@@ -76,7 +75,7 @@ impl<H: BatchHandler<A>, A: 'static> Bound<H, A> {
         };
         for (index, record) in records.iter().enumerate() {
             if index > 0 {
-                cx.turn_to(record.clone(), record.earlier_attempts().saturating_add(1));
+                cx.turn_to(record, record.earlier_attempts().saturating_add(1));
             }
             match H::Item::from_record(&mut cx) {
                 Ok(item) => {
@@ -137,8 +136,8 @@ impl<H: BatchHandler<A>, A: 'static> RecordHandler for Bound<H, A> {
         if items.is_empty() {
             return Box::pin(std::future::ready(places.end(Ok(()))));
         }
-        let traceparent = match &*taken {
-            [alone] => alone.headers().get_str(TRACEPARENT).map(Arc::from),
+        let cause = match &*taken {
+            [alone] => Some(alone.clone()),
             // There is no saying which of them an event follows from.
             _ => None,
         };
@@ -148,8 +147,8 @@ impl<H: BatchHandler<A>, A: 'static> RecordHandler for Bound<H, A> {
             Err(failure) => return Box::pin(std::future::ready(places.end(Err(failure)))),
         };
         Box::pin(async move {
-            places.end(match traceparent {
-                Some(traceparent) => trace::within(traceparent, handling).await,
+            places.end(match cause {
+                Some(cause) => trace::following(cause, handling).await,
                 None => handling.await,
             })
         })

@@ -18,7 +18,6 @@ use futures_util::future::{BoxFuture, Map};
 
 use crate::container::RecordHandler;
 use crate::context::{Context, Setup, SetupError, Shared};
-use crate::encode::TRACEPARENT;
 use crate::extensions::Extensions;
 use crate::extract::FromRecord;
 use crate::failure::Failure;
@@ -52,6 +51,9 @@ pub(crate) use events::Routes;
 pub trait Handler<Arguments>: Clone + Send + Sync + 'static {
     /// The verdict on the record, once it is handled.
     type Future: Future<Output = Result<(), Failure>> + Send + 'static;
+
+    /// Whether one of its arguments [may look](FromRecord::LOOKS_AT_HEADERS) at a record's headers.
+    const LOOKS_AT_HEADERS: bool = true;
 
     /// Calls it with what it asks for.
     ///
@@ -104,6 +106,8 @@ macro_rules! handler {
             $($argument: FromRecord,)*
         {
             type Future = Map<R, fn(R::Output) -> Result<(), Failure>>;
+
+            const LOOKS_AT_HEADERS: bool = false $(|| $argument::LOOKS_AT_HEADERS)*;
 
             fn call(&self, cx: &mut Context) -> Result<Self::Future, Failure> {
                 $(let $argument = $argument::from_record(cx)?;)*
@@ -176,27 +180,29 @@ impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
         attempt: u32,
         extensions: Extensions,
     ) -> BoxFuture<'static, Result<(), Failure>> {
+        let cause = record.clone();
         let mut cx = Context::new(record, attempt, extensions, Arc::clone(&self.shared));
-        let traceparent = traceparent(&cx);
         match self.handler.call(&mut cx) {
-            Ok(handling) => match traceparent {
-                Some(traceparent) => Box::pin(trace::within(traceparent, handling)),
-                None => Box::pin(handling),
-            },
+            Ok(handling) => Box::pin(trace::following(cause, handling)),
             Err(failure) => Box::pin(std::future::ready(Err(self.shared.refused(failure)))),
         }
     }
 
+    fn looks_at_headers(&self) -> bool {
+        H::LOOKS_AT_HEADERS
+    }
+
     fn handle_run<'a>(&'a self, run: &'a mut Run) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
+        Box::pin(trace::following_records(async move {
             let mut cx: Option<Context> = None;
             while let Some((record, attempt)) = run.take() {
+                trace::turn_to(record);
                 let cx = match &mut cx {
                     Some(cx) => {
                         cx.turn_to(record, attempt);
                         cx
                     }
-                    none => none.insert(self.context(record, attempt)),
+                    none => none.insert(self.context(record.clone(), attempt)),
                 };
                 run.put_ack(cx.extensions());
                 match self.handle(run, cx).await {
@@ -204,12 +210,8 @@ impl<H: Handler<A>, A: 'static> RecordHandler for Bound<H, A> {
                     Err(failure) => return run.failed(failure),
                 }
             }
-        })
+        }))
     }
-}
-
-fn traceparent(cx: &Context) -> Option<Arc<str>> {
-    cx.record().headers().get_str(TRACEPARENT).map(Arc::from)
 }
 
 impl<H: Handler<A>, A: 'static> Bound<H, A> {
@@ -222,16 +224,12 @@ impl<H: Handler<A>, A: 'static> Bound<H, A> {
         if let Some(refusal) = run.refusal(cx.record()) {
             return Err(refusal);
         }
-        let traceparent = traceparent(cx);
         let call = AssertUnwindSafe(|| self.handler.call(cx));
         let called =
             std::panic::catch_unwind(call).map_err(|panic| panicked("the handler", &*panic))?;
         let handling = called.map_err(|failure| self.shared.refused(failure))?;
         let handling = AssertUnwindSafe(handling).catch_unwind();
-        let handled = match traceparent {
-            Some(traceparent) => run.drive(trace::within(traceparent, handling)).await,
-            None => run.drive(handling).await,
-        };
+        let handled = run.drive(handling).await;
         handled.unwrap_or_else(|panic| Err(panicked("the handler", &*panic)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
@@ -12,19 +12,28 @@ use crate::returned::Returned;
 
 /// Records of one partition that were polled together.
 ///
-/// Where they stand and how long they are is known at once. What they hold is
-/// [read](Batch::contents) when somebody first looks: by the thread that handles them, as a rule,
-/// while the one that polls goes on.
+/// Where they stand and how long they are is known at once. Their [keys and values](Batch::data)
+/// and the [rest](Batch::details) are read when somebody first looks: by the thread that handles
+/// them, as a rule, while the one that polls goes on. Headers cost as much as all else, so records
+/// whose handler does not look at them are never asked for any.
 pub(crate) struct Batch {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) places: Vec<Place>,
-    contents: OnceLock<Contents>,
-    unread: Mutex<Option<Read>>,
+    data: OnceLock<Bytes>,
+    details: OnceLock<Vec<Detail>>,
+    /// Where both are read from, until the details have been.
+    source: Mutex<Option<Box<dyn Source>>>,
 }
 
-/// Reads what a batch holds.
-type Read = Box<dyn FnOnce() -> Contents + Send>;
+/// What a batch is read from.
+pub(crate) trait Source: Send {
+    /// The keys and values of all records, each behind the one before.
+    fn data(&self) -> Bytes;
+
+    /// What else there is to each of them.
+    fn details(&self) -> Vec<Detail>;
+}
 
 /// Where one record stands.
 #[derive(Debug, Clone)]
@@ -38,15 +47,6 @@ pub(crate) struct Place {
     header_bytes: u32,
     /// How it came back by a retry topic.
     pub(super) returned: Option<Box<Returned>>,
-}
-
-/// What records hold.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    /// The keys and values of all of them.
-    pub(crate) data: Bytes,
-    /// What else there is to each.
-    pub(crate) details: Vec<Detail>,
 }
 
 /// What there is to a record besides its key and value.
@@ -63,7 +63,7 @@ pub(crate) struct Detail {
 }
 
 impl Detail {
-    pub(super) const NONE: Self = Detail {
+    pub(crate) const NONE: Self = Detail {
         timestamp: -1,
         appended: false,
         headers: Headers::new(),
@@ -71,32 +71,21 @@ impl Detail {
     };
 }
 
-impl Contents {
-    /// Bytes of headers a record.
-    pub(crate) fn header_bytes(&self) -> usize {
-        let bytes: usize = self
-            .details
-            .iter()
-            .map(|detail| detail.headers.size())
-            .sum();
-        bytes.checked_div(self.details.len()).unwrap_or(0)
-    }
-}
-
 impl Batch {
-    /// Records whose contents are read later. `read` gives a detail for each place.
+    /// Records that are read later. `source` has a detail for each place.
     pub(crate) fn unread(
         topic: Arc<str>,
         partition: i32,
         places: Vec<Place>,
-        read: impl FnOnce() -> Contents + Send + 'static,
+        source: impl Source + 'static,
     ) -> Self {
         Batch {
             topic,
             partition,
             places,
-            contents: OnceLock::new(),
-            unread: Mutex::new(Some(Box::new(read))),
+            data: OnceLock::new(),
+            details: OnceLock::new(),
+            source: Mutex::new(Some(Box::new(source))),
         }
     }
 
@@ -105,14 +94,16 @@ impl Batch {
         topic: Arc<str>,
         partition: i32,
         place: Place,
-        contents: Contents,
+        data: Bytes,
+        detail: Detail,
     ) -> Self {
         Batch {
             topic,
             partition,
             places: vec![place],
-            contents: OnceLock::from(contents),
-            unread: Mutex::new(None),
+            data: OnceLock::from(data),
+            details: OnceLock::from(vec![detail]),
+            source: Mutex::new(None),
         }
     }
 
@@ -126,21 +117,34 @@ impl Batch {
             .collect()
     }
 
-    /// What its records hold; the first to ask reads it, and others wait for that.
-    pub(crate) fn contents(&self) -> &Contents {
-        self.contents.get_or_init(|| {
-            let read = self
-                .unread
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            read.map_or_else(Contents::default, |read| read())
+    /// The keys and values of its records; the first to ask reads them, and others wait for that.
+    pub(crate) fn data(&self) -> &Bytes {
+        self.data.get_or_init(|| {
+            let source = self.source();
+            source
+                .as_ref()
+                .map_or_else(Bytes::default, |source| source.data())
         })
     }
 
-    /// Whether somebody has looked at what its records hold.
+    /// What else there is to its records; the first to ask reads all that is not read yet, and
+    /// others wait for that.
+    pub(crate) fn details(&self) -> &[Detail] {
+        self.details.get_or_init(|| {
+            self.data();
+            // Taken first: nobody waits for the lock while it is read and let go.
+            let source = self.source().take();
+            source.map_or_else(Vec::new, |source| source.details())
+        })
+    }
+
+    fn source(&self) -> MutexGuard<'_, Option<Box<dyn Source>>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether all is read, so that it holds nothing but its own memory.
     pub(crate) fn is_read(&self) -> bool {
-        self.contents.get().is_some()
+        self.details.get().is_some()
     }
 }
 
@@ -211,22 +215,43 @@ mod tests {
 
     use super::*;
 
-    fn unread(values: &[&'static str], reads: &Arc<AtomicUsize>) -> Vec<Record> {
-        let (mut places, mut data) = (Vec::new(), Vec::new());
-        for (offset, value) in (7..).zip(values) {
-            let place = Place::new(offset, data.len(), None, Some(value.as_bytes()));
-            places.push(place.with_headers_of(100));
-            data.extend_from_slice(value.as_bytes());
+    /// How often data and details were read.
+    #[derive(Default)]
+    struct Reads {
+        data: AtomicUsize,
+        details: AtomicUsize,
+    }
+
+    impl Reads {
+        fn counted(&self) -> (usize, usize) {
+            let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+            (load(&self.data), load(&self.details))
         }
-        let (details, reads) = (vec![Detail::NONE; values.len()], Arc::clone(reads));
-        let batch = Batch::unread("t".into(), 3, places, move || {
-            reads.fetch_add(1, Ordering::Relaxed);
-            Contents {
-                data: data.into(),
-                details,
-            }
-        });
-        Arc::new(batch).into_records()
+    }
+
+    struct Values(&'static [&'static str], Arc<Reads>);
+
+    impl Source for Values {
+        fn data(&self) -> Bytes {
+            self.1.data.fetch_add(1, Ordering::Relaxed);
+            self.0.concat().into()
+        }
+
+        fn details(&self) -> Vec<Detail> {
+            self.1.details.fetch_add(1, Ordering::Relaxed);
+            vec![Detail::NONE; self.0.len()]
+        }
+    }
+
+    fn unread(values: &'static [&'static str], reads: &Arc<Reads>) -> Vec<Record> {
+        let (mut places, mut start) = (Vec::new(), 0);
+        for (offset, value) in (7..).zip(values) {
+            let place = Place::new(offset, start, None, Some(value.as_bytes()));
+            start = place.end();
+            places.push(place.with_headers_of(100));
+        }
+        let source = Values(values, Arc::clone(reads));
+        Arc::new(Batch::unread("t".into(), 3, places, source)).into_records()
     }
 
     #[test]
@@ -235,11 +260,22 @@ mod tests {
         let records = unread(&["first", "", "third"], &reads);
         let last = &records[2];
         assert_eq!((last.topic(), last.partition(), last.offset()), ("t", 3, 9));
-        assert_eq!((records.len(), reads.load(Ordering::Relaxed)), (3, 0));
+        assert_eq!((records.len(), reads.counted()), (3, (0, 0)));
         assert_eq!(last.value(), Some(&b"third"[..]));
         assert_eq!(records[1].value(), Some(&b""[..]));
+        assert_eq!(reads.counted(), (1, 0), "nobody has looked at headers");
         assert_eq!(records[0].timestamp(), None);
-        assert_eq!(reads.load(Ordering::Relaxed), 1);
+        assert!(records[1].headers().is_empty());
+        assert_eq!(reads.counted(), (1, 1));
+    }
+
+    #[test]
+    fn who_looks_at_the_rest_first_finds_the_values_later() {
+        let reads = Arc::default();
+        let records = unread(&["first", "second"], &reads);
+        assert!(!records[0].has_unreadable_headers());
+        assert_eq!(records[1].value(), Some(&b"second"[..]));
+        assert_eq!(reads.counted(), (1, 1));
     }
 
     #[test]
@@ -258,8 +294,9 @@ mod tests {
         std::thread::scope(|scope| {
             for record in &records {
                 scope.spawn(|| assert!(record.value().is_some_and(|value| value.len() > 4)));
+                scope.spawn(|| assert!(record.headers().is_empty()));
             }
         });
-        assert_eq!(reads.load(Ordering::Relaxed), 1);
+        assert_eq!(reads.counted(), (1, 1));
     }
 }

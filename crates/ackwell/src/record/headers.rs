@@ -144,7 +144,7 @@ impl Headers {
         self.len() == 0
     }
 
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.iter()
             .map(|header| header.name().len() + header.value.as_ref().map_or(0, Bytes::len))
             .sum()

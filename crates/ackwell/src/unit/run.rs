@@ -149,6 +149,9 @@ impl Run {
 
     /// The same run, whose records are settled by acknowledgements.
     pub(crate) fn acknowledged_at(self, acks: Option<Arc<RunAcks>>) -> Self {
+        if let Some(acks) = &acks {
+            acks.goes_on();
+        }
         Run { acks, ..self }
     }
 
@@ -215,7 +218,8 @@ impl Run {
 
     /// Why the next record must not reach the handler, if so.
     pub(crate) fn refusal(&mut self, record: &Record) -> Option<Failure> {
-        if record.has_unreadable_headers() {
+        let looked_at = self.filtering.is_some() || self.handler.looks_at_headers();
+        if looked_at && record.has_unreadable_headers() {
             let unreadable = "the record's header names are not UTF-8";
             return Some(Failure::permanent(unreadable));
         }
@@ -237,6 +241,7 @@ impl Run {
     /// failure of the record.
     pub fn start(&mut self, mut extensions: Extensions) -> Option<Handling> {
         let (record, attempt) = self.take()?;
+        let record = record.clone();
         self.put_ack(&mut extensions);
         if let Some(refusal) = self.refusal(&record) {
             return Some(Handling::refused(refusal));
@@ -249,12 +254,13 @@ impl Run {
 
     /// Takes the next record and its attempt, to be handled by the caller; `None` where
     /// [`peek`](Run::peek) is `None`.
-    pub(crate) fn take(&mut self) -> Option<(Record, u32)> {
-        let record = self.peek()?.clone();
+    pub(crate) fn take(&mut self) -> Option<(&Record, u32)> {
+        self.peek()?;
         let attempt = self.attempt();
+        let place = self.started;
         self.started += 1;
         self.waited_last = None;
-        Some((record, attempt))
+        self.records.get(place).map(|record| (record, attempt))
     }
 
     pub(crate) fn handler(&self) -> Arc<dyn RecordHandler> {
@@ -271,9 +277,15 @@ impl Run {
         let mut handling = pin!(handling);
         let mut since = None;
         std::future::poll_fn(|cx| {
+            if let (Some(acks), Some(_)) = (&self.acks, since) {
+                acks.goes_on();
+            }
             let poll = handling.as_mut().poll(cx);
             if poll.is_pending() {
                 since.get_or_insert_with(Instant::now);
+                if let Some(acks) = &self.acks {
+                    acks.rests();
+                }
                 self.report();
             } else if let Some(since) = since {
                 self.waited(since.elapsed());
@@ -418,6 +430,7 @@ impl Run {
 
     pub(crate) fn finish(self) -> Ended {
         if let Some(acks) = &self.acks {
+            acks.rests();
             acks.close(self.settled);
         }
         let Run {

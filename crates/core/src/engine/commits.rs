@@ -23,6 +23,9 @@ const SNAPSHOT_BYTES_A_MS: usize = 4 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Commits {
     in_flight: Option<InFlight>,
+    /// The next one keeps its distance from the one before, unless somebody waits for it.
+    gap_until: Option<Timestamp>,
+    /// After a failure, or while large snapshots are on their way, nothing is sent until then.
     not_before: Option<Timestamp>,
     failures: u32,
     problem: Option<String>,
@@ -44,7 +47,7 @@ impl Commits {
 impl<R: Record> Engine<R> {
     /// Sends what is due, unless a request is in flight.
     pub(super) fn send_commit(&mut self, now: Timestamp) {
-        let waits = self.commits.not_before.is_some_and(|at| now < at);
+        let waits = self.commit_not_before().is_some_and(|at| now < at);
         if waits || self.commits.in_flight.is_some() {
             return;
         }
@@ -79,13 +82,27 @@ impl<R: Record> Engine<R> {
         }
         let until = now + self.config.commit_wait;
         self.commits.in_flight = Some(InFlight { id, until, marks });
-        let gap = (self.config.commit).gap(self.config.strict_commits, self.config.commit_gap);
         let time = Duration::from_millis((snapshot_bytes / SNAPSHOT_BYTES_A_MS) as u64);
-        self.commits.not_before = Some(now + gap.max(time));
+        self.commits.gap_until = Some(now + self.config.commit_gap);
+        self.commits.not_before = Some(now + time);
         self.effects.push_back(Effect::Commit {
             commit: id,
             positions,
         });
+    }
+
+    fn commit_not_before(&self) -> Option<Timestamp> {
+        let Commits {
+            gap_until,
+            not_before,
+            ..
+        } = &self.commits;
+        let is_awaited = || self.partitions.values().any(Partition::awaits_commit);
+        if *gap_until <= *not_before || self.config.strict_commits || is_awaited() {
+            *not_before
+        } else {
+            *gap_until
+        }
     }
 
     pub(super) fn snapshot_stored(&mut self, commit: CommitId, id: PartitionId, place: Vec<u8>) {
@@ -208,8 +225,7 @@ impl<R: Record> Engine<R> {
                 })
             });
         due.min().map(|at| {
-            self.commits
-                .not_before
+            self.commit_not_before()
                 .map_or(at, |earliest| at.max(earliest))
         })
     }

@@ -58,8 +58,9 @@ pub struct Config {
     pub flush_wait: Option<Duration>,
     /// How long a commit's answer is awaited before it counts as failed. Default 10 s.
     pub commit_wait: Duration,
-    /// The least time between two commits, so that record mode does not cost a request a record:
-    /// what settles in between rides on the next. Default 5 ms.
+    /// The least time between two commits for which nobody waits: what settles in between rides on the
+    /// next. A commit costs client and broker together about half a millisecond of CPU time. Default 20 ms, at
+    /// which that is no matter and a crash still repeats next to nothing.
     pub commit_gap: Duration,
     /// How long a handled record may wait for its acknowledgement before the container says that
     /// something is wrong. Default 60 s.
@@ -113,7 +114,7 @@ impl Default for Config {
             cancel_wait: Duration::from_secs(5),
             flush_wait: None,
             commit_wait: Duration::from_secs(10),
-            commit_gap: Duration::from_millis(5),
+            commit_gap: Duration::from_millis(20),
             unacknowledged_limit: Duration::from_secs(60),
             metadata_bytes: 3_072,
             snapshots: false,

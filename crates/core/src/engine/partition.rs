@@ -368,6 +368,12 @@ impl<R: Record> Partition<R> {
         self.phase != Phase::Active || self.moved
     }
 
+    /// Whether somebody waits until the broker has stored its position: the next owner, or the
+    /// caller of an acknowledgement.
+    pub(super) fn awaits_commit(&self) -> bool {
+        self.phase != Phase::Active || !self.waiters.is_empty()
+    }
+
     /// What the commit schedule decides on; `None` if there is nothing to commit.
     pub(super) fn pending(&self) -> Option<Pending> {
         self.is_dirty().then_some(Pending {

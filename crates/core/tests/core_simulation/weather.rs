@@ -259,7 +259,7 @@ fn config(dice: &mut Dice, troubles: Troubles) -> (Config, bool) {
         cancel_wait: ms(100),
         flush_wait: dice.pick(&[None, Some(ms(50))]),
         commit_wait: ms(200),
-        commit_gap: ms(dice.in_range(0, 5)),
+        commit_gap: ms(dice.in_range(0, 20)),
         snapshots: lanes.is_multiple_of(2),
         metadata_bytes: dice.pick(&[0, 40, 200, 3_072]),
         probe: RetryPolicy::exponential(ms(20), 2.0).max(ms(200)),

@@ -60,6 +60,22 @@ fn an_acknowledgement_inside_its_handler_waits_for_the_report_unless_it_is_immed
 }
 
 #[test]
+fn what_a_run_acknowledges_while_it_works_is_reported_when_it_waits_and_then_at_once() {
+    let mut acks = acks(AckMode::ManualImmediate);
+    let run = acks.open(RunId(1), 3);
+    (0..3).for_each(|place| assert!(run.take(place)));
+    run.goes_on();
+    run.acknowledge(0);
+    run.acknowledge(1);
+    assert!(on_desk(&mut acks).is_empty());
+    run.rests();
+    run.report();
+    assert_eq!(acked(&on_desk(&mut acks)), [0..2]);
+    run.acknowledge(2);
+    assert_eq!(acked(&on_desk(&mut acks)), [2..3]);
+}
+
+#[test]
 fn a_dropped_acknowledgement_is_told_when_its_handler_has_returned_ok() {
     let mut acks = acks(AckMode::Manual);
     let run = acks.open(RunId(1), 2);

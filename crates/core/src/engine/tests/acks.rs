@@ -71,6 +71,35 @@ fn time_commits_what_has_settled_when_it_is_over() {
 }
 
 #[test]
+fn commits_that_nobody_waits_for_keep_their_distance() {
+    let mut container = Container::new(Config {
+        commit: AckMode::Record,
+        ..Config::default()
+    });
+    let (id, ..) = run(&container.polls(0..3)).expect("a run");
+    let first = container.settles(id, 1);
+    assert_eq!(committed(&first), Some(1));
+    container.confirms(&first);
+    assert_eq!(committed(&container.settles(id, 1)), None);
+    let gap = Config::default().commit_gap;
+    assert_eq!(container.engine.deadline(), Some(container.now + gap));
+    assert_eq!(committed(&container.passes(gap)), Some(2));
+}
+
+#[test]
+fn a_partition_on_its_way_out_does_not_wait_for_the_distance_between_commits() {
+    let mut container = Container::new(Config {
+        commit: AckMode::Record,
+        ..Config::default()
+    });
+    let (id, ..) = run(&container.polls(0..2)).expect("a run");
+    let first = container.settles(id, 1);
+    container.confirms(&first);
+    assert_eq!(committed(&container.completes(id)), None);
+    assert_eq!(committed(&container.on(Event::Revoke(vec![P]))), Some(2));
+}
+
+#[test]
 fn a_failure_has_the_records_before_it_committed_at_once() {
     let mut container = container(AckMode::Batch);
     let (id, _, mut records) = run(&container.polls(0..5)).expect("a run");

@@ -12,6 +12,7 @@ const RECORDS: i64 = 200;
 fn container(snapshots: bool, position: i64, metadata: &str, found: Option<Vec<u8>>) -> Container {
     let config = Config {
         commit: AckMode::ManualImmediate,
+        commit_gap: Duration::ZERO,
         metadata_bytes: ROOM,
         snapshots,
         ..Config::default()

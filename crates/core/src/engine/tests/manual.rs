@@ -78,6 +78,23 @@ fn handling_settles_nothing_and_acknowledging_does_in_any_order() {
 }
 
 #[test]
+fn who_waits_for_a_commit_does_not_wait_for_the_distance_between_two() {
+    let mut container = Container::new(Config {
+        commit: AckMode::ManualImmediate,
+        ..Config::default()
+    });
+    let (id, _, records) = run(&container.polls(0..3)).expect("a run");
+    container.handles(id, records);
+    let first = container.acknowledges(id, 0..1, &[]);
+    assert_eq!(committed(&first), Some(1));
+    container.commit_succeeds(&first);
+    assert_eq!(committed(&container.acknowledges(id, 1..2, &[])), None);
+    let effects = container.acknowledges(id, 2..3, &[(2, 7)]);
+    assert_eq!(committed(&effects), Some(3));
+    assert_eq!(answers(&container.commit_succeeds(&effects)), [(7, true)]);
+}
+
+#[test]
 fn an_acknowledgement_may_come_before_its_handler_returns() {
     let mut container = container();
     let (id, _, records) = run(&container.polls(0..2)).expect("a run");
