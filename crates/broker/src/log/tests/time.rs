@@ -141,6 +141,7 @@ fn assert_times_are_found(log: &Log, between: i64) {
 
 #[test]
 fn an_index_with_wrong_times_hides_no_record() {
+    type Damage = dyn Fn(usize, &mut [u8]);
     let early = |_: usize, entry: &mut [u8]| entry[8..16].copy_from_slice(&(-1_i64).to_be_bytes());
     let late = |_: usize, entry: &mut [u8]| entry[8..16].copy_from_slice(&i64::MAX.to_be_bytes());
     let mixed = |at: usize, entry: &mut [u8]| match at % 3 {
@@ -153,7 +154,7 @@ fn an_index_with_wrong_times_hides_no_record() {
             entry.fill(0)
         }
     };
-    let damages: [&dyn Fn(usize, &mut [u8]); 4] = [&early, &late, &mixed, &zeros];
+    let damages: [&Damage; 4] = [&early, &late, &mixed, &zeros];
     for damage in damages {
         let log = with_entries(timed(10), damage);
         assert_times_are_found(&log, 10);
