@@ -235,7 +235,7 @@ impl Encoder<'_> {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let name = format!("ackwell_broker_{name}");
+        let name = named(name);
         let encoder = self
             .0
             .encode_descriptor(&name, help, None, MetricType::Counter)?;
@@ -243,7 +243,7 @@ impl Encoder<'_> {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let name = format!("ackwell_broker_{name}");
+        let name = named(name);
         let encoder = self
             .0
             .encode_descriptor(&name, help, None, MetricType::Gauge)?;
@@ -257,14 +257,8 @@ impl Encoder<'_> {
         label: &'static str,
         values: impl Iterator<Item = (String, u64)>,
     ) -> fmt::Result {
-        let name = format!("ackwell_broker_{name}");
-        let mut family = self
-            .0
-            .encode_descriptor(&name, help, None, MetricType::Counter)?;
-        for (of, value) in values {
-            ConstCounter::new(value).encode(family.encode_family(&[(label, of)])?)?;
-        }
-        Ok(())
+        let values = values.map(|(of, value)| (of, ConstCounter::new(value)));
+        self.family(name, help, MetricType::Counter, label, values)
     }
 
     fn gauges(
@@ -274,15 +268,30 @@ impl Encoder<'_> {
         label: &'static str,
         values: impl Iterator<Item = (String, u64)>,
     ) -> fmt::Result {
-        let name = format!("ackwell_broker_{name}");
-        let mut family = self
-            .0
-            .encode_descriptor(&name, help, None, MetricType::Gauge)?;
+        let values = values.map(|(of, value)| (of, ConstGauge::new(signed(value))));
+        self.family(name, help, MetricType::Gauge, label, values)
+    }
+
+    /// A metric with a value for each value of its label.
+    fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        label: &'static str,
+        values: impl Iterator<Item = (String, impl EncodeMetric)>,
+    ) -> fmt::Result {
+        let name = named(name);
+        let mut family = self.0.encode_descriptor(&name, help, None, kind)?;
         for (of, value) in values {
-            ConstGauge::new(signed(value)).encode(family.encode_family(&[(label, of)])?)?;
+            value.encode(family.encode_family(&[(label, of)])?)?;
         }
         Ok(())
     }
+}
+
+fn named(name: &str) -> String {
+    format!("ackwell_broker_{name}")
 }
 
 fn read(counter: &AtomicU64) -> u64 {

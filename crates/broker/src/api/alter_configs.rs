@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
-use kafka_protocol::protocol::StrBytes;
 
+use super::configs::Outcome;
 use super::repeated::take_repeated;
 use super::{Context, configs};
 use crate::Error;
@@ -16,32 +16,24 @@ pub(super) async fn handle(cx: &Context, mut request: AlterConfigsRequest) -> Al
     let repeated = take_repeated(&mut request.resources, |resource| {
         (resource.resource_type, resource.resource_name.clone())
     });
-    let mut responses = Vec::with_capacity(request.resources.len() + repeated.len());
+    let mut outcomes = Vec::with_capacity(request.resources.len() + repeated.len());
     for resource in request.resources {
         let outcome = alter(cx, &resource, request.validate_only).await;
-        responses.push(answer(
+        outcomes.push(Outcome::new(
             resource.resource_type,
             resource.resource_name,
             outcome,
         ));
     }
-    responses.extend(repeated.into_iter().map(|(kind, name)| {
-        let error = configs::repeated(&name);
-        answer(kind, name, Err(error))
-    }));
-    AlterConfigsResponse::default().with_responses(responses)
-}
-
-fn answer(kind: i8, name: StrBytes, outcome: Result<(), Error>) -> AlterConfigsResourceResponse {
-    let response = AlterConfigsResourceResponse::default()
-        .with_resource_type(kind)
-        .with_resource_name(name);
-    match outcome {
-        Ok(()) => response.with_error_message(None),
-        Err(error) => response
-            .with_error_code(error.code().code())
-            .with_error_message(Some(StrBytes::from_string(error.to_string()))),
-    }
+    outcomes.extend(repeated.into_iter().map(Outcome::repeated));
+    let responses = outcomes.into_iter().map(|outcome| {
+        AlterConfigsResourceResponse::default()
+            .with_resource_type(outcome.kind)
+            .with_resource_name(outcome.name)
+            .with_error_code(outcome.code)
+            .with_error_message(outcome.message)
+    });
+    AlterConfigsResponse::default().with_responses(responses.collect())
 }
 
 async fn alter(

@@ -249,12 +249,33 @@ pub(super) fn without_value(key: &str) -> Error {
     Error::refused(ResponseError::InvalidRequest, format!("{key} has no value"))
 }
 
-/// The refusal of a resource that is named more than once.
-pub(super) fn repeated(name: &str) -> Error {
-    Error::refused(
-        ResponseError::InvalidRequest,
-        format!("{name} is named more than once in the request"),
-    )
+/// What became of one resource that was to be altered.
+pub(super) struct Outcome {
+    pub(super) kind: i8,
+    pub(super) name: StrBytes,
+    pub(super) code: i16,
+    pub(super) message: Option<StrBytes>,
+}
+
+impl Outcome {
+    pub(super) fn new(kind: i8, name: StrBytes, altered: Result<(), Error>) -> Self {
+        let refused = altered.err();
+        Self {
+            kind,
+            name,
+            code: refused.as_ref().map_or(0, |error| error.code().code()),
+            message: refused.map(|error| StrBytes::from_string(error.to_string())),
+        }
+    }
+
+    /// Of a resource that is named more than once.
+    pub(super) fn repeated((kind, name): (i8, StrBytes)) -> Self {
+        let refused = Error::refused(
+            ResponseError::InvalidRequest,
+            format!("{name} is named more than once in the request"),
+        );
+        Self::new(kind, name, Err(refused))
+    }
 }
 
 /// Replaces the own settings of an alterable resource, or only checks them.
@@ -300,4 +321,25 @@ async fn replace_of_topic(
         false => store.set_configs(&topic, configs),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_the_told_type_cannot_hold_is_refused() {
+        let defaults = TopicConfig::new(BTreeMap::new(), &BTreeMap::new()).unwrap();
+        for name in defaults.values().keys() {
+            let value = match kind_of(name) {
+                Kind::Boolean | Kind::String | Kind::List => "7",
+                Kind::Int => "2147483648",
+                Kind::Long => "9223372036854775808",
+                Kind::Double => "half",
+            };
+            let configs = BTreeMap::from([((*name).to_owned(), value.to_owned())]);
+            let taken = TopicConfig::new(configs, &BTreeMap::new());
+            assert!(taken.is_err(), "{name}={value}");
+        }
+    }
 }

@@ -85,7 +85,8 @@ async fn position(groups: &Coordinator, group: &str, partition: i32) -> i64 {
 fn join(group: &str) -> JoinGroupRequest {
     JoinGroupRequest::default()
         .with_group_id(GroupId(text(group)))
-        .with_session_timeout_ms(10_000)
+        // Longer than any of these tests takes, on a busy machine, too.
+        .with_session_timeout_ms(600_000)
         .with_rebalance_timeout_ms(10_000)
         .with_protocol_type(text("consumer"))
         .with_protocols(vec![

@@ -91,7 +91,7 @@ const SETTINGS: &[(&str, &str, Accepts)] = &[
     ("file.delete.delay.ms", "60000", LONG),
     ("flush.messages", "9223372036854775807", Number(1, i64::MAX)),
     ("flush.ms", "9223372036854775807", LONG),
-    ("index.interval.bytes", "4096", LONG),
+    ("index.interval.bytes", "4096", Number(0, i32::MAX as i64)),
     (
         "max.compaction.lag.ms",
         "9223372036854775807",

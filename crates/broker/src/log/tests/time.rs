@@ -92,6 +92,9 @@ fn times_are_found_over_segments_and_after_a_restart() {
     }
 }
 
+/// What is done to an entry, counted from the end of its index.
+type Damage = fn(usize, &mut [u8]);
+
 /// Bytes of an entry of an index; its time lies at 8 to 16.
 const ENTRY: usize = 20;
 
@@ -112,7 +115,7 @@ fn timed(between: i64) -> Log {
 }
 
 /// Changes the bytes of each entry of each index, which are counted from its end, with the log closed.
-fn with_entries(log: Log, change: impl Fn(usize, &mut [u8])) -> Log {
+fn with_entries(log: Log, change: Damage) -> Log {
     log.partition.close().unwrap();
     log.reopen(|folder| {
         for path in logs(folder) {
@@ -141,19 +144,21 @@ fn assert_times_are_found(log: &Log, between: i64) {
 
 #[test]
 fn an_index_with_wrong_times_hides_no_record() {
-    let early = |_: usize, entry: &mut [u8]| entry[8..16].copy_from_slice(&(-1_i64).to_be_bytes());
-    let late = |_: usize, entry: &mut [u8]| entry[8..16].copy_from_slice(&i64::MAX.to_be_bytes());
-    let mixed = |at: usize, entry: &mut [u8]| match at % 3 {
-        0 => entry[15] ^= 0x40,
-        1 => entry[14] ^= 0x01,
-        _ => {}
-    };
-    let zeros = |at: usize, entry: &mut [u8]| {
-        if at < 3 {
-            entry.fill(0)
-        }
-    };
-    let damages: [&dyn Fn(usize, &mut [u8]); 4] = [&early, &late, &mixed, &zeros];
+    let damages: [Damage; 4] = [
+        // As if all of the log were old, or new.
+        |_, entry| entry[8..16].copy_from_slice(&(-1_i64).to_be_bytes()),
+        |_, entry| entry[8..16].copy_from_slice(&i64::MAX.to_be_bytes()),
+        |at, entry| match at % 3 {
+            0 => entry[15] ^= 0x40,
+            1 => entry[14] ^= 0x01,
+            _ => {}
+        },
+        |at, entry| {
+            if at < 3 {
+                entry.fill(0);
+            }
+        },
+    ];
     for damage in damages {
         let log = with_entries(timed(10), damage);
         assert_times_are_found(&log, 10);
