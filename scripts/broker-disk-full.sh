@@ -5,15 +5,18 @@
 #
 #   scripts/broker-disk-full.sh [--fills 3] [--per-second 500] [--seed N]
 #
-# Needs root, to mount a small file system in memory; without, it says so and exits with 0. ACKWELL_BIN names a built
-# `ackwell` (default: the dev build). The client (confluent-kafka) goes into ~/.cache/ackwell.
+# Mounts a small file system in memory; who is not root does so in a user namespace, and where the system has none
+# either, this says so and exits with 0. ACKWELL_BIN names a built `ackwell` (default: the dev build). The client
+# (confluent-kafka) goes into ~/.cache/ackwell.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/clients.sh"
+. "$root/scripts/mounting.sh"
+who_may_mount "$0" "$@"
 disk=$(mktemp -d)
 if ! mount -t tmpfs -o size=96m ackwell-broker-disk-full "$disk" 2>/dev/null; then
     rmdir "$disk"
-    echo "skipped: mounting a small file system needs root" >&2
+    echo "skipped: nobody here may mount a small file system" >&2
     exit 0
 fi
 trap 'umount "$disk" && rmdir "$disk"' EXIT

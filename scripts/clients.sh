@@ -81,3 +81,11 @@ POM
 java_client() { echo "$(once "kafka-clients-$java_client_version" fill_jars "$java_client_version" kafka-clients)/libs"; }
 
 kafka_tools() { echo "$(once "kafka-tools-$tools_version" fill_jars "$tools_version" kafka-tools kafka_2.13)/libs"; }
+
+# Confluent's client for Rust, with its checks: built apart from the workspace, whose dependencies it does not share.
+# $1: the folder of the repository.
+rust_client() {
+    local folder=${CARGO_TARGET_DIR:-$1/target}/foreign-clients
+    cargo build --quiet --locked --manifest-path "$1/scripts/foreign_clients/rust/Cargo.toml" --target-dir "$folder" >&2
+    echo "$folder/debug/rust-checks"
+}

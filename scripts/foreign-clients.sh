@@ -1,17 +1,15 @@
 #!/usr/bin/env bash
 # Checks the embedded broker with clients that we did not write: kcat, confluent-kafka, kafka-python, aiokafka,
-# kafkajs, the Java client, and Kafka's own command-line tools; then each of them again with TLS and logins: every
-# client by every mechanism, and the tools that administer, write, read and measure.
+# kafkajs, the Java client, Confluent's for Rust, and Kafka's own command-line tools; then all of it again with TLS and
+# a login, and every client by every mechanism that it knows.
 #
 #   scripts/foreign-clients.sh                 builds `ackwell`, starts a broker, runs every check
 #   scripts/foreign-clients.sh --only kcat     one client's checks
 #   KAFKA_BOOTSTRAP_SERVERS=host:port scripts/foreign-clients.sh    the same checks on another broker
 #
-# Confluent's Rust client (crate confluent-kafka 1.0.0, Apache-2.0) builds from crates.io alone, and is not among them:
-# with aws-lc it takes longer to build than all the checks here.
-#
 # ACKWELL_BIN names a built `ackwell` (default: the dev build). Needs python3 with venv, kcat, node, a JDK and mvn,
-# which come from Debian's packages if they are missing. The clients themselves go into ~/.cache/ackwell.
+# which come from Debian's packages if they are missing. The clients themselves go into ~/.cache/ackwell; that for Rust is
+# built by cargo, apart from the workspace, into its target folder.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,7 +19,8 @@ python=$(python_clients)
 NODE_CLIENTS=$(node_clients)
 JAVA_CLIENT=$(java_client)
 KAFKA_TOOLS=$(kafka_tools)
-export NODE_CLIENTS JAVA_CLIENT KAFKA_TOOLS
+RUST_CLIENT=$(rust_client "$root")
+export NODE_CLIENTS JAVA_CLIENT KAFKA_TOOLS RUST_CLIENT
 
 if [ -z "${KAFKA_BOOTSTRAP_SERVERS:-}" ] && [ -z "${ACKWELL_BIN:-}" ]; then
     (cd "$root" && cargo build --quiet --workspace --bin ackwell)

@@ -9,7 +9,8 @@
 | `confluent.py`    | confluent-kafka (librdkafka of today)                |
 | `kafka_python.py` | kafka-python (the protocol written in Python)        |
 | `aio.py`          | aiokafka (the client of asyncio)                     |
-| `elsewhere.py`    | kafkajs and the Java client, by programs of their own |
+| `elsewhere.py`    | kafkajs, the Java client and Confluent's for Rust, by programs of their own |
 | `tools.py`        | Kafka's command-line tools                           |
+| `secured.py`      | TLS and logins by every mechanism; the other checks run there, too |
 | `together.py`     | several clients on one broker, and its restart       |
 """

@@ -18,9 +18,14 @@ def awaited(check):
     return run
 
 
+def settings_for(broker):
+    """Where the broker is, and how to log in if it asks for that."""
+    return {"bootstrap_servers": broker.address, **getattr(broker, "asyncio_words", {})}
+
+
 def consumer(broker, *topics, **settings):
     defaults = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "session_timeout_ms": 6000}
-    return AIOKafkaConsumer(*topics, bootstrap_servers=broker.address, **{**defaults, **settings})
+    return AIOKafkaConsumer(*topics, **{**settings_for(broker), **defaults, **settings})
 
 
 async def read(client, count):
@@ -37,7 +42,7 @@ async def records_come_back_byte_for_byte_in_every_codec(broker):
     for codec in [None, *CODECS]:
         name = confluent.topic(broker)
         settings = {"compression_type": codec, "enable_idempotence": True, "max_request_size": 2_000_000}
-        async with AIOKafkaProducer(bootstrap_servers=broker.address, **settings) as producer:
+        async with AIOKafkaProducer(**{**settings_for(broker), **settings}) as producer:
             sent = [await producer.send(name, **record) for record in sendable]
             offsets = [(await one).offset for one in sent]
         same(f"offsets with {codec}", offsets, list(range(len(sendable))))
@@ -92,7 +97,7 @@ async def offsets_are_found_by_time(broker):
 @awaited
 async def a_transaction_counts_as_a_whole(broker):
     name, group = confluent.topic(broker, partitions=2), fresh("aiokafka-transactions")
-    settings = {"transactional_id": fresh("aiokafka"), "bootstrap_servers": broker.address}
+    settings = {**settings_for(broker), "transactional_id": fresh("aiokafka")}
     async with AIOKafkaProducer(**settings) as producer:
         async with producer.transaction():
             await producer.send_and_wait(name, b"kept", partition=0)

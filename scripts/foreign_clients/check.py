@@ -65,6 +65,12 @@ def needs(api_key):
     return marked
 
 
+def without_login(check):
+    """Marks a check whose client can't log in."""
+    check.without_login = True
+    return check
+
+
 ADD_PARTITIONS_TO_TXN, WRITE_TXN_MARKERS, LIST_TRANSACTIONS, CONSUMER_GROUP_HEARTBEAT = 24, 27, 66, 68
 
 

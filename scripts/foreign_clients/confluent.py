@@ -364,7 +364,7 @@ def records_are_deleted_before_an_offset(broker):
 
 
 def an_unknown_topic_is_an_error_and_not_a_hang(broker):
-    settings = {"bootstrap.servers": broker.address, "message.timeout.ms": 5000, "allow.auto.create.topics": False}
+    settings = {**settings_for(broker), "message.timeout.ms": 5000, "allow.auto.create.topics": False}
     producer, errors = Producer({**settings, "topic.metadata.propagation.max.ms": 500}), []
     producer.produce(fresh("unknown"), b"x", on_delivery=lambda error, _: errors.append(error))
     producer.flush(WAIT_MAX_SECONDS)

@@ -36,16 +36,29 @@ def compiled():
     return folder
 
 
+def with_login(broker, attribute, environment):
+    """What tells a program how to log in, if the broker asks for that and the check does not say it."""
+    login = getattr(broker, attribute, None)
+    return {"KAFKA_LOGIN": login, **environment} if login else environment
+
+
 def java(broker, name, topic, **environment):
     path = f"{compiled().name}:{os.environ['JAVA_CLIENT']}/*"
     options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
-    run(["java", *options, "-cp", path, "JavaChecks", broker.address, name, topic, fresh("java")], **environment)
+    run(["java", *options, "-cp", path, "JavaChecks", broker.address, name, topic, fresh("java")],
+        **with_login(broker, "properties", environment))
 
 
 def node(broker, name, topic, **environment):
     modules = os.environ["NODE_CLIENTS"] + "/node_modules"
     line = ["node", str(HERE / "kafkajs_checks.cjs"), broker.address, name, topic, fresh("kafkajs")]
-    run(line, NODE_PATH=modules, **environment)
+    run(line, NODE_PATH=modules, **with_login(broker, "javascript", environment))
+
+
+def rust(broker, name, topic, **environment):
+    """Confluent's client, which knows PLAIN alone."""
+    line = [os.environ["RUST_CLIENT"], broker.address, name, topic, fresh("rust")]
+    run(line, **with_login(broker, "plain_properties", environment))
 
 
 def checks(program, *names):
@@ -84,4 +97,19 @@ class KafkaJs:
         "a_group_commits_and_resumes",
         "the_admin_describes_what_is_there",
         "a_transaction_counts_as_a_whole",
+    )
+
+
+class Rust:
+    CHECKS = checks(
+        rust,
+        "records_come_back_in_every_codec",
+        "an_idempotent_producer_sends_in_order",
+        "a_group_commits_and_resumes",
+        "two_members_share_by_the_brokers_assignor",
+        "a_transaction_counts_as_a_whole",
+        "an_older_instance_is_fenced",
+        "what_is_read_is_written_once_while_transactions_are_aborted",
+        "the_admin_describes_what_is_there",
+        "the_admin_changes_settings_and_offsets",
     )

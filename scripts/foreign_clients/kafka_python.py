@@ -16,8 +16,13 @@ SENDABLE = [record for record in RECORDS if all(value is not None for _, value i
 SENDABLE += [{"key": b"headers", "value": b"x", "headers": [("twice", b"1"), ("twice", b"2"), ("empty", b"")]}]
 
 
+def settings_for(broker):
+    """Where the broker is, and how to log in if it asks for that."""
+    return {"bootstrap_servers": broker.address, **getattr(broker, "words", {})}
+
+
 def admin(broker):
-    return KafkaAdminClient(bootstrap_servers=broker.address, request_timeout_ms=WAIT_MAX_MS)
+    return KafkaAdminClient(**settings_for(broker), request_timeout_ms=WAIT_MAX_MS)
 
 
 def topic(broker, partitions=1, **configs):
@@ -31,7 +36,7 @@ def topic(broker, partitions=1, **configs):
 
 def produce(broker, name, records, **settings):
     """Sends records and returns the offsets that the broker gave them."""
-    producer = KafkaProducer(bootstrap_servers=broker.address, acks="all", **settings)
+    producer = KafkaProducer(**{**settings_for(broker), "acks": "all", **settings})
     sent = [producer.send(name, **record) for record in records]
     producer.flush(WAIT_MAX_SECONDS)
     offsets = [future.get(WAIT_MAX_SECONDS).offset for future in sent]
@@ -43,7 +48,7 @@ def consumer(broker, group=None, **settings):
     defaults = {"auto_offset_reset": "earliest", "enable_auto_commit": False}
     if group:
         defaults |= {"group_id": group, "session_timeout_ms": 6000, "heartbeat_interval_ms": 300}
-    return KafkaConsumer(bootstrap_servers=broker.address, **{**defaults, **settings})
+    return KafkaConsumer(**{**settings_for(broker), **defaults, **settings})
 
 
 def read(client, count):

@@ -7,7 +7,8 @@ from .check import CODECS, WAIT_MAX_SECONDS, fresh, same
 
 
 def kcat(broker, *arguments, stdin=b""):
-    command = ["kcat", "-b", broker.address, "-m", str(WAIT_MAX_SECONDS), *arguments]
+    login = [part for setting in getattr(broker, "kcat_login", {}).items() for part in ("-X", "=".join(setting))]
+    command = ["kcat", "-b", broker.address, "-m", str(WAIT_MAX_SECONDS), *login, *arguments]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=2 * WAIT_MAX_SECONDS)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.decode()}")

@@ -45,7 +45,12 @@ class Broker(broker.Broker):
         self.secrets, self.authority = secrets, str(secrets / "authority.pem")
         # For checks that were written for a broker without logins.
         self.login = librdkafka(self, "SCRAM-SHA-512")
+        self.kcat_login = librdkafka(self, "PLAIN")
+        self.words = {**python_login("SCRAM-SHA-256"), "ssl_cafile": self.authority}
+        self.asyncio_words = asyncio_login(self, "SCRAM-SHA-512")
         self.properties = java_properties(self, "SCRAM-SHA-512")
+        self.plain_properties = java_properties(self, "PLAIN")
+        self.javascript = javascript_login(self, "SCRAM-SHA-256")
 
     def arguments(self):
         wanted = {"listen": self.address or "127.0.0.1:0", "mechanisms": json.dumps(MECHANISMS)}
@@ -116,9 +121,8 @@ def names_and_passwords_with_equals_signs_and_commas_log_in(broker):
 def kcat_logs_in(broker):
     """By a password alone: Debian's kcat repeats the wrong nonce in SCRAM, which is refused as Apache Kafka 4 does."""
     name = topic(broker)
-    login = [part for setting in librdkafka(broker, "PLAIN").items() for part in ("-X", "=".join(setting))]
-    kcat.kcat(broker, *login, "-P", "-t", name, "-z", "gzip", stdin=b"a\nb\n")
-    same("records", kcat.lines(kcat.kcat(broker, *login, "-C", "-t", name, "-e", "-q")), ["a", "b"])
+    kcat.kcat(broker, "-P", "-t", name, "-z", "gzip", stdin=b"a\nb\n")
+    same("records", kcat.lines(kcat.kcat(broker, "-C", "-t", name, "-e", "-q")), ["a", "b"])
 
 
 def kafka_python_logs_in_by_every_mechanism(broker):
@@ -141,11 +145,14 @@ def python_login(mechanism, password=PASSWORD):
     }
 
 
+def asyncio_login(broker, mechanism):
+    return {**python_login(mechanism), "ssl_context": ssl.create_default_context(cafile=broker.authority)}
+
+
 @aio.awaited
 async def aiokafka_logs_in_by_every_mechanism(broker):
     for mechanism in MECHANISMS:
-        name = topic(broker)
-        login = {**python_login(mechanism), "ssl_context": ssl.create_default_context(cafile=broker.authority)}
+        name, login = topic(broker), asyncio_login(broker, mechanism)
         async with AIOKafkaProducer(bootstrap_servers=broker.address, enable_idempotence=True, **login) as producer:
             await producer.send_and_wait(name, b"in", key=b"k")
         async with aio.consumer(broker, name, group_id=fresh("secured"), **login) as client:
@@ -153,10 +160,14 @@ async def aiokafka_logs_in_by_every_mechanism(broker):
             await client.commit()
 
 
+def javascript_login(broker, mechanism):
+    sasl = {"mechanism": mechanism.lower(), "username": USER, "password": PASSWORD}
+    return json.dumps({"ca": broker.authority, "sasl": sasl})
+
+
 def kafkajs_logs_in_by_every_mechanism(broker):
     for mechanism in MECHANISMS:
-        sasl = {"mechanism": mechanism.lower(), "username": USER, "password": PASSWORD}
-        login = json.dumps({"ca": broker.authority, "sasl": sasl})
+        login = javascript_login(broker, mechanism)
         elsewhere.node(broker, "a_group_commits_and_resumes", topic(broker, 2), KAFKA_LOGIN=login)
 
 
@@ -228,7 +239,6 @@ CHECKS = [
     kafkajs_logs_in_by_every_mechanism,
     the_java_client_logs_in_by_every_mechanism,
     kafkas_own_tools_log_in,
-    *tools.WITH_LOGIN,
     a_wrong_password_and_an_unknown_user_are_refused_alike,
     who_does_not_speak_tls_or_does_not_log_in_gets_nothing,
     a_broker_under_an_unknown_authority_is_not_trusted,

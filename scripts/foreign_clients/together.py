@@ -53,7 +53,7 @@ def records_topics_and_commits_are_kept_over_a_kill(broker):
 @restarts_broker
 def a_producer_goes_on_through_a_kill_without_loss_or_repetition(broker):
     name = confluent.topic(broker)
-    settings = {"bootstrap.servers": broker.address, "enable.idempotence": True, "linger.ms": 1}
+    settings = {**confluent.settings_for(broker), "enable.idempotence": True, "linger.ms": 1}
     producer, errors = confluent.Producer({**settings, "reconnect.backoff.max.ms": 200}), []
     count = 30_000
     for number in range(count):

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from . import confluent
-from .check import LIST_TRANSACTIONS, WAIT_MAX_SECONDS, WRITE_TXN_MARKERS, eventually, fresh, needs, same
+from .check import LIST_TRANSACTIONS, WAIT_MAX_SECONDS, WRITE_TXN_MARKERS, eventually, fresh, needs, same, without_login
 
 TOOLS = {
     "kafka-topics": "org.apache.kafka.tools.TopicCommand",
@@ -244,8 +244,10 @@ def committed(broker, name, count):
     return len(seen)
 
 
+@without_login
 @needs(LIST_TRANSACTIONS)
 def the_message_copier_copies_each_record_once_while_it_aborts_at_random(broker):
+    """It takes no file of settings, and so can't log in."""
     source, target, group, count = confluent.topic(broker), confluent.topic(broker), fresh("copier"), 2_000
     confluent.produce(broker, source, confluent.numbered(count))
     copier = ["--broker-list", broker.address, "--input-topic", source, "--input-partition", 0, "--output-topic", target,
@@ -290,14 +292,4 @@ CHECKS = [
     kafka_transactions_ends_one_by_its_id,
     the_message_copier_copies_each_record_once_while_it_aborts_at_random,
     kafka_producer_perf_test_commits_its_transactions,
-]
-
-# Those that are worth their time once more with TLS and a login; the copier takes no file of settings.
-WITH_LOGIN = [
-    the_consoles_write_and_read,
-    kafka_consumer_groups_describes_resets_and_deletes,
-    kafka_configs_describes_and_alters,
-    kafka_producer_perf_test_is_served,
-    what_the_verifiable_producer_sends_the_verifiable_consumer_sees,
-    kafka_transactions_lists_and_describes,
 ]

@@ -38,7 +38,7 @@ async fn a_database_that_is_away_is_told_and_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes more than a minute"]
+#[ignore = "takes more than a minute; `.ci/run postgres` runs it"]
 async fn a_database_that_is_away_for_a_minute_is_told_and_waited_for() {
     outage(A_MINUTE).await;
 }

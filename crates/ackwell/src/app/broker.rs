@@ -70,7 +70,7 @@ impl Broker {
         }
     }
 
-    /// Keeps the broker's health true until `stop`. Not knowing is not ready. The topics are looked at
+    /// Keeps the broker's health true until `stop`; then the client ends. Not knowing is not ready. The topics are looked at
     /// one after the other; one that something is the matter with, until it is over.
     pub(super) async fn watch(
         self,
@@ -81,7 +81,7 @@ impl Broker {
         let (mut turn, mut replicas, mut seen) = (0_usize, Replicas::default(), false);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return health.report(Status::Stopped),
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
             let topic = topics.get(turn % topics.len().max(1));
@@ -105,6 +105,12 @@ impl Broker {
                     health.report(Status::Running);
                 }
             }
+        }
+        health.report(Status::Stopped);
+        // It waits for a thread, which no task should.
+        let ended = tokio::task::spawn_blocking(move || drop(self.client));
+        if ended.await.is_err() {
+            tracing::error!("ending the client that looks at the broker panicked");
         }
     }
 

@@ -115,7 +115,8 @@ async fn supervise(
     starting.done();
 
     let looked_at = topics.iter().map(|topic| topic.name.to_string()).collect();
-    tasks.spawn(broker.watch(looked_at, broker_health.clone(), services_stop.clone()));
+    // It ends beside the listeners.
+    tasks.spawn(broker.watch(looked_at, broker_health.clone(), stop.clone()));
 
     stop.cancelled().await;
     stop_all(&listeners).await;

@@ -183,8 +183,10 @@ const REPLICAS_MAX: i32 = i16::MAX as i32;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
-    /// How long records in work may take to finish before they are cancelled and handed back;
-    /// default 10 s, well within the 30 s that Kubernetes grants.
+    /// How long listeners may take to stop; default 10 s, well within the 30 s that Kubernetes grants. It covers the
+    /// records in work, the last commits and leaving the groups: what is not finished 200 ms before the limit (a tenth
+    /// of it, if that is less) is cancelled and handed back. A handler that blocks its thread, rebalance callbacks and a
+    /// broker that does not answer can take longer. Services, such as relays and HTTP, end after the listeners.
     #[serde(deserialize_with = "duration::deserialize")]
     pub drain: Duration,
 }

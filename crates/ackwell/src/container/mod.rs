@@ -38,6 +38,7 @@ mod forward;
 mod handle;
 mod health;
 mod leaders;
+mod leave;
 mod lookup;
 mod mailbox;
 mod notice;

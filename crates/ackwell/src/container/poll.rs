@@ -182,16 +182,7 @@ impl Poller {
                 std::thread::park_timeout(self.rest(late));
             }
         };
-        // Rebalances are answered on the spot from here; dropping the client leaves the group.
-        if let Some(acks) = &mut self.dispatcher.acks {
-            acks.close_all();
-        }
-        self.client.context().close();
-        self.answer_open_rebalance();
-        self.committer.join();
-        self.lookups.join();
-        self.partitions.clear();
-        self.dispatcher.observer.observe(&Observation::Ended);
+        self.leave();
         end
     }
 

@@ -205,7 +205,8 @@ pub struct Limits {
     /// How long a revoke waits for work in progress before it is cancelled. Default 10 s, well
     /// within the rebalance timeout (`max.poll.interval.ms`, 5 minutes).
     pub revoke_drain: Duration,
-    /// The same for a stop. Default 20 s, within the 30 s that orchestrators give.
+    /// The same for a stop, which has left its group by then: work is cancelled 200 ms before, or a tenth of
+    /// the limit if that is less. Default 20 s, within the 30 s that orchestrators give.
     pub stop_drain: Duration,
     /// How long each call of a [`RebalanceListener`] may take. Default 5 s.
     pub rebalance_callback: Duration,
@@ -223,6 +224,9 @@ pub struct Limits {
     pub recovery: RetryPolicy,
 }
 
+/// What is left of a stop's limit for what comes after the records in work: the last commit, leaving the group, and
+/// the end of the clients, some of whose threads look only every 100 ms whether they are to end.
+const LEAVING_WAIT: Duration = Duration::from_millis(200);
 /// Records of a partition that may wait by default.
 const QUEUED_RECORDS: usize = 5_000;
 /// The same for each lane, where that is more.
@@ -233,6 +237,12 @@ impl Limits {
     pub(super) fn queued_records(&self, concurrency: Concurrency) -> usize {
         let a_lane = usize::from(concurrency.lanes()) * QUEUED_RECORDS_A_LANE;
         self.queued_records.unwrap_or(QUEUED_RECORDS.max(a_lane))
+    }
+
+    /// How long a stop waits for records in work.
+    pub(super) fn stop_work(&self) -> Duration {
+        let leaving = LEAVING_WAIT.min(self.stop_drain / 10);
+        self.stop_drain.saturating_sub(leaving)
     }
 }
 

@@ -253,7 +253,7 @@ fn engine_config(spec: &Spec) -> Config {
         run_records: limits.run_records,
         fill_wait: limits.batch_wait,
         revoke_drain: limits.revoke_drain,
-        stop_drain: limits.stop_drain,
+        stop_drain: limits.stop_work(),
         // A little longer than its calls may take, so that their end is always awaited.
         flush_wait: (spec.rebalance.as_ref()).map(|_| limits.rebalance_callback * 2),
         commit_wait: limits.commit_wait,

@@ -4,14 +4,13 @@
 //! would grow for ever, both in silence. So this tells how much waits, says in health when nobody
 //! publishes it, and prunes the inbox where no relay does.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ackwell::service::{Service, ServiceContext, ServiceError};
 use ackwell::{SetupError, TopicDeclaration};
 use futures_util::future::BoxFuture;
 
-use super::observe::{Observed, Published};
+use super::observe::Published;
 use super::{check_retention, lease, name, prune};
 use crate::database::{Database, Outbox};
 use crate::error::Chain;
@@ -48,10 +47,7 @@ impl Caretaker {
     }
 
     async fn look_after(&self, cx: &ServiceContext) {
-        let published = Arc::new(Published::default());
-        let observed = Observed::new(self.database.clone(), Arc::clone(&published));
-        cx.metrics()
-            .register(|registry| registry.register_collector(Box::new(observed)));
+        let published = Published::observed(&self.database, cx.metrics());
         tokio::select! {
             () = published.sample(&self.database) => {}
             () = self.watch(cx, &published) => {}

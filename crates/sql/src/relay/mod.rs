@@ -14,7 +14,6 @@ mod publish;
 mod rows;
 mod session;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell::service::{Service, ServiceContext, ServiceError};
@@ -25,7 +24,7 @@ use crate::database::Database;
 use crate::error::{Chain, Error};
 pub(crate) use caretaker::Caretaker;
 use lease::{Candidate, Lease};
-use observe::{Observed, Published};
+use observe::Published;
 use publish::Kafka;
 use session::Session;
 
@@ -88,10 +87,7 @@ impl Relay {
     }
 
     async fn relay(&self, cx: ServiceContext) {
-        let published = Arc::new(Published::default());
-        let observed = Observed::new(self.database.clone(), Arc::clone(&published));
-        cx.metrics()
-            .register(|registry| registry.register_collector(Box::new(observed)));
+        let published = Published::observed(&self.database, cx.metrics());
         tokio::select! {
             () = published.sample(&self.database) => {}
             () = self.work(&cx, &published) => {}

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ackwell::observe::Metrics;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -27,6 +28,17 @@ pub(super) struct Published {
 }
 
 impl Published {
+    /// Nothing so far. From now on `metrics` tell of it and of the database.
+    pub(super) fn observed(database: &Database, metrics: &Metrics) -> Arc<Self> {
+        let published = Arc::new(Self::default());
+        let observed = Observed {
+            database: database.clone(),
+            published: Arc::clone(&published),
+        };
+        metrics.register(|registry| registry.register_collector(Box::new(observed)));
+        published
+    }
+
     pub(super) fn add_one(&self) {
         self.count.fetch_add(1, Relaxed);
     }
@@ -53,18 +65,9 @@ impl Published {
 
 /// Reads the figures when they are asked for.
 #[derive(Debug)]
-pub(super) struct Observed {
+struct Observed {
     database: Database,
     published: Arc<Published>,
-}
-
-impl Observed {
-    pub(super) fn new(database: Database, published: Arc<Published>) -> Self {
-        Self {
-            database,
-            published,
-        }
-    }
 }
 
 impl Collector for Observed {
