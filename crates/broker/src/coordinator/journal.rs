@@ -35,6 +35,8 @@ pub(super) struct Journal {
     grown: u64,
     /// Bytes of the live state when it was last written.
     live: u64,
+    /// Records that were read back.
+    replayed: u64,
 }
 
 /// A snapshot of the live state: when its last record is durable, all before its first may go.
@@ -63,8 +65,9 @@ impl Journal {
             partition,
             grown: 0,
             live: 0,
+            replayed: 0,
         };
-        let mut records = 0_u64;
+        let mut records = 0;
         let mut next = journal.partition.log_start_offset();
         while next < journal.partition.high_watermark() {
             let read = journal
@@ -83,14 +86,19 @@ impl Journal {
             next = end.max(next);
         }
         machine.replay_done(now);
+        journal.replayed = records;
+        Ok(journal)
+    }
+
+    /// Tells what was read back.
+    pub(super) fn tell_replayed(&self) {
         info!(
-            topic = journal.partition.topic(),
-            partition = journal.partition.index(),
-            records,
-            bytes = journal.grown,
+            topic = self.partition.topic(),
+            partition = self.partition.index(),
+            records = self.replayed,
+            bytes = self.grown,
             "a coordinator's log read back"
         );
-        Ok(journal)
     }
 
     /// A record that is not of a format known here is passed over: it was not written by this

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error};
 
 use super::journal::{Journal, Snapshot};
 use super::{ActionOf, Host, Machine, Now, Output, RequestOf, ResponseOf, Token, cause};
@@ -33,9 +33,14 @@ use crate::log::Partition;
 
 /// Requests that are taken up for one append: some fsync's worth of them.
 const TURN_MAX: usize = 512;
-/// How long a shard whose disk refused waits before it reads its log back. Clients try again every
-/// 100 ms or so; a full disk is not mended faster than this.
-const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+/// A shard whose disk refused waits this many times as long as reading its log takes before it reads it back, so that
+/// writers that try again and again cost no more than that share of a processor. It is no longer than it must be:
+/// meanwhile heartbeats are refused, too, and members whose sessions end for a disk that is full have to join again.
+const RELOAD_SHARE: u32 = 10;
+/// The longest such wait, and the one after a log that can't be read.
+const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// That a log was lost is told once in this time, however often the disk refuses.
+const TOLD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A request on its way to a shard. Dropping `reply` unanswered says: not available.
 pub(super) struct Call<H: Host> {
@@ -73,6 +78,8 @@ pub(super) struct Shard<H: Host> {
     durable: i64,
     snapshot: Option<Snapshot>,
     sweeping: Option<JoinHandle<()>>,
+    /// How long it took to read the log back.
+    load_time: Duration,
 }
 
 /// What a step yielded and must not be seen before its changes are durable.
@@ -86,7 +93,7 @@ type Flushing = Pin<Box<dyn Future<Output = (i64, Result<(), Error>)> + Send>>;
 impl<H: Host> Origin<H> {
     /// Reads the partition back. Blocking.
     pub(super) fn load(self) -> Result<Shard<H>, Error> {
-        let now = self.now();
+        let (now, since) = (self.now(), Instant::now());
         let mut machine = self.host.machine(now);
         let journal = Journal::replay(Arc::clone(&self.partition), &mut machine, now)?;
         self.host.caught_up(now, &mut machine);
@@ -103,6 +110,7 @@ impl<H: Host> Origin<H> {
             durable: end,
             snapshot: None,
             sweeping: None,
+            load_time: since.elapsed(),
         })
     }
 
@@ -118,11 +126,20 @@ impl<H: Host> Origin<H> {
 }
 
 impl<H: Host> Shard<H> {
+    /// Tells what it began with.
+    pub(super) fn tell_replayed(&self) {
+        self.journal.tell_replayed();
+    }
+
     /// Serves until `stop`, or until nobody can call any more.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Call<H>>, stop: CancellationToken) {
+        let mut told: Option<Instant> = None;
         while let Err(error) = self.serve(&mut queue, &stop).await {
             let partition = self.origin.partition.index();
-            error!(coordinator = H::NAME, partition, %error, source = cause(&error), "a coordinator lost its log; reading it back");
+            if told.is_none_or(|told| told.elapsed() >= TOLD_INTERVAL) {
+                told = Some(Instant::now());
+                error!(coordinator = H::NAME, partition, %error, source = cause(&error), "a coordinator lost its log; reading it back");
+            }
             match self.reload(&mut queue, &stop).await {
                 Some(shard) => self = shard,
                 None => return,
@@ -332,8 +349,9 @@ impl<H: Host> Shard<H> {
         self.callers.clear();
         self.unacknowledged.clear();
         self.acting.clear();
+        let mut wait = (self.load_time * RELOAD_SHARE).min(RELOAD_PAUSE_MAX);
         loop {
-            let pause = tokio::time::sleep(RELOAD_PAUSE);
+            let pause = tokio::time::sleep(wait);
             tokio::pin!(pause);
             loop {
                 tokio::select! {
@@ -346,7 +364,7 @@ impl<H: Host> Shard<H> {
             let partition = origin.partition.index();
             match tokio::task::spawn_blocking(move || origin.load()).await {
                 Ok(Ok(shard)) => {
-                    info!(coordinator = H::NAME, partition, "a coordinator is back");
+                    debug!(coordinator = H::NAME, partition, "a coordinator is back");
                     return Some(shard);
                 }
                 Ok(Err(error)) => {
@@ -356,6 +374,7 @@ impl<H: Host> Shard<H> {
                     error!(coordinator = H::NAME, partition, error = %panic, "reading a coordinator's log panicked")
                 }
             }
+            wait = RELOAD_PAUSE_MAX;
         }
     }
 }

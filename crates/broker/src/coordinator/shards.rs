@@ -121,12 +121,14 @@ fn load<H: Host>(
                 format!("partition {index} of {name} is missing"),
             )
         })?;
-        Origin {
+        let origin = Origin {
             host: host.clone(),
             partition,
             started,
-        }
-        .load()
+        };
+        let shard = origin.load()?;
+        shard.tell_replayed();
+        Ok(shard)
     };
     (0..topic.partition_count()).map(load).collect()
 }
