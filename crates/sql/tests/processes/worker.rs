@@ -234,6 +234,20 @@ impl Worker {
     /// SIGSTOP.
     pub async fn pause(&self) {
         self.signal("STOP").await;
+        // Each of its threads goes on until it hears of that, and could yet lock the database.
+        while !self.stands_still() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Whether all of its threads are stopped.
+    fn stands_still(&self) -> bool {
+        let threads = format!("/proc/{}/task", self.child.id().unwrap());
+        let mut threads = std::fs::read_dir(threads).unwrap();
+        threads.all(|thread| {
+            let status = std::fs::read_to_string(thread.unwrap().path().join("status"));
+            status.is_ok_and(|status| status.contains("State:\tT"))
+        })
     }
 
     /// SIGCONT.
