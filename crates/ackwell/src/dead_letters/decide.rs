@@ -93,7 +93,7 @@ impl Move {
 /// Why it can't be moved.
 pub(super) fn decide(letter: &DeadLetter, rules: &Rules<'_>) -> Result<Move, String> {
     if letter.record().has_unreadable_headers() {
-        return Err("its header names are not UTF-8, so no listener could handle it".to_owned());
+        return Err("its header names are not UTF-8, so no copy would have them".to_owned());
     }
     if rules.park || letter.hops() >= rules.hops_max {
         return Ok(park(letter));
